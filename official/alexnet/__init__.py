@@ -1,0 +1,17 @@
+"""AlexNet (Krizhevsky et al. 2012) for TensorFlow and Keras, with its two columns."""
+
+__version__ = "0.1.0"
+__all__ = ["AlexNet", "UserError"]
+
+
+def __getattr__(name: str):
+    # Lazily, so that the binaries answer --help without starting TensorFlow.
+    if name == "AlexNet":
+        from official.alexnet.modeling.alexnet import AlexNet  # noqa: PLC0415
+
+        return AlexNet
+    if name == "UserError":
+        from official.alexnet.errors import UserError  # noqa: PLC0415
+
+        return UserError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""From TFRecords to batches, and what is subtracted from them and added to them."""

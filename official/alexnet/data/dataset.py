@@ -1,0 +1,182 @@
+"""The data set of a run: a split of records, or random images to measure speed."""
+
+import dataclasses
+import itertools
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from official.alexnet.config import DataConfig
+from official.alexnet.data import pipeline, records
+from official.alexnet.data.statistics import (
+    IMAGE_SHAPE,
+    STATISTICS_FILE,
+    Statistics,
+    StatisticsAccumulator,
+)
+from official.alexnet.errors import UserError
+
+SYNTHETIC_EXAMPLES = {"train": 1_281_167, "validation": 512}
+MEASURED_IMAGES = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split.
+
+    Attributes:
+        records: where its examples are; None: they are random.
+        num_examples: how many there are.
+        num_classes: labels lie in 0..num_classes - 1.
+    """
+
+    records: records.Records | None
+    num_examples: int
+    num_classes: int
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """Names of the classes in label order, where they are known."""
+        return self.records.label_names if self.records else None
+
+    def training(
+        self,
+        data: DataConfig,
+        batch_size: int,
+        crop_size: int,
+        seed: int,
+        start_step: int,
+        context: tf.distribute.InputContext,
+    ) -> tf.data.Dataset:
+        """Batches of one input pipeline from `start_step` on, without end."""
+        replica_batch_size = context.get_per_replica_batch_size(batch_size)
+        if self.records is None:
+            return pipeline.synthetic_dataset(
+                replica_batch_size=replica_batch_size,
+                image_size=crop_size,
+                num_classes=self.num_classes,
+                seed=seed,
+            )
+        return pipeline.training_dataset(
+            self.records,
+            global_batch_size=batch_size,
+            replica_batch_size=replica_batch_size,
+            num_input_pipelines=context.num_input_pipelines,
+            input_pipeline_id=context.input_pipeline_id,
+            seed=seed,
+            start_step=start_step,
+            crop_size=crop_size,
+            shuffle_buffer=data.shuffle_buffer,
+            augment=data.augment,
+        )
+
+    def evaluation(
+        self, batch_size: int, context: tf.distribute.InputContext
+    ) -> tf.data.Dataset:
+        """Batches of one input pipeline that hold every example once."""
+        replica_batch_size = context.get_per_replica_batch_size(batch_size)
+        if self.records is None:
+            return pipeline.synthetic_dataset(
+                replica_batch_size=replica_batch_size,
+                image_size=IMAGE_SHAPE[0],
+                num_classes=self.num_classes,
+                weighted=True,
+            )
+        return pipeline.evaluation_dataset(
+            self.records,
+            global_batch_size=batch_size,
+            replica_batch_size=replica_batch_size,
+            num_input_pipelines=context.num_input_pipelines,
+            input_pipeline_id=context.input_pipeline_id,
+        )
+
+
+def find_split(data: DataConfig, split: str, num_classes: int) -> Split:
+    """Finds the split `train` or `validation` and says what it found.
+
+    Raises:
+        UserError: it is not there, or not what the flags say.
+    """
+    if data.use_synthetic_data:
+        return Split(None, SYNTHETIC_EXAMPLES[split], num_classes)
+    if data.tfds_name:
+        found = records.tfds_records(
+            data.tfds_name,
+            data.data_dir,
+            split,
+            num_classes,
+            download=data.tfds_download,
+        )
+    else:
+        found = records.find_records(data.data_dir, split, num_classes)
+    logging.info("%s: %s", split, records.describe(found))
+    return Split(found, found.num_examples, num_classes)
+
+
+def find_statistics(data: DataConfig, model_dir: pathlib.Path) -> Statistics:
+    """The run's mean image and colour PCA.
+
+    From `--statistics`, or what the run itself has kept in its model_dir, or
+    statistics.npz in the data directory, or measured on training images.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    if data.statistics:
+        return Statistics.load(data.statistics)
+    for folder in (model_dir, data.data_dir):
+        if folder and (pathlib.Path(folder) / STATISTICS_FILE).is_file():
+            return Statistics.load(pathlib.Path(folder) / STATISTICS_FILE)
+    if data.use_synthetic_data:
+        gray = np.full(IMAGE_SHAPE, 127.5, np.float32)
+        return Statistics(gray, np.full(3, 255**2 / 12), np.eye(3), num_images=0)
+    return _measure(find_split(data, "train", num_classes=2**31 - 1))
+
+
+def _measure(split: Split) -> Statistics:
+    count = min(split.num_examples, MEASURED_IMAGES)
+    logging.info(
+        "No %s: measuring mean image and colour PCA on %d training images.",
+        STATISTICS_FILE,
+        count,
+    )
+    dataset = split.evaluation(64, tf.distribute.InputContext())
+    images = (image for batch in dataset for image in batch["image"].numpy())
+    accumulator = StatisticsAccumulator()
+    try:
+        for image in itertools.islice(images, count):
+            accumulator.add(image)
+    except tf.errors.OpError as error:
+        raise explained(error, split) from error
+    return accumulator.result()
+
+
+def explained(error: tf.errors.OpError, split: Split) -> Exception:
+    """The error to raise for one from a data set: a UserError where it is known."""
+    if split.records is None:
+        return error
+    return pipeline.as_user_error(error, split.records) or error
+
+
+def write_labels(split: Split, path: pathlib.Path) -> None:
+    """Writes the names of the classes, one a line, if they are known."""
+    if split.label_names:
+        path.write_text("".join(f"{name}\n" for name in split.label_names), "utf-8")
+
+
+def read_labels(path: pathlib.Path, num_classes: int) -> list[str]:
+    """Names of the classes; their numbers where there is no such file.
+
+    Raises:
+        UserError: the file has another number of lines.
+    """
+    if not path.is_file():
+        return [str(label) for label in range(num_classes)]
+    names = path.read_text("utf-8").splitlines()
+    if len(names) != num_classes:
+        raise UserError(
+            f"{path} has {len(names)} lines, but the net has {num_classes} classes"
+        )
+    return names

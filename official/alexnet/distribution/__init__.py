@@ -1,0 +1,1 @@
+"""Which device holds which column of which replica."""

@@ -1,0 +1,199 @@
+"""From the flags to a distribution strategy and its device grid."""
+
+import dataclasses
+import json
+import os
+
+import tensorflow as tf
+
+from official.alexnet.config import RuntimeConfig
+from official.alexnet.distribution.grid import DeviceGrid
+from official.alexnet.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where a run takes place.
+
+    Attributes:
+        strategy: replicates the model over the grid's first devices.
+        grid: devices of every column; None when there is one column, which needs no
+            device but its replica's own.
+        is_chief: whether this process writes checkpoints and logs.
+    """
+
+    strategy: tf.distribute.Strategy
+    grid: DeviceGrid | None
+    is_chief: bool
+
+    def describe(self) -> str:
+        """One line for the log."""
+        replicas = self.strategy.num_replicas_in_sync
+        if self.grid is None:
+            return f"{replicas} replica(s) of one device each"
+        rows = "; ".join(
+            f"column {column} on {', '.join(map(_short, devices))}"
+            for column, devices in enumerate(self.grid.devices)
+        )
+        return f"{replicas} replica(s) x {self.grid.num_columns} columns: {rows}"
+
+
+def place(runtime: RuntimeConfig, num_columns: int) -> Placement:
+    """Lays the grid of replicas and columns over the devices.
+
+    Call it before anything else touches a device: it may split the CPU.
+
+    Args:
+        runtime: flags of the machine.
+        num_columns: devices a replica needs.
+
+    Raises:
+        UserError: too few devices, or a number the columns do not divide.
+    """
+    _split_cpu(runtime.logical_cpus)
+    if runtime.distribution_strategy == "multi_worker_mirrored":
+        return _place_workers(runtime, num_columns)
+    kind, count = _devices_here(runtime)
+    name = runtime.distribution_strategy
+    if name == "mirrored":
+        num_replicas = _whole_replicas(kind, count, num_columns, runtime)
+    else:
+        _whole_replicas(kind, count, num_columns, runtime)
+        num_replicas = 1
+    own = [f"{kind}:{i}" for i in range(num_replicas)]
+    if name == "mirrored":
+        strategy = tf.distribute.MirroredStrategy(own)
+    elif name == "one_device":
+        strategy = tf.distribute.OneDeviceStrategy(own[0])
+    else:
+        strategy = tf.distribute.get_strategy()
+    host = "/job:localhost/replica:0/task:0"
+    grid = _grid(host, kind, num_replicas, num_columns)
+    return Placement(strategy, grid, is_chief=True)
+
+
+def _split_cpu(count: int | None) -> None:
+    if count is None:
+        return
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    wanted = [tf.config.LogicalDeviceConfiguration()] * count
+    try:
+        tf.config.set_logical_device_configuration(cpu, wanted)
+    except RuntimeError as error:
+        present = len(tf.config.list_logical_devices("CPU"))
+        if present < count:
+            raise UserError(
+                f"--logical_cpus={count}: TensorFlow has started with {present} "
+                "already; it can only be told before its first operation"
+            ) from error
+
+
+def _devices_here(runtime: RuntimeConfig) -> tuple[str, int]:
+    """Kind and number of the devices this process may use."""
+    gpus = len(tf.config.list_logical_devices("GPU"))
+    wanted = gpus if runtime.num_gpus is None else runtime.num_gpus
+    if wanted > gpus:
+        raise UserError(
+            f"--num_gpus={wanted}, but TensorFlow sees {gpus} GPU(s) here; "
+            "use fewer, or --logical_cpus=N to run on the CPU"
+        )
+    if wanted and runtime.logical_cpus is None:
+        return "GPU", wanted
+    return "CPU", runtime.logical_cpus or 1
+
+
+def _whole_replicas(
+    kind: str, count: int, num_columns: int, runtime: RuntimeConfig
+) -> int:
+    flag = "--num_gpus" if kind == "GPU" else "--logical_cpus"
+    if count < num_columns:
+        raise UserError(
+            f"--num_columns={num_columns} needs {num_columns} devices and there is "
+            f"{count} {kind}: give {flag}={num_columns}, or "
+            + (
+                "--num_columns=1"
+                if kind == "CPU"
+                else f"--logical_cpus={num_columns} to try it on the CPU"
+            )
+        )
+    if count % num_columns and runtime.distribution_strategy != "off":
+        raise UserError(
+            f"{count} {kind}s cannot be shared out to replicas of {num_columns} "
+            f"columns: give an even number with {flag}"
+        )
+    return count // num_columns
+
+
+def _place_workers(runtime: RuntimeConfig, num_columns: int) -> Placement:
+    _configure_cluster(runtime)
+    kind, count = _devices_here(runtime)
+    # On a CPU, MultiWorkerMirroredStrategy makes one replica a worker.
+    most = _whole_replicas(kind, count, num_columns, runtime)
+    num_replicas = most if kind == "GPU" else 1
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(
+        cluster_resolver=_OneDeviceAReplica(kind, num_replicas)
+    )
+    first = tf.DeviceSpec.from_string(strategy.extended.worker_devices[0])
+    host = first.replace(device_type=None, device_index=None).to_string()
+    resolver = strategy.cluster_resolver
+    is_chief = resolver.task_type in (None, "chief") or (
+        resolver.task_type == "worker"
+        and resolver.task_id == 0
+        and "chief" not in resolver.cluster_spec().jobs
+    )
+    grid = _grid(host, kind, num_replicas, num_columns)
+    return Placement(strategy, grid, is_chief)
+
+
+def _configure_cluster(runtime: RuntimeConfig) -> None:
+    """Writes TF_CONFIG from --worker_hosts and --task_index, if they are given."""
+    if runtime.worker_hosts is None:
+        if "TF_CONFIG" not in os.environ:
+            raise UserError(
+                "--distribution_strategy=multi_worker_mirrored needs --worker_hosts "
+                "and --task_index, or TF_CONFIG in the environment"
+            )
+        return
+    workers = [host.strip() for host in runtime.worker_hosts.split(",")]
+    if not 0 <= runtime.task_index < len(workers):
+        raise UserError(
+            f"--task_index={runtime.task_index} is not one of the {len(workers)} "
+            "--worker_hosts, which count from 0"
+        )
+    os.environ["TF_CONFIG"] = json.dumps(
+        {
+            "cluster": {"worker": workers},
+            "task": {"type": "worker", "index": runtime.task_index},
+        }
+    )
+
+
+class _OneDeviceAReplica(tf.distribute.cluster_resolver.TFConfigClusterResolver):
+    """Tells the strategy of the first column's devices only, one a replica."""
+
+    def __init__(self, kind: str, num_replicas: int):
+        super().__init__()
+        self._own_devices = {kind: num_replicas}
+
+    def num_accelerators(self, *args, **kwargs) -> dict[str, int]:
+        return dict(self._own_devices)
+
+
+def _grid(
+    host: str, kind: str, num_replicas: int, num_columns: int
+) -> DeviceGrid | None:
+    if num_columns == 1:
+        return None
+    return DeviceGrid(
+        tuple(
+            tuple(
+                f"{host}/device:{kind}:{column * num_replicas + replica}"
+                for replica in range(num_replicas)
+            )
+            for column in range(num_columns)
+        )
+    )
+
+
+def _short(device: str) -> str:
+    return device.split("device:")[-1]

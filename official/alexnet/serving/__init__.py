@@ -1,0 +1,1 @@
+"""From a checkpoint to a SavedModel that needs nothing of this package."""

@@ -1,0 +1,448 @@
+"""The training loop."""
+
+import dataclasses
+import pathlib
+import shutil
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from official.alexnet import config as config_lib
+from official.alexnet.config import Config
+from official.alexnet.data import dataset, preprocessing
+from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
+from official.alexnet.distribution.strategy import Placement, place
+from official.alexnet.errors import UserError
+from official.alexnet.modeling.alexnet import AlexNet
+from official.alexnet.modeling.weights import copy_weights, variables_by_name
+from official.alexnet.training import schedules, summaries
+from official.alexnet.training.checkpoints import Checkpoints, Progress
+from official.alexnet.training.evaluation import Evaluator, Result, score
+from official.alexnet.training.initialization import unit_variance
+from official.alexnet.training.optimizer import PaperSGD
+
+PARAMS_FILE = "params.yaml"
+LABELS_FILE = "labels.txt"
+RUN_FILES = ("checkpoint", "ckpt-*", "train", "validation", "params.yaml")
+RUN_FILES += ("labels.txt", STATISTICS_FILE, summaries.METRICS_FILE)
+
+
+def train(config: Config, model_dir: str, *, clean: bool = False) -> dict:
+    """Trains a net, going on from the latest checkpoint in `model_dir`.
+
+    Args:
+        config: all settings.
+        model_dir: where checkpoints, TensorBoard logs and metrics.jsonl go.
+        clean: delete an earlier run in `model_dir` first.
+
+    Returns:
+        The results of the last step and the last evaluation.
+
+    Raises:
+        UserError: a mistake in the settings, the data, or an earlier checkpoint.
+    """
+    config_lib.check(config)
+    placement = place(config.runtime, config.model.num_columns)
+    return Trainer(config, pathlib.Path(model_dir), placement, clean).run()
+
+
+class Trainer:
+    """One run: model, optimizer and data under a strategy, and the loop over steps."""
+
+    def __init__(
+        self, config: Config, model_dir: pathlib.Path, placement: Placement, clean: bool
+    ):
+        self.config = config
+        self.model_dir = model_dir
+        self.placement = placement
+        self.strategy = placement.strategy
+        self._check_batch_size()
+        classes = config.model.num_classes
+        self.train_split = dataset.find_split(config.data, "train", classes)
+        self.eval_split = None
+        if not config.train.skip_eval:
+            self.eval_split = dataset.find_split(config.data, "validation", classes)
+        if clean and placement.is_chief:
+            _delete_run(model_dir)
+        self.statistics = dataset.find_statistics(config.data, model_dir)
+        self.epoch_steps = self.train_split.num_examples / config.train.batch_size
+        self.total_steps = config.train.train_steps or round(
+            config.train.train_epochs * self.epoch_steps
+        )
+        tf.config.run_functions_eagerly(config.runtime.run_eagerly)
+        with self.strategy.scope():
+            self.model = build_model(config, placement)
+            self.optimizer = PaperSGD(
+                config.train.learning_rate,
+                config.train.momentum,
+                config.train.weight_decay,
+                config.train.bias_learning_rate,
+                config.train.decay_biases,
+            )
+            self.optimizer.build(self.model.trainable_variables)
+        check_placement(self.model, self.optimizer, placement)
+        self.progress = Progress()
+        self.checkpoints = Checkpoints(
+            model_dir,
+            self.model,
+            self.optimizer,
+            self.progress,
+            config.train.max_to_keep,
+        )
+        self.normalize = make_normalize(config, self.statistics)
+        self.evaluator = Evaluator(
+            self.strategy, self.model, self.normalize, config.train.eval_crops
+        )
+        self.train_steps = tf.function(self._train_steps)
+
+    def run(self) -> dict:
+        """Trains to the end."""
+        train, step = self.config.train, self.checkpoints.restore()
+        logging.info("%s", self.placement.describe())
+        if step:
+            logging.info("Going on from step %d in %s", step, self.model_dir)
+        elif self.config.model.init == "unit_variance":
+            self._init_unit_variance()
+        self.writer = None
+        if self.placement.is_chief:
+            self._write_settings()
+            self.writer = summaries.Summaries(self.model_dir, step)
+            self._write_first_pictures(step)
+        logging.info(
+            "Training to step %d: %.2f epochs of %.1f steps of %d images.",
+            self.total_steps,
+            self.total_steps / self.epoch_steps,
+            self.epoch_steps,
+            train.batch_size,
+        )
+        results, saved = {"step": step}, step
+        batches = iter(self._batches(step))
+        clock = _Clock(step)
+        while step < self.total_steps:
+            stop = self._next_stop(step)
+            self._set_learning_rate(step)
+            sums = self._run_steps(batches, step, stop)
+            self.progress.sums = [
+                a + float(b) for a, b in zip(self.progress.sums, sums, strict=True)
+            ]
+            clock.add_steps(stop)
+            step = stop
+            if self._due(step, train.log_steps):
+                results |= self._log(step, clock)
+            if self.eval_split and self._due(step, self._eval_steps()):
+                results |= self._evaluate(step)
+                saved = self._save(step)
+            elif self._due(step, train.checkpoint_steps):
+                saved = self._save(step)
+            results["step"] = step
+            clock.restart()
+        if saved != step:
+            self._save(step)
+        if self.writer:
+            self.writer.close()
+        return results | {"model_dir": str(self.model_dir)}
+
+    def _next_stop(self, step: int) -> int:
+        """The step up to which the compiled loop may run without looking up."""
+        train = self.config.train
+        periods = [train.steps_per_loop, train.log_steps, train.checkpoint_steps]
+        if self.eval_split:
+            periods.append(self._eval_steps())
+        stops = [step + period - step % period for period in periods]
+        for epoch in train.learning_rate_steps:
+            change = int(np.ceil(epoch * self.epoch_steps))
+            stops += [change] if change > step else []
+        stops += [s for s in train.profile_steps if s > step]
+        return min([*stops, self.total_steps])
+
+    def _due(self, step: int, period: int) -> bool:
+        return step % period == 0 or step == self.total_steps
+
+    def _eval_steps(self) -> int:
+        return max(1, round(self.config.train.epochs_between_evals * self.epoch_steps))
+
+    def _set_learning_rate(self, step: int) -> None:
+        rate = schedules.learning_rate(
+            self.config.train, step / self.epoch_steps, self.progress.plateau
+        )
+        self.optimizer.learning_rate.assign(rate)
+
+    def _run_steps(self, batches, step: int, stop: int) -> np.ndarray:
+        profile = self.config.train.profile_steps
+        if self.writer and profile and step == profile[0]:
+            tf.profiler.experimental.start(str(self.model_dir / "train"))
+        try:
+            sums = self.train_steps(batches, tf.constant(stop - step)).numpy()
+        except tf.errors.OpError as error:
+            raise dataset.explained(error, self.train_split) from error
+        if self.writer and profile and stop == profile[1]:
+            tf.profiler.experimental.stop()
+        return sums
+
+    def _train_steps(self, batches, count: tf.Tensor) -> tf.Tensor:
+        """Runs `count` steps; returns the sums of `evaluation.score`."""
+        sums = tf.zeros(4)
+        for _ in tf.range(count):
+            sums += self.train_step(next(batches))
+        return sums
+
+    def train_step(self, batch) -> tf.Tensor:
+        """One step of every replica on its part of a global batch."""
+        replica_step = self._replica_step
+        if self.config.runtime.enable_xla:
+            replica_step = tf.function(replica_step, jit_compile=True)
+        sums = self.strategy.run(replica_step, args=(batch,))
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+
+    def _replica_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Forward, backward and update; gradients are summed over the replicas."""
+        images = self.normalize(batch["image"], self._color_noise(batch["image"]))
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            logits = self.model(images, training=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                batch["label"], logits
+            )
+            loss = tf.reduce_sum(losses) / self.config.train.batch_size
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        self.optimizer.apply(gradients, variables)
+        return score(batch["label"], losses, logits, tf.ones_like(losses))
+
+    def _color_noise(self, images: tf.Tensor) -> tf.Tensor | None:
+        """Noise of the replica's images, drawn for the global batch of this step."""
+        data = self.config.data
+        if data.color_noise == "none":
+            return None
+        replica = tf.distribute.get_replica_context()
+        count = images.shape[0]
+        start = replica.replica_id_in_sync_group * count
+        step = tf.cast(self.optimizer.iterations.value, tf.int32)
+        gaussians = tf.random.stateless_normal(
+            [count * replica.num_replicas_in_sync, 3], [self.config.train.seed, step]
+        )
+        return preprocessing.color_noise(
+            self.statistics,
+            gaussians[start : start + count],
+            sigma=data.color_noise_sigma,
+            scale=data.color_noise,
+        )
+
+    def _batches(self, step: int) -> tf.distribute.DistributedDataset:
+        train, data = self.config.train, self.config.data
+        return self.strategy.distribute_datasets_from_function(
+            lambda context: self.train_split.training(
+                data,
+                train.batch_size,
+                self.config.model.input_size,
+                train.seed,
+                step,
+                context,
+            )
+        )
+
+    def _log(self, step: int, clock: "_Clock") -> dict:
+        result = Result.from_sums(np.array(self.progress.sums))
+        self.progress.sums = [0.0] * 4
+        speed = clock.steps_per_second()
+        values = {
+            "loss": result.loss,
+            "accuracy": result.accuracy,
+            "top_5_accuracy": result.top_5_accuracy,
+            "learning_rate": float(self.optimizer.learning_rate.numpy()),
+            "images_per_second": speed * self.config.train.batch_size,
+        }
+        if self.writer:
+            self.writer.scalars("train", step, values)
+        left = (self.total_steps - step) / speed
+        logging.info(
+            "step %d/%d | epoch %.2f | loss %.4f | top-1 %.1f %% | top-5 %.1f %% | "
+            "lr %g | %.1f images/s | %s left",
+            step,
+            self.total_steps,
+            step / self.epoch_steps,
+            result.loss,
+            100 * result.accuracy,
+            100 * result.top_5_accuracy,
+            values["learning_rate"],
+            values["images_per_second"],
+            time.strftime("%H:%M:%S", time.gmtime(left)),
+        )
+        if not np.isfinite(result.loss):
+            raise UserError(
+                f"the loss is {result.loss} at step {step}, with a learning rate of "
+                f"{values['learning_rate']:g}: start again from {self.model_dir} with "
+                "a lower --learning_rate"
+            )
+        return values
+
+    def _evaluate(self, step: int) -> dict:
+        result = evaluate_split(self.evaluator, self.eval_split, self.config)
+        train = self.config.train
+        if train.schedule == "plateau":
+            self.progress.plateau = self.progress.plateau.after(
+                1 - result.accuracy, train.plateau_patience, train.plateau_reductions
+            )
+        values = {
+            "loss": result.loss,
+            "accuracy": result.accuracy,
+            "top_5_accuracy": result.top_5_accuracy,
+        }
+        if self.writer:
+            self.writer.scalars("validation", step, values)
+            self._write_kernels(step)
+        logging.info(
+            "evaluation at step %d | %d images | loss %.4f | top-1 %.1f %% | "
+            "top-5 %.1f %%",
+            step,
+            result.num_examples,
+            result.loss,
+            100 * result.accuracy,
+            100 * result.top_5_accuracy,
+        )
+        return {f"eval_{name}": value for name, value in values.items()}
+
+    def _save(self, step: int) -> int:
+        if self.placement.is_chief:
+            logging.info("Saved %s", self.checkpoints.save())
+        return step
+
+    def _write_settings(self) -> None:
+        self.model_dir.mkdir(parents=True, exist_ok=True)
+        (self.model_dir / PARAMS_FILE).write_text(self.config.to_yaml(), "utf-8")
+        self.statistics.save(self.model_dir / STATISTICS_FILE)
+        dataset.write_labels(self.train_split, self.model_dir / LABELS_FILE)
+
+    def _write_first_pictures(self, step: int) -> None:
+        self._write_kernels(step)
+        images = next(iter(self._sample_batches(step, 8)))["image"].numpy()
+        self.writer.pictures("input_images", step, images)
+
+    def _write_kernels(self, step: int) -> None:
+        parts = variables_by_name(self.model)["conv1/kernel"]
+        kernels = np.concatenate([np.asarray(part) for part in parts], axis=-1)
+        columns = 2 if self.config.model.variant != "one_gpu" else 1
+        picture = summaries.kernel_picture(kernels, columns)
+        self.writer.pictures("conv1_kernels", step, picture[None])
+
+    def _sample_batches(self, step: int, count: int) -> tf.data.Dataset:
+        """The first images of a step, the same in every process."""
+        return self.train_split.training(
+            self.config.data,
+            count,
+            self.config.model.input_size,
+            self.config.train.seed,
+            step,
+            tf.distribute.InputContext(),
+        )
+
+    def _init_unit_variance(self) -> None:
+        logging.info("Measuring unit-variance initial weights on 128 images.")
+        grouped = build_model(
+            dataclasses.replace(
+                self.config,
+                model=dataclasses.replace(self.config.model, num_columns=1),
+            )
+        )
+        images = next(iter(self._sample_batches(0, 128)))["image"]
+        unit_variance(grouped, self.normalize(images))
+        copy_weights(grouped, self.model)
+
+    def _check_batch_size(self) -> None:
+        replicas = self.strategy.num_replicas_in_sync
+        if self.config.train.batch_size % replicas:
+            raise UserError(
+                f"--batch_size={self.config.train.batch_size} does not divide by the "
+                f"{replicas} replicas"
+            )
+
+
+def build_model(config: Config, placement: Placement | None = None) -> keras.Model:
+    """The net of the settings, with logits as its output."""
+    model = config.model
+    dtype = {"fp32": "float32", "bf16": "mixed_bfloat16"}[config.runtime.dtype]
+    return AlexNet(
+        model.variant,
+        model.num_classes,
+        num_columns=model.num_columns,
+        classifier_activation=None,
+        input_size=model.input_size,
+        width=model.width,
+        dropout=model.dropout,
+        init="source" if model.init == "source" else "published",
+        seed=config.train.seed,
+        grid=placement.grid if placement else None,
+        dtype=dtype,
+    )
+
+
+def make_normalize(config: Config, statistics: Statistics):
+    """The function from uint8 crops, and noise, to the model's input."""
+    mean = preprocessing.central_mean(statistics, config.model.input_size)
+    scale = preprocessing.input_scale(statistics, config.data.input_scale)
+
+    def normalize(images: tf.Tensor, noise: tf.Tensor | None = None) -> tf.Tensor:
+        return preprocessing.normalize(images, mean, noise=noise, input_scale=scale)
+
+    return normalize
+
+
+def evaluate_split(
+    evaluator: Evaluator, split: dataset.Split, config: Config
+) -> Result:
+    """Scores every example of a split once."""
+    batch_size = config.train.batch_size
+    steps = -(-split.num_examples // batch_size)
+    try:
+        return evaluator(lambda context: split.evaluation(batch_size, context), steps)
+    except tf.errors.OpError as error:
+        raise dataset.explained(error, split) from error
+
+
+def check_placement(
+    model: keras.Model, optimizer: PaperSGD, placement: Placement
+) -> None:
+    """Checks that each column's weights and velocities are on its devices."""
+    if placement.grid is None:
+        return
+    slots = zip(model.trainable_variables, optimizer.velocities, strict=True)
+    slot_of = {id(variable): slot for variable, slot in slots}
+    placed: dict[int, list] = {}
+    for layer in model.layers:
+        for variable in layer.trainable_weights:
+            pair = [variable.value, slot_of[id(variable)].value]
+            placed.setdefault(layer.column, []).extend(pair)
+    placement.grid.check(placed)
+
+
+class _Clock:
+    """Times the steps alone, without evaluations and checkpoints."""
+
+    def __init__(self, step: int):
+        self._started = time.perf_counter()
+        self._seconds = 0.0
+        self._first = self._last = step
+
+    def add_steps(self, step: int) -> None:
+        self._seconds += time.perf_counter() - self._started
+        self._last = step
+
+    def restart(self) -> None:
+        self._started = time.perf_counter()
+
+    def steps_per_second(self) -> float:
+        """Since it was last asked."""
+        rate = (self._last - self._first) / max(self._seconds, 1e-9)
+        self._first, self._seconds = self._last, 0.0
+        return rate
+
+
+def _delete_run(model_dir: pathlib.Path) -> None:
+    for pattern in RUN_FILES:
+        for path in model_dir.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
