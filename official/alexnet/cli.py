@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import logging as std_logging
 import os
+import pathlib
 import sys
 import types
 import typing
@@ -15,8 +17,6 @@ from official.alexnet.config import Config
 from official.alexnet.errors import UserError
 
 FLAGS = flags.FLAGS
-
-TRAIN_SECTIONS = ("model", "data", "train", "runtime")
 
 
 def define_config_flags(only: Iterable[str] | None = None) -> None:
@@ -113,10 +113,11 @@ def run(name: str, main: Callable[[], dict]) -> None:
         name: of the command, for messages.
         main: returns the results.
     """
-    # Said before TensorFlow is imported: of its own log, errors only.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
+    handler = logging.get_absl_handler()
+    handler.setFormatter(std_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.addFilter(_is_worth_reading)
 
     def parse(argv: list[str]) -> list[str]:
         try:
@@ -132,12 +133,42 @@ def run(name: str, main: Callable[[], dict]) -> None:
                 f"see {name} --help",
             )
         try:
+            _start_tensorflow()
             results = main()
         except UserError as error:
             _fail(name, str(error))
         print(json.dumps(results), flush=True)
 
     app.run(call, flags_parser=parse)
+
+
+def _is_worth_reading(record: std_logging.LogRecord) -> bool:
+    """Of other libraries' messages, warnings only."""
+    return record.levelno > std_logging.INFO or "alexnet" in record.pathname
+
+
+def _start_tensorflow() -> None:
+    """Imports TensorFlow; where there is no GPU, without what it says of that."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    gpu_files = [
+        *pathlib.Path("/dev").glob("nvidia*"),
+        *pathlib.Path("/dev").glob("dxg"),
+    ]
+    if gpu_files:
+        import tensorflow as tf  # noqa: PLC0415
+
+        return
+    stderr = os.dup(2)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 2)
+    try:
+        import tensorflow as tf  # noqa: PLC0415
+
+        tf.config.list_physical_devices()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(silence)
 
 
 def _fail(name: str, message: str) -> typing.NoReturn:

@@ -3,6 +3,7 @@
 Later sources win: the defaults here, `--config_file`, `--params_override`, flags.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import importlib.resources
@@ -309,10 +310,8 @@ def _convert(value, hint, choices, what: str):
         return tuple(_convert(item, item_kind, None, what) for item in items)
     if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
         # YAML reads 1e-3 as text.
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UserError(f"{what} should be of type {kind.__name__}, not {value!r}")
     if choices and value not in choices:
@@ -372,6 +371,4 @@ def check(config: Config) -> None:
     if len(train.profile_steps) not in (0, 2):
         raise UserError("--profile_steps takes two steps, such as 10,12")
     if data.data_dir is None and data.tfds_name is None and not data.use_synthetic_data:
-        raise UserError(
-            "no data: give --data_dir, --tfds_name or --use_synthetic_data"
-        )
+        raise UserError("no data: give --data_dir, --tfds_name or --use_synthetic_data")

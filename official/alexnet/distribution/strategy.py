@@ -196,4 +196,4 @@ def _grid(
 
 
 def _short(device: str) -> str:
-    return device.split("device:")[-1]
+    return device.rpartition("device:")[-1]

@@ -11,7 +11,7 @@ from official.alexnet.modeling.initializers import SlicedNormal
 from official.alexnet.modeling.variants import Conv, Dense, Variant, find_variant
 
 
-def AlexNet(  # noqa: N802 (a model is called like a class, as in keras.applications)
+def AlexNet(
     variant: str | Variant = "paper",
     num_classes: int = 1000,
     *,
@@ -72,7 +72,9 @@ def AlexNet(  # noqa: N802 (a model is called like a class, as in keras.applicat
     for conv in net.convolutions:
         columns = build.convolution(conv, columns)
     for dense in net.dense:
-        columns = build.hidden(dense, columns, net.dropout if dropout is None else dropout)
+        columns = build.hidden(
+            dense, columns, net.dropout if dropout is None else dropout
+        )
     outputs = build.output(num_classes, columns, classifier_activation)
     return keras.Model(images, outputs, name=name)
 

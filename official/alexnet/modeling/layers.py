@@ -236,11 +236,12 @@ class LocalResponseNormalization(ColumnLayer):
         self.num_columns = num_columns
 
     def call(self, x):
-        native = _runs_on_gpu(self.grid) and not _portable.get()
+        form = "native" if _runs_on_gpu(self.grid) else "band"
+        form = "plain" if _portable.get() else form
 
         def normalize(x):
             return local_response_normalization(
-                x, self.lrn, num_columns=self.num_columns, native=native
+                x, self.lrn, num_columns=self.num_columns, form=form
             )
 
         return self.run(normalize, x)
@@ -291,7 +292,9 @@ class Dropout(ColumnLayer):
         num_columns: columns that lie side by side in the layer's input.
     """
 
-    def __init__(self, rate: float = 0.5, seed: int = 0, num_columns: int = 1, **kwargs):
+    def __init__(
+        self, rate: float = 0.5, seed: int = 0, num_columns: int = 1, **kwargs
+    ):
         super().__init__(**kwargs)
         self.rate = rate
         self.seed = seed
@@ -310,7 +313,7 @@ class Dropout(ColumnLayer):
         def drop(x):
             masks = []
             for column in range(self.column, self.column + self.num_columns):
-                seed = tf.cast(count, tf.int32) + [0, column << 24]
+                seed = tf.stack([count[0] + column, count[1]])
                 draws = tf.random.stateless_uniform([replicas * batch, units], seed)
                 masks.append(draws[index * batch : (index + 1) * batch] < keep)
             mask = tf.ensure_shape(tf.concat(masks, axis=-1), x.shape)

@@ -1,13 +1,19 @@
 """Top-1 and top-5 of every example once, with one crop or with ten (section 4.1)."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
-from official.alexnet.data import preprocessing
+from official.alexnet import config as config_lib
+from official.alexnet.config import Config
+from official.alexnet.data import dataset, preprocessing
+from official.alexnet.distribution.strategy import place
+from official.alexnet.training import checkpoints, run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,3 +141,69 @@ class Evaluator:
             batch["label"], probabilities
         )
         return score(batch["label"], losses, probabilities, batch["weight"])
+
+
+def evaluate(evaluator: Evaluator, split: dataset.Split, batch_size: int) -> Result:
+    """Scores every example of a split once, the last partial batch too.
+
+    Raises:
+        UserError: a record cannot be read, or its label is out of range.
+    """
+    steps = -(-split.num_examples // batch_size)
+    try:
+        return evaluator(lambda context: split.evaluation(batch_size, context), steps)
+    except tf.errors.OpError as error:
+        raise dataset.explained(error, split) from error
+
+
+def evaluate_run(
+    config: Config, model_dir: str, checkpoint_path: str | None = None
+) -> dict:
+    """Scores a checkpoint on the validation images, each of them once.
+
+    Args:
+        config: settings of the run.
+        model_dir: directory of the run.
+        checkpoint_path: such as `model_dir/ckpt-300`; the latest by default.
+
+    Returns:
+        Loss, accuracy, top-5 accuracy, and what they were measured on.
+
+    Raises:
+        UserError: no checkpoint, one of another net, or a mistake in the data.
+    """
+    config_lib.check(config)
+    folder = pathlib.Path(model_dir)
+    path = checkpoint_path or checkpoints.latest(folder)
+    placement = place(config.runtime, config.model.num_columns)
+    run.check_batch_size(config, placement)
+    split = dataset.find_split(config.data, "validation", config.model.num_classes)
+    statistics = dataset.find_statistics(config.data, folder)
+    with placement.strategy.scope():
+        model = run.build_model(config, placement)
+    step = checkpoints.load_weights(model, path)
+    crops = config.train.eval_crops
+    logging.info("%s; %d crop(s) an image", placement.describe(), crops)
+    evaluator = Evaluator(
+        placement.strategy, model, run.make_normalize(config, statistics), crops
+    )
+    result = evaluate(evaluator, split, config.train.batch_size)
+    logging.info(
+        "%d images | loss %.4f | top-1 %.2f %% (error %.2f %%) | top-5 %.2f %% "
+        "(error %.2f %%)",
+        result.num_examples,
+        result.loss,
+        100 * result.accuracy,
+        100 * (1 - result.accuracy),
+        100 * result.top_5_accuracy,
+        100 * (1 - result.top_5_accuracy),
+    )
+    return {
+        "accuracy": result.accuracy,
+        "top_5_accuracy": result.top_5_accuracy,
+        "loss": result.loss,
+        "num_examples": result.num_examples,
+        "eval_crops": crops,
+        "checkpoint": path,
+        "step": step,
+    }

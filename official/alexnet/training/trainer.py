@@ -2,10 +2,8 @@
 
 import dataclasses
 import pathlib
-import shutil
 import time
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -13,21 +11,16 @@ from absl import logging
 from official.alexnet import config as config_lib
 from official.alexnet.config import Config
 from official.alexnet.data import dataset, preprocessing
-from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
+from official.alexnet.data.statistics import STATISTICS_FILE
 from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import UserError
-from official.alexnet.modeling.alexnet import AlexNet
+from official.alexnet.modeling.variants import find_variant
 from official.alexnet.modeling.weights import copy_weights, variables_by_name
-from official.alexnet.training import schedules, summaries
+from official.alexnet.training import run, schedules, summaries
 from official.alexnet.training.checkpoints import Checkpoints, Progress
-from official.alexnet.training.evaluation import Evaluator, Result, score
+from official.alexnet.training.evaluation import Evaluator, Result, evaluate, score
 from official.alexnet.training.initialization import unit_variance
 from official.alexnet.training.optimizer import PaperSGD
-
-PARAMS_FILE = "params.yaml"
-LABELS_FILE = "labels.txt"
-RUN_FILES = ("checkpoint", "ckpt-*", "train", "validation", "params.yaml")
-RUN_FILES += ("labels.txt", STATISTICS_FILE, summaries.METRICS_FILE)
 
 
 def train(config: Config, model_dir: str, *, clean: bool = False) -> dict:
@@ -59,14 +52,14 @@ class Trainer:
         self.model_dir = model_dir
         self.placement = placement
         self.strategy = placement.strategy
-        self._check_batch_size()
+        run.check_batch_size(config, placement)
         classes = config.model.num_classes
         self.train_split = dataset.find_split(config.data, "train", classes)
         self.eval_split = None
         if not config.train.skip_eval:
             self.eval_split = dataset.find_split(config.data, "validation", classes)
         if clean and placement.is_chief:
-            _delete_run(model_dir)
+            run.delete(model_dir)
         self.statistics = dataset.find_statistics(config.data, model_dir)
         self.epoch_steps = self.train_split.num_examples / config.train.batch_size
         self.total_steps = config.train.train_steps or round(
@@ -74,7 +67,7 @@ class Trainer:
         )
         tf.config.run_functions_eagerly(config.runtime.run_eagerly)
         with self.strategy.scope():
-            self.model = build_model(config, placement)
+            self.model = run.build_model(config, placement)
             self.optimizer = PaperSGD(
                 config.train.learning_rate,
                 config.train.momentum,
@@ -83,7 +76,7 @@ class Trainer:
                 config.train.decay_biases,
             )
             self.optimizer.build(self.model.trainable_variables)
-        check_placement(self.model, self.optimizer, placement)
+        run.check_placement(self.model, self.optimizer, placement)
         self.progress = Progress()
         self.checkpoints = Checkpoints(
             model_dir,
@@ -92,7 +85,7 @@ class Trainer:
             self.progress,
             config.train.max_to_keep,
         )
-        self.normalize = make_normalize(config, self.statistics)
+        self.normalize = run.make_normalize(config, self.statistics)
         self.evaluator = Evaluator(
             self.strategy, self.model, self.normalize, config.train.eval_crops
         )
@@ -279,7 +272,7 @@ class Trainer:
         return values
 
     def _evaluate(self, step: int) -> dict:
-        result = evaluate_split(self.evaluator, self.eval_split, self.config)
+        result = evaluate(self.evaluator, self.eval_split, self.config.train.batch_size)
         train = self.config.train
         if train.schedule == "plateau":
             self.progress.plateau = self.progress.plateau.after(
@@ -311,9 +304,9 @@ class Trainer:
 
     def _write_settings(self) -> None:
         self.model_dir.mkdir(parents=True, exist_ok=True)
-        (self.model_dir / PARAMS_FILE).write_text(self.config.to_yaml(), "utf-8")
+        (self.model_dir / run.PARAMS_FILE).write_text(self.config.to_yaml(), "utf-8")
         self.statistics.save(self.model_dir / STATISTICS_FILE)
-        dataset.write_labels(self.train_split, self.model_dir / LABELS_FILE)
+        dataset.write_labels(self.train_split, self.model_dir / run.LABELS_FILE)
 
     def _write_first_pictures(self, step: int) -> None:
         self._write_kernels(step)
@@ -323,7 +316,7 @@ class Trainer:
     def _write_kernels(self, step: int) -> None:
         parts = variables_by_name(self.model)["conv1/kernel"]
         kernels = np.concatenate([np.asarray(part) for part in parts], axis=-1)
-        columns = 2 if self.config.model.variant != "one_gpu" else 1
+        columns = find_variant(self.config.model.variant).num_columns
         picture = summaries.kernel_picture(kernels, columns)
         self.writer.pictures("conv1_kernels", step, picture[None])
 
@@ -340,7 +333,7 @@ class Trainer:
 
     def _init_unit_variance(self) -> None:
         logging.info("Measuring unit-variance initial weights on 128 images.")
-        grouped = build_model(
+        grouped = run.build_model(
             dataclasses.replace(
                 self.config,
                 model=dataclasses.replace(self.config.model, num_columns=1),
@@ -349,72 +342,6 @@ class Trainer:
         images = next(iter(self._sample_batches(0, 128)))["image"]
         unit_variance(grouped, self.normalize(images))
         copy_weights(grouped, self.model)
-
-    def _check_batch_size(self) -> None:
-        replicas = self.strategy.num_replicas_in_sync
-        if self.config.train.batch_size % replicas:
-            raise UserError(
-                f"--batch_size={self.config.train.batch_size} does not divide by the "
-                f"{replicas} replicas"
-            )
-
-
-def build_model(config: Config, placement: Placement | None = None) -> keras.Model:
-    """The net of the settings, with logits as its output."""
-    model = config.model
-    dtype = {"fp32": "float32", "bf16": "mixed_bfloat16"}[config.runtime.dtype]
-    return AlexNet(
-        model.variant,
-        model.num_classes,
-        num_columns=model.num_columns,
-        classifier_activation=None,
-        input_size=model.input_size,
-        width=model.width,
-        dropout=model.dropout,
-        init="source" if model.init == "source" else "published",
-        seed=config.train.seed,
-        grid=placement.grid if placement else None,
-        dtype=dtype,
-    )
-
-
-def make_normalize(config: Config, statistics: Statistics):
-    """The function from uint8 crops, and noise, to the model's input."""
-    mean = preprocessing.central_mean(statistics, config.model.input_size)
-    scale = preprocessing.input_scale(statistics, config.data.input_scale)
-
-    def normalize(images: tf.Tensor, noise: tf.Tensor | None = None) -> tf.Tensor:
-        return preprocessing.normalize(images, mean, noise=noise, input_scale=scale)
-
-    return normalize
-
-
-def evaluate_split(
-    evaluator: Evaluator, split: dataset.Split, config: Config
-) -> Result:
-    """Scores every example of a split once."""
-    batch_size = config.train.batch_size
-    steps = -(-split.num_examples // batch_size)
-    try:
-        return evaluator(lambda context: split.evaluation(batch_size, context), steps)
-    except tf.errors.OpError as error:
-        raise dataset.explained(error, split) from error
-
-
-def check_placement(
-    model: keras.Model, optimizer: PaperSGD, placement: Placement
-) -> None:
-    """Checks that each column's weights and velocities are on its devices."""
-    if placement.grid is None:
-        return
-    slots = zip(model.trainable_variables, optimizer.velocities, strict=True)
-    slot_of = {id(variable): slot for variable, slot in slots}
-    placed: dict[int, list] = {}
-    for layer in model.layers:
-        for variable in layer.trainable_weights:
-            pair = [variable.value, slot_of[id(variable)].value]
-            placed.setdefault(layer.column, []).extend(pair)
-    placement.grid.check(placed)
 
 
 class _Clock:
@@ -437,12 +364,3 @@ class _Clock:
         rate = (self._last - self._first) / max(self._seconds, 1e-9)
         self._first, self._seconds = self._last, 0.0
         return rate
-
-
-def _delete_run(model_dir: pathlib.Path) -> None:
-    for pattern in RUN_FILES:
-        for path in model_dir.glob(pattern):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()

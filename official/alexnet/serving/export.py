@@ -1,0 +1,81 @@
+"""Writes a trained net for others: SavedModel, .keras file, labels and settings."""
+
+import contextlib
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+from official.alexnet.config import Config
+from official.alexnet.data import preprocessing
+from official.alexnet.data.dataset import read_labels
+from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
+from official.alexnet.errors import UserError
+from official.alexnet.serving.signatures import ServedAlexNet
+from official.alexnet.training import checkpoints
+from official.alexnet.training.run import LABELS_FILE, PARAMS_FILE, build_model
+
+
+def export(
+    config: Config, model_dir: str, export_dir: str, checkpoint_path: str | None = None
+) -> dict:
+    """Exports the grouped form, free of device names.
+
+    Writes `saved_model/`, `alexnet.keras`, `labels.txt`, `statistics.npz` and
+    `params.yaml`; the directory appears only when it is whole.
+
+    Args:
+        config: settings of the run, with `num_columns` 1.
+        model_dir: directory of the run.
+        export_dir: where to write; must not exist yet, or be empty.
+        checkpoint_path: such as `model_dir/ckpt-300`; the latest by default.
+
+    Returns:
+        What was written, from which step.
+
+    Raises:
+        UserError: no checkpoint, one of another net, or export_dir is taken.
+    """
+    source, target = pathlib.Path(model_dir), pathlib.Path(export_dir)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"--export_dir={target} exists: name a new directory")
+    path = checkpoint_path or checkpoints.latest(source)
+    model = build_model(config)
+    step = checkpoints.load_weights(model, path)
+    statistics = Statistics.load(source / STATISTICS_FILE)
+    labels = read_labels(source / LABELS_FILE, config.model.num_classes)
+    with _appearing_whole(target) as folder:
+        served = ServedAlexNet(
+            model,
+            preprocessing.central_mean(statistics, config.model.input_size),
+            preprocessing.input_scale(statistics, config.data.input_scale),
+        )
+        tf.saved_model.save(served, str(folder / "saved_model"), served.signatures())
+        _with_softmax(model).save(folder / "alexnet.keras")
+        statistics.save(folder / STATISTICS_FILE)
+        text = "".join(f"{label}\n" for label in labels)
+        (folder / LABELS_FILE).write_text(text, "utf-8")
+        (folder / PARAMS_FILE).write_text(config.to_yaml(), "utf-8")
+    return {"export_dir": str(target), "checkpoint": path, "step": step}
+
+
+def _with_softmax(model: keras.Model) -> keras.Model:
+    softmax = keras.layers.Activation("softmax", dtype="float32", name="probabilities")
+    return keras.Model(model.inputs, softmax(model.output), name="alexnet")
+
+
+@contextlib.contextmanager
+def _appearing_whole(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder that takes the target's name when everything in it is written."""
+    folder = target.with_name(target.name + ".partial")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        if target.exists():
+            target.rmdir()
+        folder.rename(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

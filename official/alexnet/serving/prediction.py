@@ -1,0 +1,95 @@
+"""Labels image files with a SavedModel; of this package it uses only the labels."""
+
+import glob
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from official.alexnet.data.dataset import read_labels
+from official.alexnet.errors import UserError
+from official.alexnet.training.run import LABELS_FILE
+
+_SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+def predict(export_dir: str, images: list[str], top: int, batch_size: int) -> dict:
+    """Labels images and prints them, one paragraph an image.
+
+    Args:
+        export_dir: what `export` wrote.
+        images: files, directories or patterns.
+        top: labels an image, most probable first.
+        batch_size: images a call of the model.
+
+    Returns:
+        For each image its labels with their probabilities.
+
+    Raises:
+        UserError: no such directory or image, or a file that is not an image.
+    """
+    folder = pathlib.Path(export_dir)
+    saved_model = folder / "saved_model"
+    if not (saved_model / "saved_model.pb").is_file():
+        raise UserError(
+            f"--export_dir={folder} holds no saved_model/: name a directory that "
+            "alexnet-export wrote"
+        )
+    paths = find_images(images)
+    # The loaded object keeps the weights alive.
+    served = tf.saved_model.load(str(saved_model))
+    classify = served.signatures["serving_default"]
+    predictions = []
+    for start in range(0, len(paths), batch_size):
+        batch = paths[start : start + batch_size]
+        encoded = [_read_image(path) for path in batch]
+        probabilities = classify(tf.constant(encoded))["probabilities"].numpy()
+        labels = read_labels(folder / LABELS_FILE, probabilities.shape[1])
+        for path, row in zip(batch, probabilities, strict=True):
+            predictions.append({"image": str(path), "labels": _best(row, labels, top)})
+            _show(predictions[-1])
+    return {"predictions": predictions}
+
+
+def find_images(names: list[str]) -> list[pathlib.Path]:
+    """The image files that files, directories or patterns name, in order.
+
+    Raises:
+        UserError: a name stands for no image.
+    """
+    found = []
+    for name in names:
+        path = pathlib.Path(name)
+        if path.is_dir():
+            matches = [p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES]
+        elif path.is_file():
+            matches = [path]
+        else:
+            matches = [pathlib.Path(match) for match in glob.glob(name)]  # noqa: PTH207
+        if not matches:
+            raise UserError(f"--images={name}: no such image")
+        found += sorted(matches)
+    return found
+
+
+def _read_image(path: pathlib.Path) -> bytes:
+    encoded = path.read_bytes()
+    try:
+        tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    except tf.errors.InvalidArgumentError as error:
+        raise UserError(f"{path} is not a whole JPEG or PNG image") from error
+    return encoded
+
+
+def _best(probabilities: np.ndarray, labels: list[str], top: int) -> list[dict]:
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return [
+        {"label": labels[i], "probability": round(float(probabilities[i]), 6)}
+        for i in order
+    ]
+
+
+def _show(prediction: dict) -> None:
+    print(prediction["image"])
+    for best in prediction["labels"]:
+        print(f"  {100 * best['probability']:6.2f} %  {best['label']}")

@@ -1,0 +1,96 @@
+"""What a served AlexNet answers to: images in, probabilities out."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from official.alexnet.data import preprocessing
+from official.alexnet.modeling import layers
+
+
+class ServedAlexNet(tf.Module):
+    """The net with its preprocessing, in ops that any TensorFlow runs.
+
+    Args:
+        model: the grouped form, with logits as its output.
+        mean: (size, size, 3) float32, grey levels: central crop of the mean image.
+        input_scale: factor of the mean-subtracted pixels.
+    """
+
+    def __init__(self, model: keras.Model, mean: np.ndarray, input_scale: float):
+        super().__init__(name="alexnet")
+        self.model = keras.Model(
+            model.inputs, [model.output, model.get_layer("relu7").output]
+        )
+        self.mean = tf.constant(mean)
+        self.input_scale = input_scale
+        self.size = model.input_shape[1]
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """The signatures of the SavedModel.
+
+        - `serving_default`: `image_bytes`, (batch,) strings of JPEG or PNG, to
+          `probabilities` and `logits`, (batch, num_classes) float32, and `classes`,
+          (batch,) int64: the class of the highest probability.
+        - `image_tensor`: `images`, (batch, height, width, 3) uint8 RGB of any size,
+          to the same.
+        - `features`: `image_bytes` to `features`, (batch, 4096) float32: fc7 after
+          its ReLU, the vectors of section 6.1.
+        """
+        image_bytes = tf.TensorSpec([None], tf.string, "image_bytes")
+        images = tf.TensorSpec([None, None, None, 3], tf.uint8, "images")
+        with layers.portable():
+            return {
+                "serving_default": self.classify_bytes.get_concrete_function(
+                    image_bytes
+                ),
+                "image_tensor": self.classify_images.get_concrete_function(images),
+                "features": self.features_of_bytes.get_concrete_function(image_bytes),
+            }
+
+    @tf.function
+    def classify_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Labels encoded images."""
+        return self._classify(self._decode(image_bytes))
+
+    @tf.function
+    def classify_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Labels decoded images."""
+        return self._classify(self._map(preprocessing.resize_to_square, images))
+
+    @tf.function
+    def features_of_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Features of encoded images."""
+        _, features = self._run(self._decode(image_bytes))
+        return {"features": tf.cast(features, tf.float32)}
+
+    def _decode(self, image_bytes: tf.Tensor) -> tf.Tensor:
+        return self._map(
+            lambda encoded: preprocessing.resize_to_square(
+                preprocessing.decode_image(encoded)
+            ),
+            image_bytes,
+        )
+
+    def _map(self, function, elements: tf.Tensor) -> tf.Tensor:
+        """Applies a function to each element that makes a 256 x 256 image of it."""
+        return tf.map_fn(
+            function,
+            elements,
+            fn_output_signature=tf.TensorSpec((256, 256, 3), tf.uint8),
+            parallel_iterations=16,
+        )
+
+    def _run(self, squares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        crops = preprocessing.center_crop(squares, self.size)
+        return self.model(
+            preprocessing.normalize(crops, self.mean, input_scale=self.input_scale)
+        )
+
+    def _classify(self, squares: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits, _ = self._run(squares)
+        return {
+            "probabilities": tf.nn.softmax(logits),
+            "logits": logits,
+            "classes": tf.argmax(logits, axis=-1),
+        }
