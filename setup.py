@@ -16,6 +16,8 @@ setuptools.setup(
     package_data={"official.alexnet": ["configs/*.yaml"]},
     install_requires=[
         "absl-py>=2.1",
+        # TFDS 4.9 imports it and does not say so.
+        "importlib_resources>=6.0",
         "keras>=3.10",
         "numpy>=1.26",
         "Pillow>=10.0",

@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from official.alexnet.config import DataConfig
-from official.alexnet.data import pipeline, records
+from official.alexnet.data import pipeline, reading, records
 from official.alexnet.data.statistics import (
     IMAGE_SHAPE,
     STATISTICS_FILE,
@@ -157,7 +157,7 @@ def explained(error: tf.errors.OpError, split: Split) -> Exception:
     """The error to raise for one from a data set: a UserError where it is known."""
     if split.records is None:
         return error
-    return pipeline.as_user_error(error, split.records) or error
+    return reading.as_user_error(error, split.records) or error
 
 
 def write_labels(split: Split, path: pathlib.Path) -> None:

@@ -100,7 +100,9 @@ class _Anchor:
 
 def devices_of(variable: tf.Variable) -> tuple[str, ...]:
     """Full names of the devices that hold a variable, one a local replica."""
-    replicas = tf.distribute.get_strategy().experimental_local_results(variable)
+    default = tf.distribute.get_strategy()
+    strategy = getattr(variable, "distribute_strategy", default)
+    replicas = strategy.experimental_local_results(variable)
     return tuple(replica.device for replica in replicas)
 
 

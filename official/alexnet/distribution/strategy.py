@@ -62,7 +62,12 @@ def place(runtime: RuntimeConfig, num_columns: int) -> Placement:
         num_replicas = 1
     own = [f"{kind}:{i}" for i in range(num_replicas)]
     if name == "mirrored":
-        strategy = tf.distribute.MirroredStrategy(own)
+        # The default all-reduce is made for one device a replica: it would take
+        # column 1's gradients to column 0's devices. This one sums where they are.
+        sum_in_place = kind == "CPU" or num_columns > 1
+        strategy = tf.distribute.MirroredStrategy(
+            own, tf.distribute.ReductionToOneDevice() if sum_in_place else None
+        )
     elif name == "one_device":
         strategy = tf.distribute.OneDeviceStrategy(own[0])
     else:
@@ -90,7 +95,7 @@ def _split_cpu(count: int | None) -> None:
 
 def _devices_here(runtime: RuntimeConfig) -> tuple[str, int]:
     """Kind and number of the devices this process may use."""
-    gpus = len(tf.config.list_logical_devices("GPU"))
+    gpus = len(tf.config.list_physical_devices("GPU"))
     wanted = gpus if runtime.num_gpus is None else runtime.num_gpus
     if wanted > gpus:
         raise UserError(

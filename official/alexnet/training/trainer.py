@@ -192,7 +192,7 @@ class Trainer:
 
     def _replica_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Forward, backward and update; gradients are summed over the replicas."""
-        images = self.normalize(batch["image"], self._color_noise(batch["image"]))
+        images = self.normalize(batch["image"], self._color_noise())
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
             logits = self.model(images, training=True)
@@ -204,17 +204,18 @@ class Trainer:
         self.optimizer.apply(gradients, variables)
         return score(batch["label"], losses, logits, tf.ones_like(losses))
 
-    def _color_noise(self, images: tf.Tensor) -> tf.Tensor | None:
+    def _color_noise(self) -> tf.Tensor | None:
         """Noise of the replica's images, drawn for the global batch of this step."""
         data = self.config.data
         if data.color_noise == "none":
             return None
         replica = tf.distribute.get_replica_context()
-        count = images.shape[0]
+        batch_size = self.config.train.batch_size
+        count = batch_size // replica.num_replicas_in_sync
         start = replica.replica_id_in_sync_group * count
         step = tf.cast(self.optimizer.iterations.value, tf.int32)
         gaussians = tf.random.stateless_normal(
-            [count * replica.num_replicas_in_sync, 3], [self.config.train.seed, step]
+            [batch_size, 3], [self.config.train.seed, step]
         )
         return preprocessing.color_noise(
             self.statistics,

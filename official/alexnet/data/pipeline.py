@@ -1,0 +1,308 @@
+"""The tf.data input: from TFRecords to batches of uint8 crops on the host.
+
+Mean, colour noise and the cast to float are left to the device (`preprocessing`).
+
+The batch at step n is a function of (seed, n) alone. Example k = n * global batch +
+position belongs to epoch k // N; an epoch's order hangs on (seed, epoch), an example's
+crop on (seed, k). Every input pipeline walks the same global order and keeps its own
+positions of each global batch before decoding, so the union over any grid of workers
+and replicas is the same batch, and training resumes anywhere by skipping records.
+"""
+
+import tensorflow as tf
+
+from official.alexnet.data import preprocessing, reading
+from official.alexnet.data.records import Records
+from official.alexnet.errors import UserError
+
+# About 330 MB of 256x256 JPEGs.
+SHUFFLE_BUFFER = 8192
+
+_PREFETCHED_BATCHES = 4
+_MAX_INT32 = 2**31 - 1
+
+
+def training_dataset(
+    records: Records,
+    *,
+    global_batch_size: int,
+    replica_batch_size: int,
+    num_input_pipelines: int = 1,
+    input_pipeline_id: int = 0,
+    seed: int,
+    start_step: int = 0,
+    image_size: int = 256,
+    crop_size: int = 224,
+    shuffle_buffer: int = SHUFFLE_BUFFER,
+    augment: bool = True,
+) -> tf.data.Dataset:
+    """Endless shuffled batches of random crops and mirrors (section 4.1).
+
+    Each example comes once an epoch, and a batch may span epochs. An input pipeline
+    reads every record and decodes its own share.
+
+    Args:
+        records: what to read.
+        global_batch_size: examples a step, over all replicas.
+        replica_batch_size: examples a batch of this dataset.
+        num_input_pipelines: workers that share a global batch, evenly.
+        input_pipeline_id: this worker's place among them.
+        seed: of order, crops and mirrors.
+        start_step: the step whose batch comes first.
+        image_size: side of the square the crops are taken from.
+        crop_size: side of a crop; offsets are uniform in 0..image_size - crop_size.
+        shuffle_buffer: undecoded records held to draw from.
+        augment: False takes every centre crop, unmirrored.
+
+    Returns:
+        A dataset of {"image": uint8 (replica_batch_size, crop_size, crop_size, 3),
+        "label": int32 (replica_batch_size,), 0-based}. A worker's replica batches of
+        a step come one after another.
+
+    Raises:
+        UserError: the batch does not divide over workers and replicas.
+    """
+    _check_shares(
+        global_batch_size, replica_batch_size, num_input_pipelines, input_pipeline_id
+    )
+    first_example = start_step * global_batch_size
+    first_epoch, skipped = divmod(first_example, records.num_examples)
+    border = image_size - crop_size
+
+    def prepare(number: tf.Tensor, record: tuple) -> dict[str, tf.Tensor]:
+        encoded, label = reading.parse_record(record, records)
+        if not augment:
+            offset = border // 2
+            image = _decode_crop(encoded, offset, offset, crop_size, image_size)
+            return {"image": image, "label": label}
+        draws = tf.random.stateless_uniform(
+            (3,), seed=tf.stack([tf.cast(seed, tf.int64), number]), alg="philox"
+        )
+        top, left = tf.unstack(tf.cast(draws[:2] * (border + 1), tf.int32))
+        image = _decode_crop(encoded, top, left, crop_size, image_size)
+        image = tf.cond(draws[2] < 0.5, lambda: image[:, ::-1], lambda: image)
+        return {"image": image, "label": label}
+
+    dataset = (
+        tf.data.Dataset.range(first_epoch, tf.int64.max)
+        .flat_map(lambda epoch: _shuffled_epoch(records, seed, epoch, shuffle_buffer))
+        .skip(skipped)
+        .enumerate(first_example)
+    )
+    dataset = _own_share(
+        dataset, global_batch_size, num_input_pipelines, input_pipeline_id
+    )
+    return (
+        dataset.map(prepare, tf.data.AUTOTUNE, deterministic=True)
+        .batch(replica_batch_size, drop_remainder=True)
+        .prefetch(_PREFETCHED_BATCHES)
+        .with_options(_options())
+    )
+
+
+def evaluation_dataset(
+    records: Records,
+    *,
+    global_batch_size: int,
+    replica_batch_size: int,
+    num_input_pipelines: int = 1,
+    input_pipeline_id: int = 0,
+    image_size: int = 256,
+) -> tf.data.Dataset:
+    """Each example once, whole squares; the last global batch is filled up.
+
+    Args:
+        records: what to read.
+        global_batch_size: examples a step, over all replicas.
+        replica_batch_size: examples a batch of this dataset.
+        num_input_pipelines: workers that share a global batch, evenly.
+        input_pipeline_id: this worker's place among them.
+        image_size: side of the square.
+
+    Returns:
+        A dataset of {"image": uint8 (replica_batch_size, image_size, image_size, 3),
+        "label": int32 (replica_batch_size,), "weight": float32
+        (replica_batch_size,)}. The weight is 1 for an example and 0 for the zeros
+        that fill up the last batch, so every replica has `evaluation_steps` batches.
+
+    Raises:
+        UserError: the batch does not divide over workers and replicas.
+    """
+    _check_shares(
+        global_batch_size, replica_batch_size, num_input_pipelines, input_pipeline_id
+    )
+
+    def prepare(_: tf.Tensor, record: tuple) -> dict[str, tf.Tensor]:
+        encoded, label = reading.parse_record(record, records)
+        image = _decode_crop(encoded, 0, 0, image_size, image_size)
+        return {"image": image, "label": label, "weight": tf.constant(1.0)}
+
+    files = tf.data.Dataset.range(len(records.files))
+    dataset = reading.read_files(files, records).enumerate()
+    dataset = _own_share(
+        dataset, global_batch_size, num_input_pipelines, input_pipeline_id
+    )
+    filling = {
+        "image": tf.zeros((image_size, image_size, 3), tf.uint8),
+        "label": tf.constant(0),
+        "weight": tf.constant(0.0),
+    }
+    share = global_batch_size // num_input_pipelines
+    last_batch = (records.num_examples - 1) % global_batch_size + 1
+    own_last = min(max(last_batch - input_pipeline_id * share, 0), share)
+    fillings = tf.data.Dataset.from_tensors(filling).repeat(share - own_last)
+    return (
+        dataset.map(prepare, tf.data.AUTOTUNE, deterministic=True)
+        .concatenate(fillings)
+        .batch(replica_batch_size, drop_remainder=True)
+        .prefetch(_PREFETCHED_BATCHES)
+        .with_options(_options())
+    )
+
+
+def evaluation_steps(records: Records, global_batch_size: int) -> int:
+    """Steps that see each example once, the last perhaps with filling."""
+    return -(-records.num_examples // global_batch_size)
+
+
+def synthetic_dataset(
+    *,
+    replica_batch_size: int,
+    image_size: int,
+    num_classes: int,
+    seed: int = 0,
+    weighted: bool = False,
+    num_batches: int | None = None,
+) -> tf.data.Dataset:
+    """One batch of noise over and over, to time a step without reading anything.
+
+    Args:
+        replica_batch_size: examples a batch.
+        image_size: side of an image: the crop's for training, the whole for evaluation.
+        num_classes: labels are uniform in 0..num_classes - 1.
+        seed: of pixels and labels.
+        weighted: whether to add "weight", all ones, as `evaluation_dataset` has.
+        num_batches: batches in the dataset; None is endless.
+
+    Returns:
+        A dataset of the same elements as `training_dataset` or `evaluation_dataset`.
+    """
+    shape = (replica_batch_size, image_size, image_size, 3)
+
+    def draw(shape: tuple[int, ...], end: int, stream: int) -> tf.Tensor:
+        return tf.random.stateless_uniform(
+            shape, (seed, stream), 0, end, tf.int32, alg="philox"
+        )
+
+    batch = {
+        "image": tf.cast(draw(shape, 256, 0), tf.uint8),
+        "label": draw((replica_batch_size,), num_classes, 1),
+    }
+    if weighted:
+        batch["weight"] = tf.ones((replica_batch_size,))
+    dataset = tf.data.Dataset.from_tensors(batch).repeat(num_batches)
+    return dataset.prefetch(_PREFETCHED_BATCHES).with_options(_options())
+
+
+def _check_shares(
+    global_batch_size: int,
+    replica_batch_size: int,
+    num_input_pipelines: int,
+    input_pipeline_id: int,
+) -> None:
+    if not 0 <= input_pipeline_id < num_input_pipelines:
+        raise ValueError(
+            f"input_pipeline_id {input_pipeline_id} not in 0..{num_input_pipelines - 1}"
+        )
+    if global_batch_size % (num_input_pipelines * replica_batch_size):
+        raise UserError(
+            f"--batch_size={global_batch_size} does not divide into batches of "
+            f"{replica_batch_size} a replica on {num_input_pipelines} workers; pass a "
+            "multiple of the number of replicas"
+        )
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = True
+    # Sharding is done here, by position in the global batch.
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.OFF
+    )
+    return options
+
+
+def _shuffled_epoch(
+    records: Records, seed: int, epoch: tf.Tensor, shuffle_buffer: int
+) -> tf.data.Dataset:
+    """One epoch's records in an order that hangs on (seed, epoch) alone."""
+    num_files = len(records.files)
+    # Crops are keyed by (seed, k >= 0); negative keys keep epochs apart from them.
+    key = tf.stack([tf.cast(seed, tf.int64), -1 - epoch])
+    draws = tf.random.stateless_uniform(
+        (num_files + 1,), key, 0, tf.int64.max, tf.int64, alg="philox"
+    )
+    files = tf.data.Dataset.from_tensor_slices(
+        tf.argsort(draws[:num_files], stable=True)
+    )
+    # Dataset.shuffle mixes in the graph's seed, which would be the program's. This
+    # sets it for this function's own graph only.
+    tf.compat.v1.set_random_seed(1)
+    return reading.read_files(files, records).shuffle(
+        min(shuffle_buffer, records.num_examples),
+        seed=draws[num_files] % _MAX_INT32,
+        reshuffle_each_iteration=False,
+    )
+
+
+def _own_share(
+    dataset: tf.data.Dataset,
+    global_batch_size: int,
+    num_input_pipelines: int,
+    input_pipeline_id: int,
+) -> tf.data.Dataset:
+    """Keeps a worker's positions of each global batch of numbered records."""
+    if num_input_pipelines == 1:
+        return dataset
+    share = global_batch_size // num_input_pipelines
+
+    def is_own(number: tf.Tensor, _: tuple) -> tf.Tensor:
+        return (number % global_batch_size) // share == input_pipeline_id
+
+    return dataset.filter(is_own)
+
+
+def _decode_crop(
+    encoded: tf.Tensor,
+    top: tf.Tensor | int,
+    left: tf.Tensor | int,
+    size: int,
+    image_size: int,
+) -> tf.Tensor:
+    """Decodes a crop; of a square JPEG, which a prepared record holds, only that.
+
+    Where chroma is stored at half resolution, libjpeg interpolates it up to the window
+    decoded, so a crop's outermost columns can differ a little from the whole image's.
+    """
+
+    def is_square() -> tf.Tensor:
+        return tf.reduce_all(tf.io.extract_jpeg_shape(encoded)[:2] == image_size)
+
+    def decode_crop() -> tf.Tensor:
+        if size == image_size:
+            return preprocessing.decode_image(encoded)
+        return tf.io.decode_and_crop_jpeg(
+            encoded,
+            tf.stack([top, left, size, size]),
+            channels=3,
+            dct_method=preprocessing.DCT_METHOD,
+        )
+
+    def decode_whole() -> tf.Tensor:
+        image = preprocessing.decode_image(encoded)
+        square = preprocessing.resize_to_square(image, image_size)
+        return square[top : top + size, left : left + size]
+
+    is_prepared = tf.cond(tf.io.is_jpeg(encoded), is_square, lambda: False)
+    image = tf.cond(is_prepared, decode_crop, decode_whole)
+    return tf.ensure_shape(image, (size, size, 3))

@@ -1,0 +1,241 @@
+"""From pixels to what the network sees: TensorFlow functions for step and serving.
+
+`decode_image` and `resize_to_square` make the 256x256 image of the paper's section 2;
+the others run on the training device, on whole batches, as sections 3.1 and 4.1 and
+the source released for the 2012 network have them.
+"""
+
+import typing
+
+import numpy as np
+import tensorflow as tf
+
+if typing.TYPE_CHECKING:
+    from official.alexnet.data.statistics import Statistics
+
+# libjpeg's own default, which Pillow and the 2012 code decode with. TensorFlow's
+# default is INTEGER_FAST, one to two grey levels off.
+DCT_METHOD = "INTEGER_ACCURATE"
+
+NUM_CROPS = 10
+
+
+def decode_image(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes a JPEG (RGB, grey or CMYK), PNG, GIF (first frame) or BMP.
+
+    Args:
+        encoded: string scalar.
+
+    Returns:
+        uint8 (height, width, 3), RGB.
+
+    Raises:
+        tf.errors.InvalidArgumentError: the bytes are not a whole image.
+    """
+    image = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=DCT_METHOD),
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def resize_to_square(image: tf.Tensor, image_size: int = 256) -> tf.Tensor:
+    """Scales the shorter side to `image_size` and cuts out the central square.
+
+    Shrinking averages areas and enlarging is bicubic, as in the author's own data
+    preparation; an image that has the size already is returned as it is.
+
+    Args:
+        image: uint8 (height, width, 3).
+        image_size: side of the square in pixels.
+
+    Returns:
+        uint8 (image_size, image_size, 3).
+    """
+    source = tf.shape(image)[:2]
+    shorter = tf.reduce_min(source)
+    # float64, rounded half to even: the same sizes as Python's round() gives.
+    size = tf.cast(tf.round(source * image_size / shorter), tf.int32)
+    offset = (size - image_size) // 2
+
+    def shrink() -> tf.Tensor:
+        top, left = tf.unstack(offset)
+        resized = tf.image.resize(image, size, tf.image.ResizeMethod.AREA)
+        return resized[top : top + image_size, left : left + image_size]
+
+    def enlarge() -> tf.Tensor:
+        # What tf.image.resize calls for bicubic, but only the square is computed: a
+        # picture one pixel high would become gigabytes.
+        return tf.raw_ops.ScaleAndTranslate(
+            images=image[tf.newaxis],
+            size=(image_size, image_size),
+            scale=tf.cast(size / source, tf.float32),
+            translation=-tf.cast(offset, tf.float32),
+            kernel_type="keyscubic",
+            antialias=False,
+        )[0]
+
+    # Area averaging leaves an image of the right size as it is.
+    square = tf.cond(shorter >= image_size, shrink, enlarge)
+    square = tf.cast(tf.clip_by_value(tf.round(square), 0, 255), tf.uint8)
+    return tf.ensure_shape(square, (image_size, image_size, 3))
+
+
+def center_crop(images: tf.Tensor, size: int) -> tf.Tensor:
+    """Cuts out the central square, offset rounded down.
+
+    Args:
+        images: (B, S, S, 3) of any dtype.
+        size: side of the crop, at most S.
+
+    Returns:
+        (B, size, size, 3) of the same dtype.
+    """
+    border = (images.shape[1] - size) // 2
+    return images[:, border : border + size, border : border + size]
+
+
+def ten_crops(images: tf.Tensor, size: int) -> tf.Tensor:
+    """Cuts out the ten views of section 4.1: corners, centre, and their mirrors.
+
+    In the order of the 2012 source, with b = (S - size) / 2: (top, left) = (0, 0),
+    (0, 2b), (b, b), (2b, 0), (2b, 2b), then the same five mirrored left to right.
+
+    Args:
+        images: (B, S, S, 3) of any dtype.
+        size: side of a view, at most S.
+
+    Returns:
+        (10B, size, size, 3) of the same dtype; example i's views are
+        [10 * i : 10 * (i + 1)].
+    """
+    stacked = tf.stack(views(images, size), axis=1)
+    return tf.reshape(stacked, (-1, size, size, images.shape[3]))
+
+
+def views(images: tf.Tensor, size: int) -> list[tf.Tensor]:
+    """The ten views of `ten_crops` one by one, each (B, size, size, 3)."""
+    far = images.shape[1] - size
+    middle = far // 2
+    offsets = ((0, 0), (0, far), (middle, middle), (far, 0), (far, far))
+    crops = [images[:, top : top + size, left : left + size] for top, left in offsets]
+    return crops + [crop[:, :, ::-1] for crop in crops]
+
+
+def average_views(probabilities: tf.Tensor) -> tf.Tensor:
+    """Averages the softmax probabilities of an example's ten views (section 4.1).
+
+    Args:
+        probabilities: float (10B, C), in the order of `ten_crops`.
+
+    Returns:
+        float (B, C).
+    """
+    num_classes = probabilities.shape[-1]
+    return tf.reduce_mean(
+        tf.reshape(probabilities, (-1, NUM_CROPS, num_classes)), axis=1
+    )
+
+
+def color_noise(
+    statistics: "Statistics",
+    gaussians: tf.Tensor,
+    *,
+    sigma: float = 0.1,
+    scale: typing.Literal["eigenvalues", "standard_deviations"],
+) -> tf.Tensor:
+    """The random colour offset of each image (section 4.1), one for all its pixels.
+
+    The offset is `P (alpha * s)`: P holds the eigenvectors of the covariance of RGB
+    pixels as columns, and alpha = sigma * gaussians.
+
+    - `eigenvalues` is the paper's formula, s = the eigenvalues. That depends on the
+      unit of a pixel and makes sense on [0, 1]: the covariance is taken there and the
+      offset brought back to grey levels, s = eigenvalues / 255.
+    - `standard_deviations` is the 2012 source, s = sqrt(eigenvalues): about twice as
+      strong along ImageNet's brightness, and much stronger along the other two. The
+      source then divides the noisy image by 1.1: see `normalize`.
+
+    Args:
+        statistics: eigenvalues in grey levels squared, and eigenvectors.
+        gaussians: float32 (B, 3), standard normal draws.
+        sigma: standard deviation of alpha.
+        scale: which of the two formulas.
+
+    Returns:
+        float32 (B, 1, 1, 3), grey levels to add to every pixel.
+
+    Raises:
+        ValueError: `scale` is neither of the two.
+    """
+    eigenvalues = statistics.covariance_eigenvalues
+    if scale == "eigenvalues":
+        strengths = eigenvalues / 255
+    elif scale == "standard_deviations":
+        strengths = np.sqrt(eigenvalues)
+    else:
+        raise ValueError(
+            f"scale must be eigenvalues or standard_deviations, not {scale!r}"
+        )
+    # Row b of gaussians @ basis is P (sigma * gaussians[b] * strengths).
+    basis = (sigma * strengths[:, None] * statistics.covariance_eigenvectors.T).astype(
+        np.float32
+    )
+    # A sum of three products in float32 on any device: a matmul may round to TF32.
+    offsets = tf.reduce_sum(gaussians[:, :, None] * basis, axis=1)
+    return offsets[:, None, None, :]
+
+
+def central_mean(statistics: "Statistics", size: int) -> np.ndarray:
+    """Cuts the centre out of the mean image.
+
+    The 2012 source subtracts this from every crop, whatever the crop's own position,
+    and does not mirror it.
+
+    Args:
+        statistics: mean image (256, 256, 3), grey levels.
+        size: side of the crop.
+
+    Returns:
+        float32 (size, size, 3), grey levels.
+    """
+    border = (statistics.mean_image.shape[0] - size) // 2
+    window = slice(border, border + size)
+    return np.asarray(statistics.mean_image[window, window], np.float32)
+
+
+def normalize(
+    images: tf.Tensor,
+    mean_crop: tf.Tensor,
+    *,
+    noise: tf.Tensor | None = None,
+    input_scale: float = 1.0,
+    dtype: tf.DType = tf.float32,
+) -> tf.Tensor:
+    """Turns pixels into the network's input: (images + noise - mean) * input_scale.
+
+    The paper subtracts the mean and nothing more (section 2). The 2012 source, while
+    colour noise is on, divides by 1 + sigma: input_scale=1/1.1.
+
+    Args:
+        images: uint8 (B, size, size, 3).
+        mean_crop: float32 (size, size, 3), or whatever broadcasts to it.
+        noise: float32 (B, 1, 1, 3), grey levels, or None.
+        input_scale: factor applied last.
+        dtype: dtype of the result; the arithmetic is float32.
+
+    Returns:
+        `dtype` (B, size, size, 3).
+    """
+    pixels = tf.cast(images, tf.float32) - mean_crop
+    if noise is not None:
+        pixels += noise
+    if input_scale != 1.0:
+        pixels *= input_scale
+    return tf.cast(pixels, dtype)
+
+
+def input_scale(statistics: "Statistics", name: str) -> float:
+    """The factor of `normalize`: 1 for `none`, 1 / pixel_std for `unit_variance`."""
+    return 1 / statistics.pixel_std if name == "unit_variance" else 1.0

@@ -1,0 +1,398 @@
+"""Finding records: both layouts, label bases, counts, and what is said if not found."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+from record_files import photographs, pil_pixels, write_records
+
+from official.alexnet.data import framing, pipeline, schemas
+from official.alexnet.data import records as records_module
+from official.alexnet.data.records import describe, find_records, tfds_records
+from official.alexnet.errors import UserError
+
+IMAGE = photographs(1, 8)[0]
+
+
+def write_labels(folder: pathlib.Path, shards: list[list[int]], split="train") -> None:
+    """Writes records of the given 0-based labels (the file holds one more)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_records(folder, split, [[(IMAGE, label) for label in x] for x in shards])
+
+
+def refusal(data_dir: pathlib.Path, split: str = "train", num_classes: int = 3) -> str:
+    with pytest.raises(UserError) as caught:
+        find_records(str(data_dir), split, num_classes)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("subfolder", ["", "train"])
+def test_classic_shards_are_found(tmp_path, subfolder):
+    folder = tmp_path / subfolder
+    write_labels(folder, [[0, 1, 2], [], [2, 2]])
+    write_labels(tmp_path / "validation", [[1]], "validation")
+    (folder / "train-00000-of-00003.md5").write_text("no shard")
+    records = find_records(str(tmp_path), "train", 3)
+    assert records.files == tuple(
+        str(folder / f"train-0000{i}-of-00003") for i in range(3)
+    )
+    assert records.schema == schemas.CLASSIC
+    assert (records.first_label, records.last_label) == (1, 3)
+    assert records.num_examples == 5
+    assert records.label_names is None
+    assert find_records(str(tmp_path), "validation", 3).num_examples == 1
+
+
+def test_description_is_one_line_with_everything(tmp_path):
+    write_labels(tmp_path, [[0, 1, 2], [2, 2]])
+    assert describe(find_records(str(tmp_path), "train", 3)) == (
+        f"5 examples, classic layout, 2 files ({tmp_path}/train-00000-of-00002 ...), "
+        "labels 1..3: 1 is class 0, as no label 0 was among the first 5 read"
+    )
+
+
+def test_classic_labels_from_0_are_recognised(tmp_path):
+    # The writer adds one: -1 is stored as label 0.
+    write_labels(tmp_path, [[0, 1], [-1, 0]])
+    records = find_records(str(tmp_path), "train", 3)
+    assert (records.first_label, records.last_label) == (0, 2)
+    assert "labels 0..2: 0 is class 0, as label 0 was read" in describe(records)
+    batch = next(
+        pipeline.evaluation_dataset(
+            records, global_batch_size=4, replica_batch_size=4, image_size=8
+        ).as_numpy_iterator()
+    )
+    assert sorted(batch["label"]) == [0, 1, 1, 2]
+
+
+def test_labels_from_0_to_the_number_of_classes_are_refused(tmp_path):
+    # 0 as background and 1..3: neither base fits three classes.
+    write_labels(tmp_path, [[-1, 0, 1, 2]])
+    text = refusal(tmp_path)
+    assert f"{tmp_path}/train-00000-of-00001: record 3 has label 3" in text
+    assert "outside 0..2" in text
+    assert "--num_classes=4" in text
+
+
+def test_label_beyond_the_classes_names_the_flag(tmp_path):
+    write_labels(tmp_path, [[0, 1], [2, 5, 9]])
+    text = refusal(tmp_path)
+    assert f"{tmp_path}/train-00001-of-00002: record 1 has label 6" in text
+    assert "outside 1..3" in text
+    assert "--num_classes=10" in text
+
+
+def test_negative_labels_are_refused(tmp_path):
+    write_labels(tmp_path, [[0, -2]])
+    text = refusal(tmp_path)
+    assert "record 1 has label -1, below 1" in text
+
+
+def test_only_the_first_labels_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(records_module, "_LABELS_READ", 3)
+    write_labels(tmp_path, [[0, 1], [2, 9]])
+    assert "the first 3 read" in describe(find_records(str(tmp_path), "train", 3))
+
+
+def write_manifest(folder: pathlib.Path, counts: dict[str, int], split="train") -> None:
+    shards = [
+        {"file": name, "num_examples": count, "bytes": (folder / name).stat().st_size}
+        for name, count in counts.items()
+    ]
+    manifest = {"format": 1, "splits": {split: {"shards": shards}}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_manifest_is_believed_if_it_lists_these_files(tmp_path):
+    write_labels(tmp_path, [[0, 1], [2]])
+    # Counts that are not true show where the number came from.
+    counts = {"train-00000-of-00002": 20, "train-00001-of-00002": 3}
+    write_manifest(tmp_path, counts)
+    assert find_records(str(tmp_path), "train", 3).num_examples == 23
+
+
+@pytest.mark.parametrize("difference", ["names", "bytes", "split", "damage"])
+def test_records_are_counted_if_the_manifest_is_of_other_files(tmp_path, difference):
+    write_labels(tmp_path, [[0, 1], [2]])
+    counts = {"train-00000-of-00002": 20, "train-00001-of-00002": 3}
+    if difference == "names":
+        del counts["train-00001-of-00002"]
+    write_manifest(tmp_path, counts, "other" if difference == "split" else "train")
+    if difference == "bytes":
+        write_labels(tmp_path, [[0, 1], [2, 2]])
+    if difference == "damage":
+        (tmp_path / "manifest.json").write_text("{")
+    expected = 4 if difference == "bytes" else 3
+    assert find_records(str(tmp_path), "train", 3).num_examples == expected
+
+
+def test_headers_count_what_tensorflow_reads(tmp_path):
+    path = tmp_path / "some"
+    contents = [b"", b"x", bytes(70_000), b"yy"]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for content in contents:
+            writer.write(content)
+    whole = path.read_bytes()
+    assert [whole[i : i + n] for i, n in framing.spans(path)] == contents
+    assert framing.count_records(path) == 4
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_file_cut_short_is_named(tmp_path, cut):
+    write_labels(tmp_path, [[0], [0, 1, 2]])
+    path = tmp_path / "train-00001-of-00002"
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert f"{path}: cut short or damaged in record 2" in refusal(tmp_path)
+
+
+def test_file_of_another_kind_is_named(tmp_path):
+    (tmp_path / "train-00000-of-00001").write_bytes(b"\x1f\x8b" * 50)
+    text = refusal(tmp_path)
+    assert "train-00000-of-00001: cut short or damaged in record 0" in text
+
+
+def test_missing_shard_is_named(tmp_path):
+    write_labels(tmp_path, [[0], [1], [2], [0]])
+    (tmp_path / "train-00002-of-00004").unlink()
+    text = refusal(tmp_path)
+    assert "1 of 4 shards missing, the first is train-00002-of-00004" in text
+
+
+def test_shards_of_two_sets_are_refused(tmp_path):
+    write_labels(tmp_path, [[0]])
+    write_labels(tmp_path, [[0], [1]])
+    assert "-of-00001 and -of-00002; keep one set" in refusal(tmp_path)
+
+
+def test_missing_directory_is_said(tmp_path):
+    assert "--data_dir=" in refusal(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="--data_dir=: no such directory"):
+        find_records("", "train", 3)
+
+
+def test_what_was_looked_for_and_found_is_said(tmp_path):
+    text = refusal(tmp_path, "validation")
+    for words in (
+        f"{tmp_path}: no validation records",
+        "validation-?????-of-?????",
+        "dataset_info.json",
+        "found an empty directory",
+        "tools/prepare_imagenet.py",
+    ):
+        assert words in text
+    write_labels(tmp_path, [[0], [1], [2], [0], [1], [2]])
+    assert "found train-00000-of-00006, " in refusal(tmp_path, "validation")
+    assert "and 2 more" in refusal(tmp_path, "validation")
+
+
+def test_no_records_at_all_is_said(tmp_path):
+    write_labels(tmp_path, [[], []])
+    assert "hold no records" in refusal(tmp_path)
+
+
+def test_records_of_another_schema_are_refused(tmp_path):
+    feature = tf.train.Feature(int64_list=tf.train.Int64List(value=[1]))
+    example = tf.train.Example(
+        features=tf.train.Features(feature={"label": feature, "pixels": feature})
+    )
+    path = tmp_path / "train-00000-of-00001"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(example.SerializeToString())
+    text = refusal(tmp_path)
+    assert "record 0 has no feature 'image/encoded'" in text
+    assert "label, pixels" in text
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(b"\xff\xff\xff no example")
+    assert "record 0 is not a tf.train.Example" in refusal(tmp_path)
+
+
+def test_label_names_of_a_prepared_directory(tmp_path):
+    write_labels(tmp_path, [[0, 1, 2]])
+    names = ("n01440764 tench, Tinca tinca", "n01443537 goldfish", "n02111277 dog")
+    (tmp_path / "labels.txt").write_text("\n".join(names) + "\n")
+    assert find_records(str(tmp_path), "train", 3).label_names == names
+    assert "pass --num_classes=3" in refusal(tmp_path, num_classes=2)
+
+
+@pytest.fixture(scope="module")
+def photo_folder(tmp_path_factory) -> pathlib.Path:
+    """A folder <split>/<class>/*.jpg as `tfds.ImageFolder` reads it."""
+    root = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 5), ("test", 2)):
+        for name in ("cat", "dog", "eel"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.integers(0, 256, (20 + i, 24, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{name}{i}.jpg", quality=95)
+    return root
+
+
+@pytest.fixture(scope="module")
+def tfds_dir(photo_folder, tmp_path_factory) -> pathlib.Path:
+    """The same photographs as TFDS writes them: the bytes as they are on disk."""
+    folder = tfds.ImageFolder(str(photo_folder))
+    data_dir = tmp_path_factory.mktemp("tfds")
+    splits = {
+        split: folder.as_dataset(
+            split=split, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        for split in folder.info.splits
+    }
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="photos",
+        version="1.2.0",
+        data_dir=data_dir,
+        split_datasets=splits,
+        features=folder.info.features,
+    )
+    return data_dir
+
+
+@pytest.mark.parametrize("below", ["photos/1.2.0", "photos", "", ".."])
+def test_tfds_dataset_is_found_from_any_level(tfds_dir, tmp_path, below):
+    shutil.copytree(tfds_dir, tmp_path / "parent" / "tfds")
+    root = tmp_path / "parent" / "tfds" / below
+    records = find_records(str(root), "train", 3)
+    assert [pathlib.Path(name).name for name in records.files] == [
+        "photos-train.tfrecord-00000-of-00001"
+    ]
+    assert records.schema == schemas.TFDS
+    assert (records.first_label, records.last_label) == (0, 2)
+    assert records.num_examples == 15
+    assert records.label_names == ("cat", "dog", "eel")
+    assert "labels 0..2: 0 is class 0, as TFDS has it" in describe(records)
+
+
+def test_tfds_test_split_serves_as_validation(tfds_dir, photo_folder):
+    records = find_records(str(tfds_dir), "validation", 3)
+    assert records.num_examples == 6
+    assert "photos-test.tfrecord" in records.files[0]
+    batch = next(
+        pipeline.evaluation_dataset(
+            records, global_batch_size=6, replica_batch_size=6, image_size=20
+        ).as_numpy_iterator()
+    )
+    assert sorted(batch["label"]) == [0, 0, 1, 1, 2, 2]
+    # Each 20x24 photograph is there, its middle 20 columns, under its own label.
+    for label, name in enumerate(("cat", "dog", "eel")):
+        whole = pil_pixels((photo_folder / "test" / name / f"{name}0.jpg").read_bytes())
+        taken = batch["image"][batch["label"] == label]
+        assert any(np.array_equal(image, whole[:, 2:22]) for image in taken)
+
+
+@pytest.fixture
+def tfds_copy(tfds_dir, tmp_path) -> pathlib.Path:
+    return pathlib.Path(shutil.copytree(tfds_dir, tmp_path / "tfds"))
+
+
+def edit_info(version_dir: pathlib.Path, **changes) -> None:
+    path = version_dir / "dataset_info.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_several_tfds_datasets_are_refused(tfds_copy):
+    shutil.copytree(tfds_copy / "photos/1.2.0", tfds_copy / "photos/1.3.0")
+    text = refusal(tfds_copy)
+    assert "photos/1.2.0 and " in text
+    assert "name one of them as --data_dir" in text
+
+
+def test_tfds_format_other_than_tfrecord_is_refused(tfds_copy):
+    edit_info(tfds_copy / "photos/1.2.0", fileFormat="array_record")
+    assert "array_record, only tfrecord is read" in refusal(tfds_copy)
+
+
+def test_tfds_dataset_without_the_split_is_refused(tfds_copy):
+    edit_info(tfds_copy / "photos/1.2.0", splits=[{"name": "extra"}])
+    text = refusal(tfds_copy, "validation")
+    assert "validation or val or test, found extra" in text
+
+
+def test_tfds_description_that_is_none_is_refused(tfds_copy):
+    (tfds_copy / "photos/1.2.0/dataset_info.json").write_text("[1]")
+    assert "dataset_info.json: not TFDS's description" in refusal(tfds_copy)
+
+
+def test_missing_tfds_shard_is_named(tfds_copy):
+    next(tfds_copy.rglob("photos-train*")).unlink()
+    assert "the first is photos-train.tfrecord-00000-of-00001" in refusal(tfds_copy)
+
+
+def test_tfds_classes_beyond_the_model_are_refused(tfds_dir):
+    assert "pass --num_classes=3" in refusal(tfds_dir, num_classes=2)
+
+
+def test_tfds_dataset_by_name(tfds_dir):
+    by_name = tfds_records("photos", str(tfds_dir), "train", 3)
+    assert by_name == find_records(str(tfds_dir), "train", 3)
+
+
+class TinyPhotos(tfds.core.GeneratorBasedBuilder):
+    """A dataset TFDS knows by name, made without a network, PNG as TFDS's default."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features)
+        )
+
+    def _split_generators(self, _):
+        return {"train": self._generate_examples(), "val": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(4):
+            yield i, {"image": np.full((9, 8, 3), i, np.uint8), "label": i % 2}
+
+
+def test_tfds_prepares_a_dataset_only_if_told_to(tmp_path):
+    name, data_dir = "tiny_photos", str(tmp_path)
+    with pytest.raises(UserError, match="--tfds_download"):
+        tfds_records(name, data_dir, "validation", 2)
+    records = tfds_records(name, data_dir, "validation", 2, download=True)
+    assert records.num_examples == 4
+    assert "tiny_photos-val.tfrecord" in records.files[0]
+    batch = next(
+        pipeline.evaluation_dataset(
+            records, global_batch_size=4, replica_batch_size=4, image_size=8
+        ).as_numpy_iterator()
+    )
+    # Colour i has label i % 2.
+    np.testing.assert_array_equal(batch["image"][:, 0, 0, 0] % 2, batch["label"])
+    assert sorted(batch["image"][:, 0, 0, 0]) == [0, 1, 2, 3]
+
+
+def test_name_unknown_to_tfds_is_said(tmp_path):
+    with pytest.raises(UserError, match="TFDS cannot open 'no_such_dataset'") as caught:
+        tfds_records("no_such_dataset", str(tmp_path), "train", 3)
+    assert "\n" not in str(caught.value)
+
+
+def test_finding_records_leaves_devices_to_be_configured(tmp_path):
+    """TensorFlow's devices can be set only before they are first used."""
+    write_labels(tmp_path, [[0]])
+    script = (
+        "import tensorflow as tf\n"
+        "from official.alexnet.data.records import find_records\n"
+        f"find_records({str(tmp_path)!r}, 'train', 1)\n"
+        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
+        "split = [tf.config.LogicalDeviceConfiguration()] * 2\n"
+        "tf.config.set_logical_device_configuration(cpu, split)\n"
+        "assert len(tf.config.list_logical_devices('CPU')) == 2\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
