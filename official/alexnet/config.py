@@ -162,7 +162,9 @@ class RuntimeConfig:
         ("fp32", "bf16"),
     )
     enable_xla: bool = _field(
-        False, "Compile the step with XLA; only one column on one replica."
+        False,
+        "Compile the step with XLA; only one column on one replica. XLA draws other "
+        "dropout masks and colour noise from the same seed.",
     )
     run_eagerly: bool = _field(False, "Run step by step without a graph, to debug.")
 
@@ -367,6 +369,16 @@ def check(config: Config) -> None:
         raise UserError(
             "--schedule=plateau follows the validation error: it cannot go with "
             "--skip_eval; use --schedule=constant or steps"
+        )
+    if runtime.enable_xla and model.num_columns > 1:
+        raise UserError(
+            "--enable_xla drops device names, and with them the columns: use it with "
+            "--num_columns=1"
+        )
+    if runtime.enable_xla and "mirrored" in runtime.distribution_strategy:
+        raise UserError(
+            "--enable_xla works on one replica: use --distribution_strategy=off or "
+            "one_device"
         )
     if len(train.profile_steps) not in (0, 2):
         raise UserError("--profile_steps takes two steps, such as 10,12")

@@ -24,7 +24,10 @@ class SlicedNormal(keras.initializers.Initializer):
     def __call__(self, shape, dtype=None) -> tf.Tensor:
         *others, size = shape
         whole = tf.random.stateless_normal(
-            [*others, size * self.num_columns], [self.seed, 0], stddev=self.stddev
+            [*others, size * self.num_columns],
+            [self.seed, 0],
+            stddev=self.stddev,
+            alg="philox",
         )
         part = whole[..., self.column * size : (self.column + 1) * size]
         return tf.cast(part, dtype or "float32")

@@ -314,7 +314,9 @@ class Dropout(ColumnLayer):
             masks = []
             for column in range(self.column, self.column + self.num_columns):
                 seed = tf.stack([count[0] + column, count[1]])
-                draws = tf.random.stateless_uniform([replicas * batch, units], seed)
+                draws = tf.random.stateless_uniform(
+                    [replicas * batch, units], seed, alg="philox"
+                )
                 masks.append(draws[index * batch : (index + 1) * batch] < keep)
             mask = tf.ensure_shape(tf.concat(masks, axis=-1), x.shape)
             return x * tf.cast(mask, x.dtype)

@@ -63,7 +63,7 @@ def export(
 
 def _with_softmax(model: keras.Model) -> keras.Model:
     softmax = keras.layers.Activation("softmax", dtype="float32", name="probabilities")
-    return keras.Model(model.inputs, softmax(model.output), name="alexnet")
+    return keras.Model(model.input, softmax(model.output), name="alexnet")
 
 
 @contextlib.contextmanager

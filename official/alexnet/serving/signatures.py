@@ -20,7 +20,7 @@ class ServedAlexNet(tf.Module):
     def __init__(self, model: keras.Model, mean: np.ndarray, input_scale: float):
         super().__init__(name="alexnet")
         self.model = keras.Model(
-            model.inputs, [model.output, model.get_layer("relu7").output]
+            model.input, [model.output, model.get_layer("relu7").output]
         )
         self.mean = tf.constant(mean)
         self.input_scale = input_scale

@@ -171,7 +171,7 @@ def read(path: str) -> Contents:
                 kinds[match["kind"]].setdefault(name, []).append(reader.get_tensor(key))
         step = int(reader.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE"))
         progress = reader.get_tensor("progress/.ATTRIBUTES/py_state")
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except (tf.errors.OpError, LookupError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{path} cannot be read as a checkpoint of this package: "
             f"{' '.join(str(error).split())[:200]}"

@@ -215,7 +215,7 @@ class Trainer:
         start = replica.replica_id_in_sync_group * count
         step = tf.cast(self.optimizer.iterations.value, tf.int32)
         gaussians = tf.random.stateless_normal(
-            [batch_size, 3], [self.config.train.seed, step]
+            [batch_size, 3], [self.config.train.seed, step], alg="philox"
         )
         return preprocessing.color_noise(
             self.statistics,

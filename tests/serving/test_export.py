@@ -1,0 +1,216 @@
+"""The exported net in a process that has TensorFlow alone."""
+
+import dataclasses
+import pathlib
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from official.alexnet.config import RuntimeConfig
+from official.alexnet.data import dataset
+from official.alexnet.errors import UserError
+from official.alexnet.serving.export import export
+from official.alexnet.serving.prediction import predict
+from official.alexnet.training import checkpoints, run
+from official.alexnet.training.trainer import train
+
+
+@pytest.fixture(scope="module")
+def exported(records_dir, tmp_path_factory) -> pathlib.Path:
+    """A run of two columns, exported; beside it an image of each kind."""
+    from official.alexnet import config as c  # noqa: PLC0415
+
+    config = c.Config(
+        model=c.ModelConfig(num_classes=3, num_columns=2, width=0.125, input_size=64),
+        data=c.DataConfig(data_dir=str(records_dir)),
+        train=c.TrainConfig(
+            batch_size=8, train_steps=2, schedule="constant", skip_eval=True
+        ),
+        runtime=RuntimeConfig(num_gpus=0, logical_cpus=2),
+    )
+    root = tmp_path_factory.mktemp("export")
+    train(config, str(root / "run"))
+    export(run.load_config(str(root / "run")), str(root / "run"), str(root / "out"))
+    rng = np.random.default_rng(0)
+    (root / "images").mkdir()
+    pixels = rng.integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(pixels).save(root / "images" / "color.jpg", quality=95)
+    Image.fromarray(pixels[:, :100]).save(root / "images" / "narrow.png")
+    Image.fromarray(pixels[..., 0]).save(root / "images" / "gray.jpg")
+    return root
+
+
+def expected_logits(root: pathlib.Path, squares: np.ndarray) -> np.ndarray:
+    """The trained net in this process, on centre crops cut by NumPy."""
+    config = run.load_config(str(root / "run"))
+    model = run.build_model(config)
+    checkpoints.load_weights(model, checkpoints.latest(root / "run"))
+    mean = dataset.find_statistics(config.data, root / "run").mean_image
+    crops = squares.astype(np.float32) - mean
+    return model(crops[:, 96:160, 96:160]).numpy()
+
+
+ALONE = textwrap.dedent(
+    """
+    import sys
+    sys.modules["official"] = None  # Not to be imported.
+    import numpy as np, tensorflow as tf
+    served = tf.saved_model.load(sys.argv[1])
+    squares = np.load(sys.argv[2])
+    classify = served.signatures["image_tensor"]
+    out = classify(images=tf.constant(squares))
+    one_by_one = [classify(images=tf.constant(squares[i : i + 1])) for i in range(3)]
+    np.savez(
+        sys.argv[3],
+        **{name: value.numpy() for name, value in out.items()},
+        single=np.concatenate([one["logits"] for one in one_by_one]),
+    )
+    """
+)
+
+
+def test_image_tensor_with_tensorflow_alone(exported, tmp_path):
+    squares = np.random.default_rng(1).integers(0, 256, (3, 256, 256, 3), np.uint8)
+    np.save(tmp_path / "squares.npy", squares)
+    # From a folder without the package, moved away from where it was made.
+    shutil.copytree(exported / "out" / "saved_model", tmp_path / "moved")
+    subprocess.run(
+        [sys.executable, "-c", ALONE, "moved", "squares.npy", "out.npz"],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+        env={"PATH": "", "TF_CPP_MIN_LOG_LEVEL": "2"},
+    )
+    found = np.load(tmp_path / "out.npz")
+    logits = expected_logits(exported, squares)
+    np.testing.assert_allclose(found["logits"], logits, atol=1e-4)
+    np.testing.assert_allclose(found["single"], logits, atol=1e-4)
+    exponents = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = exponents / exponents.sum(1, keepdims=True)
+    np.testing.assert_allclose(found["probabilities"], probabilities, atol=1e-5)
+    np.testing.assert_array_equal(found["classes"], logits.argmax(1))
+
+
+def test_bytes_of_any_kind_and_batch(exported):
+    served = tf.saved_model.load(str(exported / "out" / "saved_model"))
+    paths = sorted((exported / "images").iterdir())
+    encoded = tf.constant([path.read_bytes() for path in paths])
+    together = served.signatures["serving_default"](encoded)
+    assert together["probabilities"].shape == (3, 3)
+    np.testing.assert_allclose(
+        tf.reduce_sum(together["probabilities"], 1), 1, rtol=1e-5
+    )
+    for i in range(3):
+        alone = served.signatures["serving_default"](encoded[i : i + 1])
+        np.testing.assert_allclose(alone["logits"][0], together["logits"][i], atol=1e-5)
+    gray = np.asarray(Image.open(exported / "images" / "gray.jpg").convert("RGB"))
+    pixels = served.signatures["image_tensor"](tf.constant(gray[None]))
+    i = [path.name for path in paths].index("gray.jpg")
+    np.testing.assert_allclose(pixels["logits"][0], together["logits"][i], atol=1e-4)
+
+
+def test_features_are_fc7_after_its_relu(exported):
+    served = tf.saved_model.load(str(exported / "out" / "saved_model"))
+    encoded = tf.constant([(exported / "images" / "color.jpg").read_bytes()])
+    features = served.signatures["features"](encoded)["features"].numpy()
+    logits = served.signatures["serving_default"](encoded)["logits"]
+    model = keras.models.load_model(exported / "out" / "alexnet.keras")
+    fc8 = model.get_layer("fc8")
+    assert features.shape == (1, model.get_layer("fc7").units)
+    assert features.min() >= 0
+    # Dropout multiplies by 1/2 when it does not drop.
+    np.testing.assert_allclose(features / 2 @ fc8.kernel + fc8.bias, logits, atol=1e-4)
+
+
+def test_features_of_the_whole_net_have_4096_numbers():
+    assert run.build_model(
+        dataclasses.replace(run.Config(), runtime=RuntimeConfig(num_gpus=0))
+    ).get_layer("relu7").output.shape == (None, 4096)
+
+
+def test_as_a_keras_layer_without_this_package(exported, tmp_path):
+    code = textwrap.dedent(
+        """
+        import sys
+        sys.modules["official"] = None
+        import keras, numpy as np, tensorflow as tf
+        images = keras.Input((None, None, 3), dtype="uint8")
+        alexnet = keras.layers.TFSMLayer(sys.argv[1], call_endpoint="image_tensor")
+        head = keras.layers.Dense(2, activation="softmax")
+        model = keras.Model(images, head(alexnet(images)["logits"]))
+        x = np.zeros((4, 300, 260, 3), np.uint8)
+        model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+        model.fit(x, np.array([0, 1, 0, 1]), verbose=0)
+        assert model.predict(x, verbose=0).shape == (4, 2)
+        """
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(exported / "out" / "saved_model")],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+    )
+
+
+def test_no_device_names_and_no_xla_in_the_graph(exported):
+    path = exported / "out" / "saved_model" / "saved_model.pb"
+    content = path.read_bytes()
+    assert b"device:CPU:1" not in content
+    assert b"_XlaMustCompile" not in content
+    assert b"PyFunc" not in content
+
+
+def test_keras_file_computes_probabilities(exported):
+    model = keras.models.load_model(exported / "out" / "alexnet.keras")
+    rng = np.random.default_rng(2)
+    x = rng.normal(0, 50, (2, 64, 64, 3)).astype(np.float32)
+    original = run.build_model(run.load_config(str(exported / "run")))
+    checkpoints.load_weights(original, checkpoints.latest(exported / "run"))
+    np.testing.assert_allclose(model(x), tf.nn.softmax(original(x)), atol=1e-6)
+
+
+def test_what_stands_beside_the_saved_model(exported):
+    assert {path.name for path in (exported / "out").iterdir()} == {
+        *("saved_model", "alexnet.keras", "labels.txt"),
+        *("params.yaml", "statistics.npz"),
+    }
+    labels = (exported / "out" / "labels.txt").read_text().splitlines()
+    assert labels == [f"n0000000{i} class {i}" for i in range(3)]
+
+
+def test_predict(exported, capsys):
+    folder = exported / "images"
+    found = predict(str(exported / "out"), [str(folder)], top=2, batch_size=2)
+    names = [pathlib.Path(p["image"]).name for p in found["predictions"]]
+    assert names == ["color.jpg", "gray.jpg", "narrow.png"]
+    served = tf.saved_model.load(str(exported / "out" / "saved_model"))
+    encoded = tf.constant([(folder / "gray.jpg").read_bytes()])
+    probabilities = served.signatures["serving_default"](encoded)["probabilities"]
+    best = found["predictions"][1]["labels"][0]
+    assert best["label"].endswith(f"class {int(tf.argmax(probabilities[0]))}")
+    assert best["probability"] == pytest.approx(
+        float(tf.reduce_max(probabilities)), abs=1e-5
+    )
+    assert "gray.jpg" in capsys.readouterr().out
+
+
+def test_export_writes_over_nothing(exported):
+    config = run.load_config(str(exported / "run"))
+    before = sorted(path.name for path in exported.iterdir())
+    with pytest.raises(UserError, match="exists"):
+        export(config, str(exported / "run"), str(exported / "out"))
+    assert sorted(path.name for path in exported.iterdir()) == before
+
+
+def test_a_broken_image_is_named(exported, tmp_path):
+    content = (exported / "images" / "color.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"cut\.jpg"):
+        predict(str(exported / "out"), [str(tmp_path / "cut.jpg")], 1, 1)

@@ -1,0 +1,232 @@
+"""The loop: exact resume, checkpoints of either form, what it writes."""
+
+import dataclasses
+import json
+import math
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from official.alexnet.config import Config, RuntimeConfig
+from official.alexnet.errors import UserError
+from official.alexnet.training import checkpoints, run
+from official.alexnet.training.checkpoints import Progress
+from official.alexnet.training.trainer import train
+
+ONE_COLUMN = RuntimeConfig(num_gpus=0)
+TWO_COLUMNS = RuntimeConfig(num_gpus=0, logical_cpus=2)
+
+
+def replaced(config: Config, *, columns: int = 1, **train_settings) -> Config:
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, num_columns=columns),
+        train=dataclasses.replace(config.train, **train_settings),
+        runtime=TWO_COLUMNS if columns == 2 else ONE_COLUMN,
+    )
+
+
+def state(model_dir: pathlib.Path) -> checkpoints.Contents:
+    return checkpoints.read(checkpoints.latest(model_dir))
+
+
+def lines(model_dir: pathlib.Path) -> list[dict]:
+    text = (model_dir / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def assert_equal(a: checkpoints.Contents, b: checkpoints.Contents) -> None:
+    assert a.step == b.step
+    assert a.progress == b.progress
+    for kind in ("weights", "velocity", "dropout"):
+        ours, theirs = getattr(a, kind), getattr(b, kind)
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_run_stopped_in_an_epoch_and_a_loop_ends_with_the_same_bits(
+    tiny_config, tmp_path, columns
+):
+    # 6 steps an epoch; stopped at 4, between two lines of the log.
+    config = replaced(tiny_config, columns=columns, train_steps=10, log_steps=5)
+    train(config, str(tmp_path / "whole"))
+    train(replaced(config, columns=columns, train_steps=4), str(tmp_path / "parts"))
+    # The end of a run is logged, which an interruption is not.
+    stopped = state(tmp_path / "parts")
+    assert stopped.step == 4
+    train(config, str(tmp_path / "parts"))
+    a, b = state(tmp_path / "whole"), state(tmp_path / "parts")
+    assert_equal(a, b)
+
+
+def test_a_checkpoint_between_two_log_lines_keeps_the_running_sums(
+    tiny_config, tmp_path
+):
+    config = replaced(tiny_config, train_steps=6, log_steps=6, checkpoint_steps=4)
+    train(config, str(tmp_path))
+    whole = lines(tmp_path)[-1]
+    # As if it had been killed after step 4: that checkpoint is the latest.
+    for path in tmp_path.glob("ckpt-6*"):
+        path.unlink()
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-4"\n')
+    train(config, str(tmp_path))
+    again = lines(tmp_path)[-1]
+    assert len(lines(tmp_path)) == 1
+    for name in ("step", "loss", "accuracy", "top_5_accuracy"):
+        assert again[name] == whole[name]
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_run_goes_on_in_the_other_form(tiny_config, tmp_path, columns):
+    other = 3 - columns
+    train(replaced(tiny_config, columns=columns, train_steps=3), str(tmp_path))
+    train(replaced(tiny_config, columns=other, train_steps=6), str(tmp_path))
+    train(replaced(tiny_config, columns=columns, train_steps=6), str(tmp_path / "same"))
+    a, b = state(tmp_path), state(tmp_path / "same")
+    assert a.step == b.step == 6
+    for name in a.weights:
+        np.testing.assert_allclose(a.weights[name], b.weights[name], atol=1e-5)
+        np.testing.assert_allclose(a.velocity[name], b.velocity[name], atol=1e-5)
+
+
+def test_learns_and_writes_what_it_should(tiny_config, tmp_path):
+    config = replaced(
+        tiny_config,
+        columns=2,
+        train_steps=90,
+        skip_eval=False,
+        log_steps=10,
+        epochs_between_evals=5,
+    )
+    model = dataclasses.replace(config.model, dropout=0.0)
+    config = dataclasses.replace(config, model=model)
+    results = train(config, str(tmp_path))
+    assert results["accuracy"] > 0.6  # One of three classes by chance
+    assert results["step"] == 90
+    rows = lines(tmp_path)
+    assert [r["step"] for r in rows if r["split"] == "train"] == [*range(10, 91, 10)]
+    assert [r["step"] for r in rows if r["split"] == "validation"] == [30, 60, 90]
+    for row in rows:
+        assert {"loss", "accuracy", "top_5_accuracy"} <= row.keys()
+    assert all(
+        {"learning_rate", "images_per_second"} <= row.keys()
+        for row in rows
+        if row["split"] == "train"
+    )
+    train_tags = tags(tmp_path / "train")
+    assert {"loss", "accuracy", "top_5_accuracy"} < train_tags
+    assert {"learning_rate", "images_per_second"} < train_tags
+    assert {"conv1_kernels", "input_images"} < train_tags
+    assert {"loss", "accuracy", "top_5_accuracy"} <= tags(tmp_path / "validation")
+    assert run.load_config(str(tmp_path)).train == config.train
+    assert (tmp_path / "labels.txt").read_text().startswith("n00000000 class 0\n")
+
+
+def tags(folder: pathlib.Path) -> set[str]:
+    found = set()
+    for path in folder.glob("events*"):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            found |= {value.tag for value in event.summary.value}
+    return found
+
+
+def test_learning_rate_follows_the_steps(tiny_config, tmp_path):
+    config = replaced(
+        tiny_config,
+        train_steps=8,
+        log_steps=1,
+        schedule="steps",
+        learning_rate_steps=(0.5, 1.0),
+    )
+    train(config, str(tmp_path))
+    rates = [row["learning_rate"] for row in lines(tmp_path)]
+    assert rates == pytest.approx([1e-2] * 3 + [1e-3] * 3 + [1e-4] * 2)
+
+
+def test_older_checkpoints_go(tiny_config, tmp_path):
+    config = replaced(tiny_config, train_steps=4, checkpoint_steps=1, max_to_keep=2)
+    train(config, str(tmp_path))
+    assert sorted(p.name for p in tmp_path.glob("ckpt-*.index")) == [
+        "ckpt-3.index",
+        "ckpt-4.index",
+    ]
+
+
+def test_clean_starts_anew_and_leaves_other_files(tiny_config, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    train(replaced(tiny_config, train_steps=2), str(tmp_path))
+    train(replaced(tiny_config, train_steps=1), str(tmp_path), clean=True)
+    assert state(tmp_path).step == 1
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_synthetic_data(tiny_config, tmp_path):
+    data = dataclasses.replace(tiny_config.data, data_dir=None, use_synthetic_data=True)
+    config = dataclasses.replace(replaced(tiny_config, train_steps=2), data=data)
+    assert math.isfinite(train(config, str(tmp_path))["loss"])
+
+
+@pytest.mark.parametrize("setting", ["enable_xla", "run_eagerly"])
+def test_xla_and_eager_take_the_same_steps(tiny_config, tmp_path, setting):
+    # From one seed XLA draws other numbers than the kernels do: nothing random here.
+    config = dataclasses.replace(
+        replaced(tiny_config, train_steps=2, steps_per_loop=1),
+        model=dataclasses.replace(tiny_config.model, dropout=0.0),
+        data=dataclasses.replace(tiny_config.data, color_noise="none"),
+    )
+    train(config, str(tmp_path / "graph"))
+    runtime = dataclasses.replace(config.runtime, **{setting: True})
+    train(dataclasses.replace(config, runtime=runtime), str(tmp_path / "other"))
+    tf.config.run_functions_eagerly(False)
+    a, b = state(tmp_path / "graph"), state(tmp_path / "other")
+    for name in a.weights:
+        np.testing.assert_allclose(a.weights[name], b.weights[name], atol=1e-5)
+
+
+def test_bfloat16_learns(tiny_config, tmp_path):
+    runtime = dataclasses.replace(TWO_COLUMNS, dtype="bf16")
+    config = replaced(tiny_config, columns=2, train_steps=30, log_steps=10)
+    train(dataclasses.replace(config, runtime=runtime), str(tmp_path))
+    losses = [row["loss"] for row in lines(tmp_path)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_checkpoint_of_another_net_is_refused(tiny_config, tmp_path):
+    train(replaced(tiny_config, train_steps=1), str(tmp_path))
+    before = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
+    model = dataclasses.replace(tiny_config.model, width=0.25)
+    with pytest.raises(UserError, match=r"ckpt-1 .*conv1"):
+        train(dataclasses.replace(tiny_config, model=model), str(tmp_path))
+    assert {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == before
+
+
+def test_a_cut_checkpoint_is_named(tiny_config, tmp_path):
+    train(replaced(tiny_config, train_steps=1), str(tmp_path))
+    data = tmp_path / "ckpt-1.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:1000])
+    with pytest.raises(UserError, match="ckpt-1"):
+        train(replaced(tiny_config, train_steps=2), str(tmp_path))
+
+
+def test_divergence_is_an_error_that_saves_nothing(tiny_config, tmp_path):
+    config = replaced(tiny_config, train_steps=30, learning_rate=1e6, log_steps=1)
+    with pytest.raises(UserError, match="learning_rate"):
+        train(config, str(tmp_path))
+    assert not list(tmp_path.glob("ckpt-*"))
+
+
+def test_progress_survives_its_json():
+    progress = Progress()
+    progress.plateau = progress.plateau.after(0.5, 1, 3).after(0.6, 1, 3)
+    progress.sums = [0.1, 2.0, 3.0, 4.0]
+    other = Progress()
+    other.deserialize(progress.serialize())
+    assert (other.plateau, other.sums) == (progress.plateau, progress.sums)
+    fresh = Progress()
+    fresh.deserialize(Progress().serialize())
+    assert fresh.plateau.best == float("inf")
