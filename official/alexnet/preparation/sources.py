@@ -1,0 +1,348 @@
+"""What there is to convert: archives of ILSVRC as downloaded, or a folder tree.
+
+Archives are not unpacked: each image is known by the file it lies in, its offset
+and its size, so that any process can read any image with one seek.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from typing import IO
+
+from official.alexnet.data import atomic
+from official.alexnet.errors import UserError
+from official.alexnet.preparation import devkit
+from official.alexnet.preparation.locations import Archives, Tree
+
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
+_CLASS_ARCHIVE = re.compile(r"(n\d{8})\.tar")
+_TAR_BLOCK = 512
+# Class -> its images: name, offset in the archive, size.
+_Index = dict[str, list[tuple[str, int, int]]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One image, not yet read.
+
+    Attributes:
+        name: how messages call it, such as `n01440764/n01440764_18.JPEG`.
+        path: the file it lies in: an archive, or the image itself.
+        offset: of its first byte in that file.
+        size: in bytes.
+        label: 0-based index into the sorted synsets.
+    """
+
+    name: str
+    path: str
+    offset: int
+    size: int
+    label: int
+
+    def read(self) -> bytes:
+        """The encoded picture; shorter than `size` if the file was cut since."""
+        with pathlib.Path(self.path).open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """All images to convert.
+
+    Attributes:
+        synsets: class names in label order (sorted).
+        words: what each class is called.
+        splits: split name -> its images, in the order they were found.
+    """
+
+    synsets: tuple[str, ...]
+    words: tuple[str, ...]
+    splits: dict[str, list[Entry]]
+
+
+def list_archives(archives: Archives, index_dir: pathlib.Path) -> Listing:
+    """Finds every image in the archives of ILSVRC, without unpacking them.
+
+    Labels follow the sorted WordNet ids of the training archive.
+
+    Args:
+        archives: where they are.
+        index_dir: where to keep what was found, so that a second run need not look
+            through 140 GB again; made if it is not there.
+
+    Returns:
+        The images of `train`, `validation`, and `test` if there is one.
+
+    Raises:
+        UserError: an archive is missing, cut short, or does not fit the others.
+    """
+    by_class = _indexed(archives.train_archive, index_dir, _index_classes)
+    if not by_class:
+        raise UserError(
+            f"{archives.train_archive} holds no class archives nXXXXXXXX.tar; expected "
+            "ILSVRC2012_img_train.tar as downloaded"
+        )
+    synsets = tuple(sorted(by_class))
+    labels = {synset: label for label, synset in enumerate(synsets)}
+    train = [
+        Entry(
+            f"{synset}/{name}",
+            str(archives.train_archive),
+            offset,
+            size,
+            labels[synset],
+        )
+        for synset in synsets
+        for name, offset, size in by_class[synset]
+    ]
+    words, identifiers, (truth_path, lines) = _ground_truth(archives)
+    # A line of a ground truth is a WordNet id or the number of a class.
+    classes = labels | {i: labels[s] for i, s in identifiers.items() if s in labels}
+    splits = {
+        "train": train,
+        "validation": _list_flat(
+            archives.validation_archive, index_dir, truth_path, lines, classes
+        ),
+    }
+    if archives.test_archive:
+        truth_path = archives.test_ground_truth
+        lines = devkit.read_lines(truth_path)
+        splits["test"] = _list_flat(
+            archives.test_archive, index_dir, truth_path, lines, classes
+        )
+    return Listing(synsets, tuple(words.get(s, s) for s in synsets), splits)
+
+
+def list_tree(tree: Tree) -> Listing:
+    """Finds every image of a tree `<split>/<class>/<image>`.
+
+    Labels follow the sorted names of the class folders of `train`.
+
+    Args:
+        tree: where it is.
+
+    Returns:
+        The images of `train` and `validation`.
+
+    Raises:
+        UserError: a folder is missing, has no images, or a class of its own.
+    """
+    words = dict(devkit.read_synsets(tree.synsets)) if tree.synsets else {}
+    names = sorted(_class_folders(tree.train))
+    labels = {name: label for label, name in enumerate(names)}
+    splits = {"train": [], "validation": []}
+    for split, folder in (("train", tree.train), ("validation", tree.validation)):
+        for name in sorted(_class_folders(folder)):
+            if name not in labels:
+                raise UserError(
+                    f"{folder / name}: there is no such class in {tree.train}"
+                )
+            splits[split] += _list_folder(folder / name, labels[name])
+    return Listing(
+        # labels.txt has a blank between the class's id and its words.
+        synsets=tuple(re.sub(r"\s", "_", name) for name in names),
+        words=tuple(words.get(name, name) for name in names),
+        splits=splits,
+    )
+
+
+def _class_folders(folder: pathlib.Path) -> list[str]:
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}")
+    with _scan(folder) as children:
+        names = [c.name for c in children if c.is_dir() and not c.name.startswith(".")]
+    if not names:
+        raise UserError(f"{folder} has no class folders; expected <class>/<image>.jpg")
+    return names
+
+
+def _list_folder(folder: pathlib.Path, label: int) -> list[Entry]:
+    with _scan(folder) as children:
+        found = sorted(
+            # A link that leads nowhere counts: reading it will fail, and say so.
+            (child.name, child.path, child.stat().st_size if child.is_file() else 0)
+            for child in children
+            if _is_image_name(child.name)
+            and (child.is_file() or (child.is_symlink() and not child.is_dir()))
+        )
+    if not found:
+        raise UserError(f"{folder} has no .jpg, .jpeg or .png image in it")
+    return [
+        Entry(f"{folder.name}/{name}", path, 0, size, label)
+        for name, path, size in found
+    ]
+
+
+@contextlib.contextmanager
+def _scan(folder: pathlib.Path) -> Iterator[Iterator[os.DirEntry]]:
+    try:
+        with os.scandir(folder) as children:
+            yield children
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}") from None
+
+
+def _is_image_name(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def _indexed(
+    path: pathlib.Path, index_dir: pathlib.Path, look: Callable[[pathlib.Path], _Index]
+) -> _Index:
+    """What `look(path)` finds, kept in a file until the archive changes."""
+    index_file = index_dir / f"index-{path.name}.json"
+    if not path.is_file():
+        raise UserError(f"no archive {path}")
+    status = path.stat()
+    key = [str(path.resolve()), status.st_size, status.st_mtime_ns]
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        index = json.loads(index_file.read_text("utf-8"))
+        if index["key"] == key:
+            return index["members"]
+    members = look(path)
+    try:
+        index_dir.mkdir(parents=True, exist_ok=True)
+        with atomic.atomic_write(index_file) as temporary:
+            temporary.write_text(json.dumps({"key": key, "members": members}), "utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write to {index_dir}: {error.strerror}") from None
+    return members
+
+
+def _index_classes(path: pathlib.Path) -> _Index:
+    """The training archive: synset -> its images as (name, offset, size)."""
+    classes = {}
+    with _open_tar(path) as outer:
+        for member in _regular_members(outer, path):
+            match = _CLASS_ARCHIVE.fullmatch(pathlib.PurePosixPath(member.name).name)
+            if not match:
+                continue
+            where = f"{path}:{member.name}"
+            with _open_tar(where, outer.extractfile(member)) as inner:
+                images = _images(inner, where, base=member.offset_data)
+            if not images:
+                raise UserError(f"{where} has no images in it")
+            classes[match.group(1)] = images
+    return classes
+
+
+def _index_flat(path: pathlib.Path) -> _Index:
+    """A flat archive: its images as (name, offset, size), all under one key."""
+    with _open_tar(path) as tar:
+        return {"": _images(tar, path, base=0)}
+
+
+def _list_flat(
+    path: pathlib.Path,
+    index_dir: pathlib.Path,
+    truth_path: pathlib.Path,
+    lines: list[str],
+    classes: dict[str, int],
+) -> list[Entry]:
+    """The images of a flat archive, image number i having the class of line i."""
+    images = sorted(_indexed(path, index_dir, _index_flat)[""])
+    if len(images) != len(lines):
+        raise UserError(
+            f"{path} has {len(images)} images but {truth_path} has {len(lines)} lines"
+        )
+    entries = []
+    for number, ((name, offset, size), line) in enumerate(
+        zip(images, lines, strict=True), 1
+    ):
+        if not re.search(rf"_0*{number}\.\w+$", name):
+            raise UserError(f"{path}: expected image number {number}, found {name}")
+        if line not in classes:
+            raise UserError(
+                f"{truth_path} line {number}: {line!r} is not a class of the training "
+                "archive"
+            )
+        entries.append(Entry(name, str(path), offset, size, classes[line]))
+    return entries
+
+
+def _ground_truth(archives: Archives):
+    """Returns (synset -> words, id -> synset, (path, lines) of the ground truth)."""
+    words, identifiers, lines = {}, {}, None
+    path = archives.devkit
+    if archives.devkit:
+        by_id, lines = devkit.read_devkit(archives.devkit)
+        identifiers = {str(i): synset for i, (synset, _) in by_id.items()}
+        words = dict(by_id.values())
+    if archives.validation_ground_truth:
+        path = archives.validation_ground_truth
+        lines = devkit.read_lines(path)
+    if lines is None:
+        raise UserError(
+            "no validation ground truth: give --devkit=ILSVRC2012_devkit_t12.tar.gz "
+            "or --validation_ground_truth"
+        )
+    if archives.synsets:
+        synsets = devkit.read_synsets(archives.synsets)
+        words |= dict(synsets)
+        if not identifiers and lines and lines[0].isdigit():
+            _reject_label_order(archives, [synset for synset, _ in synsets])
+            identifiers = {str(i): synset for i, (synset, _) in enumerate(synsets, 1)}
+    if not identifiers and lines and lines[0].isdigit():
+        raise UserError(
+            f"{path} holds class ids; give --devkit (its meta.mat says which class "
+            "has which id) or --synsets in the order of the ids"
+        )
+    return words, identifiers, (path, lines)
+
+
+def _reject_label_order(archives: Archives, synsets: list[str]) -> None:
+    # The ids of 2012 are not in this order: labels would be wrong without a sign.
+    if "2012" in archives.validation_archive.name and synsets == sorted(synsets):
+        raise UserError(
+            f"{archives.synsets} is in label order, but the ids of ILSVRC2012 follow "
+            "another: give --devkit, or --synsets in ILSVRC2012_ID order"
+        )
+
+
+def _open_tar(where: pathlib.Path | str, file: IO[bytes] | None = None):
+    """Opens an archive by its path, or one inside another by its open file."""
+    try:
+        return tarfile.open(None if file else where, "r:", file)
+    except OSError as error:
+        raise UserError(f"cannot read {where}: {error.strerror}") from None
+    except tarfile.TarError:
+        raise UserError(
+            f"{where} is damaged, or not an uncompressed tar archive"
+        ) from None
+
+
+def _images(tar: tarfile.TarFile, where: str | os.PathLike, base: int) -> list:
+    """(base name, offset in the outer file, size) of the images in a tar."""
+    return [
+        (
+            pathlib.PurePosixPath(member.name).name,
+            base + member.offset_data,
+            member.size,
+        )
+        for member in _regular_members(tar, where)
+        if _is_image_name(pathlib.PurePosixPath(member.name).name)
+    ]
+
+
+def _regular_members(
+    tar: tarfile.TarFile, where: str | os.PathLike
+) -> Iterator[tarfile.TarInfo]:
+    """Yields plain files, and makes sure that the archive is whole to its end."""
+    cut = f"{where} is damaged or cut short; fetch it again"
+    try:
+        for member in tar:
+            if member.isreg() and not member.issparse():
+                yield member
+        tar.fileobj.seek(tar.offset)
+        end = tar.fileobj.read(_TAR_BLOCK)
+    except (OSError, tarfile.TarError):
+        raise UserError(cut) from None
+    # tarfile takes a broken header for the end; the true end is a block of zeros.
+    if end != bytes(_TAR_BLOCK):
+        raise UserError(cut)

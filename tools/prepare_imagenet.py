@@ -1,0 +1,171 @@
+r"""Turns ImageNet as downloaded, or a folder of pictures, into TFRecords.
+
+From the archives of ILSVRC-2012 (they are read in place, never unpacked):
+
+  python tools/prepare_imagenet.py --input_dir=~/archives --output_dir=~/imagenet
+
+with ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and
+ILSVRC2012_devkit_t12.tar.gz in --input_dir. ILSVRC-2010 goes the same way, with
+ILSVRC2010_images_{train,val,test}.tar (or {train,val,test}.tar),
+ILSVRC2010_devkit-1.0.tar.gz and ILSVRC2010_test_ground_truth.txt. From your own
+pictures:
+
+  python tools/prepare_imagenet.py --input_dir=pictures --output_dir=records \
+      --train_shards=16 --validation_shards=4
+
+with pictures/train/<class>/*.jpg and pictures/val/<class>/*.jpg.
+
+As in 2012, each picture becomes RGB, its shorter side 256, its centre 256x256 a JPEG
+of quality 95 (chroma 4:2:0); EXIF orientation is ignored; the training list is
+shuffled once. --output_dir gets train-?????-of-?????, validation-?????-of-?????,
+statistics.npz (mean image and colour PCA of the stored training images, decoded),
+labels.txt and manifest.json. Labels follow the sorted WordNet ids (or folder names),
+the order of Caffe's, TensorFlow's and TFDS's label lists, counted from 1 in the
+records.
+
+Stopped or killed, the same command goes on where it was and ends with the same files,
+bit for bit. The last line on stdout is one JSON object with the results.
+"""
+
+import multiprocessing
+import os
+import pathlib
+import sys
+import time
+
+from absl import flags
+
+from official.alexnet import cli
+from official.alexnet.errors import UserError
+from official.alexnet.preparation import locations, prepare, sources
+from official.alexnet.preparation.progress import WORK_DIR
+
+_PARTS = {
+    "train_archive": "tar of one tar per class, nXXXXXXXX.tar.",
+    "validation_archive": "Flat tar of ILSVRC20??_val_????????.JPEG.",
+    "devkit": (
+        "The devkit as downloaded, .tar.gz: holds the validation ground truth and, in "
+        "meta.mat, which class has which id."
+    ),
+    "validation_ground_truth": (
+        "Text, one line per validation image in the order of their numbers: its "
+        "WordNet id, or the devkit's id of its class (1, 2, ...), which needs --devkit "
+        "or --synsets to be understood. Wins over the devkit's."
+    ),
+    "synsets": (
+        "Text of lines `nXXXXXXXX words`: line i says which class has id i in ground "
+        "truth files of ids. For ILSVRC-2012 that is the order of ILSVRC2012_ID, NOT "
+        "that of Caffe's synset_words.txt; not needed with --devkit. Also gives "
+        "classes their words, for a folder tree or a ground truth of WordNet ids in "
+        "any order."
+    ),
+    "test_archive": "Flat tar of the test images (2010), for an extra split `test`.",
+    "test_ground_truth": "As --validation_ground_truth, for --test_archive.",
+}
+
+
+def define_flags() -> None:
+    """Defines the flags; done only when this file is the program."""
+    flags.DEFINE_string(
+        "input_dir",
+        None,
+        "Folder with the archives under the names they were downloaded by, or with "
+        "train/<class>/ and val/<class>/ (or validation/<class>/) folders of .jpg, "
+        ".jpeg or .png pictures.",
+    )
+    flags.DEFINE_string("output_dir", None, "Folder for the results.", required=True)
+    for name, text in _PARTS.items():
+        default = "" if name == "synsets" else " Default: found in --input_dir."
+        flags.DEFINE_string(name, None, text + default)
+    flags.DEFINE_integer("train_shards", 1024, "Number of training files.", 1, 99999)
+    flags.DEFINE_integer(
+        "validation_shards", 128, "Number of validation files.", 1, 99999
+    )
+    flags.DEFINE_integer("test_shards", 128, "Number of test files.", 1, 99999)
+    flags.DEFINE_integer(
+        "seed", 0, "Of the one shuffle of the training list.", 0, 2**32 - 1
+    )
+    flags.DEFINE_integer(
+        "max_bad_images",
+        0,
+        "How many unreadable images may be left out (each is named) before the run "
+        "stops. The complete ILSVRC sets have none, hence the default.",
+        0,
+    )
+    flags.DEFINE_integer(
+        "num_workers", None, "Processes. Default: one for each core.", 1
+    )
+
+
+def main() -> dict:
+    """Prepares what the flags say; returns the results to print."""
+    try:
+        return _prepare(flags.FLAGS)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or flags.FLAGS.output_dir}: {error.strerror}; once that "
+            "is mended, the same command goes on from here"
+        ) from None
+    except KeyboardInterrupt:
+        # At once: half a shard does not count.
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        print(
+            "prepare_imagenet: stopped; the same command goes on from here",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+
+
+def _prepare(flag_values: flags.FlagValues) -> dict:
+    start = time.monotonic()
+    given = {
+        name: pathlib.Path(flag_values[name].value).expanduser()
+        for name in _PARTS
+        if flag_values[name].value
+    }
+    input_dir = flag_values.input_dir
+    source = locations.locate(
+        pathlib.Path(input_dir).expanduser() if input_dir else None, given
+    )
+    output_dir = pathlib.Path(flag_values.output_dir).expanduser()
+    prepare.reject_foreign(output_dir)
+    if isinstance(source, locations.Tree):
+        listing = sources.list_tree(source)
+    else:
+        print(f"Looking through {source.train_archive} ...", flush=True)
+        listing = sources.list_archives(source, output_dir / WORK_DIR)
+    counts = ", ".join(f"{len(e)} {split}" for split, e in listing.splits.items())
+    print(f"Found {counts} images of {len(listing.synsets)} classes.", flush=True)
+    manifest = prepare.prepare(
+        listing,
+        output_dir,
+        num_shards={
+            split: flag_values[f"{split}_shards"].value for split in listing.splits
+        },
+        seed=flag_values.seed,
+        max_bad_images=flag_values.max_bad_images,
+        num_workers=flag_values.num_workers or _num_cores(),
+    )
+    results = {
+        f"num_{split}": contents["num_examples"]
+        for split, contents in manifest["splits"].items()
+    }
+    return results | {
+        "num_classes": manifest["num_classes"],
+        "num_bad_images": len(manifest["bad_images"]),
+        "seconds": round(time.monotonic() - start, 1),
+        "output_dir": str(output_dir),
+    }
+
+
+def _num_cores() -> int:
+    # What this process may use, which in a container is less than the machine has.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run("prepare_imagenet", main)
