@@ -130,6 +130,21 @@ def test_both_forms_have_the_same_gradients():
         np.testing.assert_allclose(gradients[1][name], expected, atol=1e-5 * scale)
 
 
+def test_columns_meet_only_where_the_paper_says():
+    meetings = set()
+    for layer in tiny(2).layers[1:]:
+        inputs = layer.input if isinstance(layer.input, list) else [layer.input]
+        sources = {tensor._keras_history.operation.name[-1] for tensor in inputs}
+        if sources == {"a", "b"}:
+            meetings.add(layer.name)
+        elif layer.name not in ("conv1a", "conv1b", "probabilities"):
+            assert sources == {layer.name[-1]}, layer.name
+    assert meetings == {
+        *("conv3a", "conv3b", "fc6a", "fc6b", "fc7a", "fc7b"),
+        "fc8",
+    }
+
+
 def test_weights_go_from_one_form_to_the_other():
     source, target = tiny(2, seed=1), tiny(1, seed=2)
     assert np.abs(source(images()) - target(images())).max() > 1e-6

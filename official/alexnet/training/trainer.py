@@ -111,13 +111,14 @@ class Trainer:
             self.epoch_steps,
             train.batch_size,
         )
-        results, saved = {"step": step}, step
+        results = {"step": step}
         batches = iter(self._batches(step))
         clock = _Clock(step)
         while step < self.total_steps:
             stop = self._next_stop(step)
             self._set_learning_rate(step)
             sums = self._run_steps(batches, step, stop)
+            self._check_finite(sums, stop)
             self.progress.sums = [
                 a + float(b) for a, b in zip(self.progress.sums, sums, strict=True)
             ]
@@ -127,13 +128,11 @@ class Trainer:
                 results |= self._log(step, clock)
             if self.eval_split and self._due(step, self._eval_steps()):
                 results |= self._evaluate(step)
-                saved = self._save(step)
+                self._save()
             elif self._due(step, train.checkpoint_steps):
-                saved = self._save(step)
+                self._save()
             results["step"] = step
             clock.restart()
-        if saved != step:
-            self._save(step)
         if self.writer:
             self.writer.close()
         return results | {"model_dir": str(self.model_dir)}
@@ -174,6 +173,16 @@ class Trainer:
         if self.writer and profile and stop == profile[1]:
             tf.profiler.experimental.stop()
         return sums
+
+    def _check_finite(self, sums: np.ndarray, step: int) -> None:
+        """Stops before weights that are no numbers reach a checkpoint."""
+        if not np.isfinite(sums[0]):
+            rate = float(self.optimizer.learning_rate.numpy())
+            raise UserError(
+                f"the loss was {sums[0]} by step {step}, at a learning rate of "
+                f"{rate:g}: the checkpoints in {self.model_dir} are from before; go on "
+                "from there with a lower --learning_rate"
+            )
 
     def _train_steps(self, batches, count: tf.Tensor) -> tf.Tensor:
         """Runs `count` steps; returns the sums of `evaluation.score`."""
@@ -264,12 +273,6 @@ class Trainer:
             values["images_per_second"],
             time.strftime("%H:%M:%S", time.gmtime(left)),
         )
-        if not np.isfinite(result.loss):
-            raise UserError(
-                f"the loss is {result.loss} at step {step}, with a learning rate of "
-                f"{values['learning_rate']:g}: start again from {self.model_dir} with "
-                "a lower --learning_rate"
-            )
         return values
 
     def _evaluate(self, step: int) -> dict:
@@ -298,10 +301,9 @@ class Trainer:
         )
         return {f"eval_{name}": value for name, value in values.items()}
 
-    def _save(self, step: int) -> int:
+    def _save(self) -> None:
         if self.placement.is_chief:
             logging.info("Saved %s", self.checkpoints.save())
-        return step
 
     def _write_settings(self) -> None:
         self.model_dir.mkdir(parents=True, exist_ok=True)
