@@ -24,7 +24,7 @@ from official.alexnet.errors import UserError
 
 OUTPUT_DIR = flags.DEFINE_string("output_dir", "demo", "Where all files go.")
 TRAIN_STEPS = flags.DEFINE_integer(
-    "train_steps", None, "Steps of training; those of the demo's YAML by default."
+    "train_steps", None, "Steps of training. Default: those of the demo's YAML."
 )
 TOOLS = pathlib.Path(__file__).parent
 

@@ -1,11 +1,14 @@
 """What the binaries share: flags from the settings, one clear line for a mistake."""
 
 import dataclasses
+import difflib
 import json
 import logging as std_logging
 import os
 import pathlib
+import re
 import sys
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Iterable
@@ -19,32 +22,42 @@ from official.alexnet.errors import UserError
 FLAGS = flags.FLAGS
 
 
-def define_config_flags(only: Iterable[str] | None = None) -> None:
+def define_config_flags(of_run: Iterable[str] | None = None) -> None:
     """Defines `--config_file`, `--params_override` and a flag for each setting.
 
     Args:
-        only: names of the settings to define; all by default.
+        of_run: names of the settings to define for a command that starts from the
+            settings of an earlier run; None for all settings and their own defaults.
     """
     flags.DEFINE_string(
         "config_file",
         None,
         "YAML file of settings: a path, or the name of one that comes with the "
-        "package, such as paper.",
+        "package, such as paper. Default: none.",
     )
     flags.DEFINE_string(
         "params_override",
         None,
         "Settings by section and name, such as train.seed=1,model.width=0.5; they "
-        "win over --config_file, and flags win over them.",
+        "win over --config_file, and flags win over them. Default: none.",
     )
     for section in dataclasses.fields(Config):
         for field in dataclasses.fields(section.default):
-            if only is None or field.name in only:
-                _define(field, typing.get_type_hints(section.type)[field.name])
+            default = _show(field.default)
+            if of_run is not None and not _is_of_machine(section.name, field.name):
+                default = "the run's"
+            if of_run is None or field.name in of_run:
+                hint = typing.get_type_hints(section.type)[field.name]
+                _define(field, hint, default)
 
 
-def _define(field: dataclasses.Field, hint) -> None:
-    help = f"{field.metadata['help']} Default: {_show(field.default)}."
+def _is_of_machine(section: str, name: str) -> bool:
+    """Whether a setting says where to compute, not what."""
+    return section == "runtime" or name == "num_columns"
+
+
+def _define(field: dataclasses.Field, hint, default: str) -> None:
+    help = f"{field.metadata['help']} Default: {default}."
     kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
     if field.metadata["choices"]:
         flags.DEFINE_enum(field.name, None, list(field.metadata["choices"]), help)
@@ -63,11 +76,19 @@ def _define(field: dataclasses.Field, hint) -> None:
 def _show(default) -> str:
     if isinstance(default, tuple):
         return ",".join(map(str, default)) or "none"
+    if isinstance(default, bool):
+        return str(default).lower()
     return "none" if default is None else str(default)
 
 
+def path(flag: str) -> str | None:
+    """Value of a flag that is a path; the shell leaves the ~ of --flag=~/x alone."""
+    value = FLAGS[flag].value
+    return None if value is None else str(pathlib.Path(value).expanduser())
+
+
 def config_from_flags(base: Config | None = None) -> Config:
-    """The settings of this call.
+    """The settings of this call, checked.
 
     Args:
         base: what to start from: the defaults, or those of an earlier run.
@@ -90,7 +111,9 @@ def config_from_flags(base: Config | None = None) -> Config:
                 if isinstance(value, list):
                     value = [_number(item, field.name) for item in value]
                 given.setdefault(section.name, {})[field.name] = value
-    return config_lib.override(config, given, "flags")
+    config = config_lib.override(config, given, "flags")
+    config_lib.check(config)
+    return config
 
 
 def _number(text: str, flag: str) -> float | int:
@@ -106,12 +129,12 @@ def _number(text: str, flag: str) -> float | int:
 def run(name: str, main: Callable[[], dict]) -> None:
     """Runs a binary: flags in, `main`, one line of JSON out.
 
-    A mistake of the user's ends it with status 2 and one line on stderr; nothing
-    else is caught.
+    A mistake of the user's ends it with status 2 and one line on stderr; what is not
+    one keeps its traceback.
 
     Args:
         name: of the command, for messages.
-        main: returns the results.
+        main: returns the results; its module's docstring is the head of --help.
     """
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
@@ -120,10 +143,20 @@ def run(name: str, main: Callable[[], dict]) -> None:
     handler.addFilter(_is_worth_reading)
 
     def parse(argv: list[str]) -> list[str]:
+        if _HELP.intersection(argv[1:]):
+            print(_help(sys.modules[main.__module__].__doc__))
+            sys.exit(0)
         try:
             return FLAGS(argv)
+        except flags.UnrecognizedFlagError as error:
+            close = difflib.get_close_matches(error.flagname, list(FLAGS), n=1)
+            advice = f"did you mean --{close[0]}? See" if close else "see"
+            _fail(name, f"unknown flag --{error.flagname}; {advice} {name} --help")
         except flags.Error as error:
-            _fail(name, f"{error}; see {name} --help")
+            text = str(error)
+            for pattern, words in _PLAINER.items():
+                text = re.sub(pattern, words, text)
+            _fail(name, f"{text}; see {name} --help")
 
     def call(argv: list[str]) -> None:
         if len(argv) > 1:
@@ -132,14 +165,88 @@ def run(name: str, main: Callable[[], dict]) -> None:
                 f"stray argument {argv[1]!r}: settings are given as --flag=value; "
                 f"see {name} --help",
             )
+        for flag in _own_flags():
+            if _is_required(flag) and not flag.value:
+                _fail(name, f"--{flag.name} is empty; see {name} --help")
         try:
-            _start_tensorflow()
             results = main()
         except UserError as error:
             _fail(name, str(error))
+        except _OUT_OF_REACH as error:
+            _fail(name, f"{error.filename}: {error.strerror}; name another place")
+        except KeyboardInterrupt:
+            print(f"{name}: interrupted", file=sys.stderr)
+            sys.exit(130)
         print(json.dumps(results), flush=True)
 
     app.run(call, flags_parser=parse)
+
+
+_OUT_OF_REACH = (
+    PermissionError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+)
+_HELP = {"--help", "-help", "-h", "-?", "--helpshort"}
+_PLAINER = {
+    r"flag --(\w+)=None: Flag --\w+ must have a value other than None\.": (
+        r"--\1 is required"
+    ),
+    r"^flag ": "",
+    r"invalid literal for int\(\) with base 10": "not a whole number",
+    r"could not convert string to float": "not a number",
+    r"\('Non-boolean argument to boolean flag', (.*)\)": r"neither true nor false: \1",
+}
+
+
+def _own_flags() -> list[flags.Flag]:
+    """The command's flags without those that absl adds to every program."""
+    modules = FLAGS.flags_by_module_dict().items()
+    return [flag for name, own in modules if "absl." not in name for flag in own]
+
+
+def _is_required(flag: flags.Flag) -> bool:
+    """absl keeps it as a validator, as it keeps bounds."""
+    return any("other than None" in check.message for check in flag.validators)
+
+
+def _help(head: str) -> str:
+    """The command's own flags: absl shows only those that its main file defines."""
+    sections = {
+        field.name: section.name
+        for section in dataclasses.fields(Config)
+        for field in dataclasses.fields(section.default)
+    }
+    titles = {"": "Flags:"} | {
+        section.name: f"Settings of the section `{section.name}`:"
+        for section in dataclasses.fields(Config)
+    }
+    is_setting = "params_override" in FLAGS
+    blocks = {title: [] for title in titles.values()}
+    for flag in _own_flags():
+        section = sections.get(flag.name, "") if is_setting else ""
+        blocks[titles[section]].append(_help_of(flag))
+    shown = [f"{title}\n" + "\n".join(b) for title, b in blocks.items() if b]
+    return "\n\n".join([head.strip(), *shown, "--helpfull shows absl's flags too."])
+
+
+def _help_of(flag: flags.Flag) -> str:
+    values = {"int": "=N", "float": "=X", "comma separated list of strings": "=A,B,..."}
+    form, text = f"--{flag.name}{values.get(flag.flag_type(), '=TEXT')}", flag.help
+    if flag.flag_type() == "bool":
+        form = f"--[no]{flag.name}"
+    elif isinstance(flag, flags.EnumFlag):
+        choices = "|".join(flag.parser.enum_values)
+        form = f"--{flag.name}={choices}"
+        text = text.removeprefix(f"<{choices}>: ")
+    if _is_required(flag):
+        text += " Required."
+    elif flag.default is not None:
+        text += f" Default: {_show(flag.default)}."
+    indent = " " * 6
+    wrapped = textwrap.fill(text, 80, initial_indent=indent, subsequent_indent=indent)
+    return f"  {form}\n{wrapped}"
 
 
 def _is_worth_reading(record: std_logging.LogRecord) -> bool:
@@ -147,8 +254,11 @@ def _is_worth_reading(record: std_logging.LogRecord) -> bool:
     return record.levelno > std_logging.INFO or "alexnet" in record.pathname
 
 
-def _start_tensorflow() -> None:
-    """Imports TensorFlow; where there is no GPU, without what it says of that."""
+def start_tensorflow() -> None:
+    """Imports TensorFlow; where there is no GPU, without what it says of that.
+
+    It takes seconds: a binary calls this when its flags are known to be right.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     gpu_files = [
         *pathlib.Path("/dev").glob("nvidia*"),
@@ -172,5 +282,5 @@ def _start_tensorflow() -> None:
 
 
 def _fail(name: str, message: str) -> typing.NoReturn:
-    print(f"{name}: {message}", file=sys.stderr)
+    print(f"{name}: {' '.join(message.splitlines())}", file=sys.stderr)
     sys.exit(2)

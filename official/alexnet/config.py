@@ -7,13 +7,16 @@ import contextlib
 import dataclasses
 import difflib
 import importlib.resources
+import math
 import pathlib
 import types
 import typing
 
 import yaml
 
+from official.alexnet import checks
 from official.alexnet.errors import UserError
+from official.alexnet.modeling.variants import VARIANTS
 
 
 def _field(default, help: str, choices: tuple[str, ...] | None = None):
@@ -26,7 +29,11 @@ def _field(default, help: str, choices: tuple[str, ...] | None = None):
 class ModelConfig:
     """The net; see `official.alexnet.AlexNet`."""
 
-    variant: str = _field("paper", "Row of the table of published nets.")
+    variant: str = _field(
+        "paper",
+        "`paper`, or `one_gpu`: footnote 2's net with half the kernels.",
+        tuple(VARIANTS),
+    )
     num_classes: int = _field(1000, "Number of classes.")
     num_columns: int = _field(
         1,
@@ -62,8 +69,8 @@ class DataConfig:
     )
     statistics: str | None = _field(
         None,
-        "statistics.npz with the mean image and colour PCA; by default the one in "
-        "--data_dir, or measured on training images where there is none.",
+        "statistics.npz with the mean image and colour PCA. Where none is named: the "
+        "one in --data_dir, or measured on training images.",
     )
     use_synthetic_data: bool = _field(
         False, "Random images instead of a data set, to measure speed."
@@ -139,13 +146,14 @@ class RuntimeConfig:
 
     distribution_strategy: str = _field(
         "off",
-        "`off`, `one_device`, `mirrored` or `multi_worker_mirrored`.",
+        "`off` and `one_device`: one replica; `mirrored`: as many as the devices of "
+        "this machine allow; `multi_worker_mirrored`: those of --worker_hosts.",
         ("off", "one_device", "mirrored", "multi_worker_mirrored"),
     )
     num_gpus: int | None = _field(
         None,
-        "GPUs of this machine to use; each replica takes --num_columns of them. All "
-        "by default; 0 for the CPU.",
+        "GPUs of this machine to use; each replica takes --num_columns of them; 0 for "
+        "the CPU. Where no number is given: all.",
     )
     logical_cpus: int | None = _field(
         None,
@@ -202,8 +210,12 @@ def load(path: str) -> dict[str, dict]:
     """
     packaged = importlib.resources.files("official.alexnet") / "configs"
     names = sorted(file.name.removesuffix(".yaml") for file in packaged.iterdir())
-    if pathlib.Path(path).is_file():
-        text = pathlib.Path(path).read_text(encoding="utf-8")
+    file = pathlib.Path(path).expanduser()
+    if file.is_file():
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not YAML: it is not UTF-8 text") from error
     elif path.removesuffix(".yaml") in names:
         name = path.removesuffix(".yaml") + ".yaml"
         text = (packaged / name).read_text(encoding="utf-8")
@@ -246,8 +258,12 @@ def parse_override(text: str) -> dict[str, dict]:
             raise UserError(
                 f"--params_override: {item!r} should read section.setting=value"
             )
-        parsed = parse_yaml(f"{section}: {{{name}: {value}}}", "--params_override")
-        settings.setdefault(section, {}).update(parsed[section])
+        try:
+            settings.setdefault(section, {})[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(
+                f"--params_override: {value!r} in {item!r} is not a value in YAML"
+            ) from error
     return settings
 
 
@@ -274,7 +290,7 @@ def override(config: Config, settings: dict[str, dict], source: str) -> Config:
     """
     sections = {}
     for section_name, values in settings.items():
-        _check_name(section_name, _sections(), f"{source}: section")
+        _check_name(section_name, _sections(), f"{source}: no section")
         section = getattr(config, section_name)
         fields = {field.name: field for field in dataclasses.fields(section)}
         hints = typing.get_type_hints(type(section))
@@ -312,13 +328,46 @@ def _convert(value, hint, choices, what: str):
         return tuple(_convert(item, item_kind, None, what) for item in items)
     if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
         # YAML reads 1e-3 as text.
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):
             value = float(value)
+    if kind is str and isinstance(value, str) and value.startswith("~"):
+        # The shell leaves the ~ of --data_dir=~/imagenet alone.
+        value = str(pathlib.Path(value).expanduser())
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UserError(f"{what} should be of type {kind.__name__}, not {value!r}")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"{what} should be a finite number, not {value}")
     if choices and value not in choices:
         raise UserError(f"{what} should be one of {', '.join(choices)}, not {value!r}")
     return value
+
+
+_MORE_THAN_0 = (
+    "num_classes",
+    "width",
+    "shuffle_buffer",
+    "batch_size",
+    "train_epochs",
+    "train_steps",
+    "learning_rate",
+    "plateau_patience",
+    "epochs_between_evals",
+    "log_steps",
+    "checkpoint_steps",
+    "max_to_keep",
+    "steps_per_loop",
+    "logical_cpus",
+)
+_AT_LEAST_0 = (
+    "color_noise_sigma",
+    "momentum",
+    "weight_decay",
+    "bias_learning_rate",
+    "plateau_reductions",
+    "seed",
+    "num_gpus",
+    "task_index",
+)
 
 
 def check(config: Config) -> None:
@@ -333,54 +382,16 @@ def check(config: Config) -> None:
         config.train,
         config.runtime,
     )
-    positive = {
-        "num_classes": model.num_classes,
-        "width": model.width,
-        "batch_size": train.batch_size,
-        "train_epochs": train.train_epochs,
-        "learning_rate": train.learning_rate,
-        "epochs_between_evals": train.epochs_between_evals,
-        "log_steps": train.log_steps,
-        "checkpoint_steps": train.checkpoint_steps,
-        "max_to_keep": train.max_to_keep,
-        "steps_per_loop": train.steps_per_loop,
-        "shuffle_buffer": data.shuffle_buffer,
-        "plateau_patience": train.plateau_patience,
+    values = {
+        k: v for section in vars(config).values() for k, v in vars(section).items()
     }
-    if train.train_steps is not None:
-        positive["train_steps"] = train.train_steps
-    if runtime.logical_cpus is not None:
-        positive["logical_cpus"] = runtime.logical_cpus
-    for name, value in positive.items():
-        if value <= 0:
-            raise UserError(f"--{name} should be more than 0, not {value}")
-    if train.eval_crops not in (1, 10):
-        raise UserError(f"--eval_crops should be 1 or 10, not {train.eval_crops}")
-    if not 63 <= model.input_size <= 256:
-        raise UserError(
-            f"--input_size should be 63 to 256 (the images are 256 x 256), not "
-            f"{model.input_size}"
-        )
-    if not 0 <= model.dropout < 1:
-        raise UserError(f"--dropout should be in [0, 1), not {model.dropout}")
-    if train.schedule == "steps" and not train.learning_rate_steps:
-        raise UserError("--schedule=steps needs --learning_rate_steps, in epochs")
-    if train.schedule == "plateau" and train.skip_eval:
-        raise UserError(
-            "--schedule=plateau follows the validation error: it cannot go with "
-            "--skip_eval; use --schedule=constant or steps"
-        )
-    if runtime.enable_xla and model.num_columns > 1:
-        raise UserError(
-            "--enable_xla drops device names, and with them the columns: use it with "
-            "--num_columns=1"
-        )
-    if runtime.enable_xla and "mirrored" in runtime.distribution_strategy:
-        raise UserError(
-            "--enable_xla works on one replica: use --distribution_strategy=off or "
-            "one_device"
-        )
-    if len(train.profile_steps) not in (0, 2):
-        raise UserError("--profile_steps takes two steps, such as 10,12")
-    if data.data_dir is None and data.tfds_name is None and not data.use_synthetic_data:
-        raise UserError("no data: give --data_dir, --tfds_name or --use_synthetic_data")
+    for name in _MORE_THAN_0:
+        if values[name] is not None and values[name] <= 0:
+            raise UserError(f"--{name} should be more than 0, not {values[name]}")
+    for name in _AT_LEAST_0:
+        if values[name] is not None and values[name] < 0:
+            raise UserError(f"--{name} should be 0 or more, not {values[name]}")
+    checks.check_net(model)
+    checks.check_data(data)
+    checks.check_schedule(train)
+    checks.check_machine(runtime, model.num_columns)

@@ -11,32 +11,32 @@ evaluated on one device, grouped, unless the flags say otherwise.
 
 from absl import flags
 
-from official.alexnet import cli
+from official.alexnet import cli, run_files
 
-MODEL_DIR = flags.DEFINE_string(
-    "model_dir", None, "Directory of the run.", required=True
-)
-CHECKPOINT_PATH = flags.DEFINE_string(
-    "checkpoint_path", None, "Such as MODEL_DIR/ckpt-1000; the latest by default."
-)
 SETTINGS = (
     "variant num_classes num_columns width input_size data_dir tfds_name "
     "tfds_download statistics use_synthetic_data input_scale batch_size eval_crops "
-    "distribution_strategy num_gpus logical_cpus worker_hosts task_index dtype "
-    "run_eagerly"
+    "distribution_strategy num_gpus logical_cpus worker_hosts task_index dtype"
 )
 
 
 def main() -> dict:
+    model_dir, checkpoint_path = cli.path("model_dir"), cli.path("checkpoint_path")
+    config = cli.config_from_flags(run_files.load_config(model_dir))
+    cli.start_tensorflow()
     from official.alexnet.training.evaluation import evaluate_run  # noqa: PLC0415
-    from official.alexnet.training.run import load_config  # noqa: PLC0415
 
-    config = cli.config_from_flags(load_config(MODEL_DIR.value))
-    return evaluate_run(config, MODEL_DIR.value, CHECKPOINT_PATH.value)
+    return evaluate_run(config, model_dir, checkpoint_path)
 
 
 def run() -> None:
     """Entry point of `alexnet-eval`."""
+    flags.DEFINE_string("model_dir", None, "Directory of the run.", required=True)
+    flags.DEFINE_string(
+        "checkpoint_path",
+        None,
+        "Such as MODEL_DIR/ckpt-1000. Default: the latest in --model_dir.",
+    )
     cli.define_config_flags(SETTINGS.split())
     cli.run("alexnet-eval", main)
 

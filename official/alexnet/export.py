@@ -11,30 +11,31 @@ alexnet.keras, labels.txt, statistics.npz (the mean image) and params.yaml.
 
 from absl import flags
 
-from official.alexnet import cli
+from official.alexnet import cli, run_files
 
-MODEL_DIR = flags.DEFINE_string(
-    "model_dir", None, "Directory of the run.", required=True
-)
-EXPORT_DIR = flags.DEFINE_string(
-    "export_dir", None, "Where to write; a new directory.", required=True
-)
-CHECKPOINT_PATH = flags.DEFINE_string(
-    "checkpoint_path", None, "Such as MODEL_DIR/ckpt-1000; the latest by default."
-)
 SETTINGS = ("variant", "num_classes", "width", "input_size", "input_scale")
 
 
 def main() -> dict:
+    model_dir, checkpoint_path = cli.path("model_dir"), cli.path("checkpoint_path")
+    config = cli.config_from_flags(run_files.load_config(model_dir))
+    cli.start_tensorflow()
     from official.alexnet.serving.export import export  # noqa: PLC0415
-    from official.alexnet.training.run import load_config  # noqa: PLC0415
 
-    config = cli.config_from_flags(load_config(MODEL_DIR.value))
-    return export(config, MODEL_DIR.value, EXPORT_DIR.value, CHECKPOINT_PATH.value)
+    return export(config, model_dir, cli.path("export_dir"), checkpoint_path)
 
 
 def run() -> None:
     """Entry point of `alexnet-export`."""
+    flags.DEFINE_string("model_dir", None, "Directory of the run.", required=True)
+    flags.DEFINE_string(
+        "export_dir", None, "Where to write; a new directory.", required=True
+    )
+    flags.DEFINE_string(
+        "checkpoint_path",
+        None,
+        "Such as MODEL_DIR/ckpt-1000. Default: the latest in --model_dir.",
+    )
     cli.define_config_flags(SETTINGS)
     cli.run("alexnet-export", main)
 

@@ -10,28 +10,33 @@ A run that is started again with the same --model_dir goes on from its latest
 checkpoint. Watch it with: tensorboard --logdir=runs/paper
 """
 
+import pathlib
+
 from absl import flags
 
 from official.alexnet import cli
-
-MODEL_DIR = flags.DEFINE_string(
-    "model_dir", None, "Where checkpoints and logs go.", required=True
-)
-CLEAN = flags.DEFINE_bool(
-    "clean", False, "Delete an earlier run in --model_dir and start anew."
-)
+from official.alexnet.errors import UserError
 
 
 def main() -> dict:
-    # TensorFlow takes seconds to import: not before the flags are known to be right.
+    config = cli.config_from_flags()
+    model_dir = pathlib.Path(cli.path("model_dir"))
+    if model_dir.exists() and not model_dir.is_dir():
+        raise UserError(f"--model_dir={model_dir} is a file: name a directory")
+    cli.start_tensorflow()
     from official.alexnet.training.trainer import train  # noqa: PLC0415
 
-    config = cli.config_from_flags()
-    return train(config, MODEL_DIR.value, clean=CLEAN.value)
+    return train(config, str(model_dir), clean=flags.FLAGS.clean)
 
 
 def run() -> None:
     """Entry point of `alexnet-train`."""
+    flags.DEFINE_string(
+        "model_dir", None, "Where checkpoints and logs go.", required=True
+    )
+    flags.DEFINE_bool(
+        "clean", False, "Delete an earlier run in --model_dir and start anew."
+    )
     cli.define_config_flags()
     cli.run("alexnet-train", main)
 

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from official.alexnet import run_files
 from official.alexnet.config import RuntimeConfig
 from official.alexnet.data import dataset
 from official.alexnet.errors import UserError
@@ -37,7 +38,9 @@ def exported(records_dir, tmp_path_factory) -> pathlib.Path:
     )
     root = tmp_path_factory.mktemp("export")
     train(config, str(root / "run"))
-    export(run.load_config(str(root / "run")), str(root / "run"), str(root / "out"))
+    export(
+        run_files.load_config(str(root / "run")), str(root / "run"), str(root / "out")
+    )
     rng = np.random.default_rng(0)
     (root / "images").mkdir()
     pixels = rng.integers(0, 256, (300, 400, 3), np.uint8)
@@ -49,7 +52,7 @@ def exported(records_dir, tmp_path_factory) -> pathlib.Path:
 
 def expected_logits(root: pathlib.Path, squares: np.ndarray) -> np.ndarray:
     """The trained net in this process, on centre crops cut by NumPy."""
-    config = run.load_config(str(root / "run"))
+    config = run_files.load_config(str(root / "run"))
     model = run.build_model(config)
     checkpoints.load_weights(model, checkpoints.latest(root / "run"))
     mean = dataset.find_statistics(config.data, root / "run").mean_image
@@ -171,7 +174,7 @@ def test_keras_file_computes_probabilities(exported):
     model = keras.models.load_model(exported / "out" / "alexnet.keras")
     rng = np.random.default_rng(2)
     x = rng.normal(0, 50, (2, 64, 64, 3)).astype(np.float32)
-    original = run.build_model(run.load_config(str(exported / "run")))
+    original = run.build_model(run_files.load_config(str(exported / "run")))
     checkpoints.load_weights(original, checkpoints.latest(exported / "run"))
     np.testing.assert_allclose(model(x), tf.nn.softmax(original(x)), atol=1e-6)
 
@@ -202,7 +205,7 @@ def test_predict(exported, capsys):
 
 
 def test_export_writes_over_nothing(exported):
-    config = run.load_config(str(exported / "run"))
+    config = run_files.load_config(str(exported / "run"))
     before = sorted(path.name for path in exported.iterdir())
     with pytest.raises(UserError, match="exists"):
         export(config, str(exported / "run"), str(exported / "out"))

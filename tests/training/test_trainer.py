@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.alexnet import run_files
 from official.alexnet.config import Config, RuntimeConfig
 from official.alexnet.errors import UserError
-from official.alexnet.training import checkpoints, run
+from official.alexnet.training import checkpoints
 from official.alexnet.training.checkpoints import Progress
 from official.alexnet.training.trainer import train
 
@@ -122,7 +123,7 @@ def test_learns_and_writes_what_it_should(tiny_config, tmp_path):
     assert {"learning_rate", "images_per_second"} < train_tags
     assert {"conv1_kernels", "input_images"} < train_tags
     assert {"loss", "accuracy", "top_5_accuracy"} <= tags(tmp_path / "validation")
-    assert run.load_config(str(tmp_path)).train == config.train
+    assert run_files.load_config(str(tmp_path)).train == config.train
     assert (tmp_path / "labels.txt").read_text().startswith("n00000000 class 0\n")
 
 

@@ -101,18 +101,21 @@ def find_split(data: DataConfig, split: str, num_classes: int) -> Split:
     """
     if data.use_synthetic_data:
         return Split(None, SYNTHETIC_EXAMPLES[split], num_classes)
+    found = _find_records(data, split, num_classes)
+    logging.info("%s: %s", split, records.describe(found))
+    return Split(found, found.num_examples, num_classes)
+
+
+def _find_records(data: DataConfig, split: str, num_classes: int) -> records.Records:
     if data.tfds_name:
-        found = records.tfds_records(
+        return records.tfds_records(
             data.tfds_name,
             data.data_dir,
             split,
             num_classes,
             download=data.tfds_download,
         )
-    else:
-        found = records.find_records(data.data_dir, split, num_classes)
-    logging.info("%s: %s", split, records.describe(found))
-    return Split(found, found.num_examples, num_classes)
+    return records.find_records(data.data_dir, split, num_classes)
 
 
 def find_statistics(data: DataConfig, model_dir: pathlib.Path) -> Statistics:
@@ -132,7 +135,9 @@ def find_statistics(data: DataConfig, model_dir: pathlib.Path) -> Statistics:
     if data.use_synthetic_data:
         gray = np.full(IMAGE_SHAPE, 127.5, np.float32)
         return Statistics(gray, np.full(3, 255**2 / 12), np.eye(3), num_images=0)
-    return _measure(find_split(data, "train", num_classes=2**31 - 1))
+    # Whatever its labels are, they are not looked at.
+    found = _find_records(data, "train", num_classes=2**31 - 1)
+    return _measure(Split(found, found.num_examples, found.num_classes))
 
 
 def _measure(split: Split) -> Statistics:

@@ -13,9 +13,10 @@ from official.alexnet.data import preprocessing
 from official.alexnet.data.dataset import read_labels
 from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
 from official.alexnet.errors import UserError
+from official.alexnet.run_files import LABELS_FILE, PARAMS_FILE
 from official.alexnet.serving.signatures import ServedAlexNet
 from official.alexnet.training import checkpoints
-from official.alexnet.training.run import LABELS_FILE, PARAMS_FILE, build_model
+from official.alexnet.training.run import build_model
 
 
 def export(

@@ -5,10 +5,11 @@ import pathlib
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from official.alexnet.data.dataset import read_labels
 from official.alexnet.errors import UserError
-from official.alexnet.training.run import LABELS_FILE
+from official.alexnet.run_files import LABELS_FILE
 
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
 
@@ -73,12 +74,13 @@ def find_images(names: list[str]) -> list[pathlib.Path]:
 
 
 def _read_image(path: pathlib.Path) -> bytes:
-    encoded = path.read_bytes()
     try:
-        tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    except tf.errors.InvalidArgumentError as error:
+        # Pillow says nothing on stderr of its own, as libjpeg does.
+        with Image.open(path, formats=("JPEG", "PNG")) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} is not a whole JPEG or PNG image") from error
-    return encoded
+    return path.read_bytes()
 
 
 def _best(probabilities: np.ndarray, labels: list[str], top: int) -> list[dict]:

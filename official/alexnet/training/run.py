@@ -1,51 +1,17 @@
-"""What every stage knows of a run: its files, its settings, its net and its input."""
+"""What training, evaluation and export make of a run's settings: net and input."""
 
-import pathlib
-import shutil
 from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
-from official.alexnet import config as config_lib
 from official.alexnet.config import Config
 from official.alexnet.data import preprocessing
-from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
+from official.alexnet.data.statistics import Statistics
 from official.alexnet.distribution.strategy import Placement
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.alexnet import AlexNet
 from official.alexnet.training.optimizer import PaperSGD
-from official.alexnet.training.summaries import METRICS_FILE
-
-PARAMS_FILE = "params.yaml"
-LABELS_FILE = "labels.txt"
-_FILES = (
-    "checkpoint",
-    "ckpt-*",
-    "train",
-    "validation",
-    PARAMS_FILE,
-    LABELS_FILE,
-    STATISTICS_FILE,
-    METRICS_FILE,
-)
-
-
-def load_config(model_dir: str) -> Config:
-    """Settings of an earlier run, for the grouped form on any machine.
-
-    Raises:
-        UserError: `model_dir` is not the directory of a run.
-    """
-    path = pathlib.Path(model_dir) / PARAMS_FILE
-    if not path.is_file():
-        raise UserError(
-            f"--model_dir={model_dir} has no {PARAMS_FILE}: name the directory of a run"
-        )
-    settings = config_lib.parse_yaml(path.read_text("utf-8"), str(path))
-    settings.pop("runtime", None)
-    settings["model"] = settings.get("model", {}) | {"num_columns": 1}
-    return config_lib.override(Config(), settings, str(path))
 
 
 def build_model(config: Config, placement: Placement | None = None) -> keras.Model:
@@ -103,13 +69,3 @@ def check_placement(
             pair = [variable.value, slot_of[id(variable)].value]
             placed.setdefault(layer.column, []).extend(pair)
     placement.grid.check(placed)
-
-
-def delete(model_dir: pathlib.Path) -> None:
-    """Deletes what a run wrote in `model_dir`, and nothing else."""
-    for pattern in _FILES:
-        for path in model_dir.glob(pattern):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-METRICS_FILE = "metrics.jsonl"
+from official.alexnet.run_files import METRICS_FILE
 
 
 class Summaries:

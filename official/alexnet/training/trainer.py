@@ -1,6 +1,7 @@
 """The training loop."""
 
 import dataclasses
+import math
 import pathlib
 import time
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from official.alexnet import config as config_lib
+from official.alexnet import run_files
 from official.alexnet.config import Config
 from official.alexnet.data import dataset, preprocessing
 from official.alexnet.data.statistics import STATISTICS_FILE
@@ -59,10 +61,10 @@ class Trainer:
         if not config.train.skip_eval:
             self.eval_split = dataset.find_split(config.data, "validation", classes)
         if clean and placement.is_chief:
-            run.delete(model_dir)
+            run_files.delete(model_dir)
         self.statistics = dataset.find_statistics(config.data, model_dir)
         self.epoch_steps = self.train_split.num_examples / config.train.batch_size
-        self.total_steps = config.train.train_steps or round(
+        self.total_steps = config.train.train_steps or math.ceil(
             config.train.train_epochs * self.epoch_steps
         )
         tf.config.run_functions_eagerly(config.runtime.run_eagerly)
@@ -145,7 +147,7 @@ class Trainer:
             periods.append(self._eval_steps())
         stops = [step + period - step % period for period in periods]
         for epoch in train.learning_rate_steps:
-            change = int(np.ceil(epoch * self.epoch_steps))
+            change = math.ceil(epoch * self.epoch_steps)
             stops += [change] if change > step else []
         stops += [s for s in train.profile_steps if s > step]
         return min([*stops, self.total_steps])
@@ -307,9 +309,11 @@ class Trainer:
 
     def _write_settings(self) -> None:
         self.model_dir.mkdir(parents=True, exist_ok=True)
-        (self.model_dir / run.PARAMS_FILE).write_text(self.config.to_yaml(), "utf-8")
+        (self.model_dir / run_files.PARAMS_FILE).write_text(
+            self.config.to_yaml(), "utf-8"
+        )
         self.statistics.save(self.model_dir / STATISTICS_FILE)
-        dataset.write_labels(self.train_split, self.model_dir / run.LABELS_FILE)
+        dataset.write_labels(self.train_split, self.model_dir / run_files.LABELS_FILE)
 
     def _write_first_pictures(self, step: int) -> None:
         self._write_kernels(step)

@@ -1,0 +1,55 @@
+"""The files of a run's directory, and the settings it was started with."""
+
+import dataclasses
+import pathlib
+import shutil
+
+from official.alexnet import config as config_lib
+from official.alexnet.config import Config
+from official.alexnet.data.statistics import STATISTICS_FILE
+from official.alexnet.errors import UserError
+
+PARAMS_FILE = "params.yaml"
+LABELS_FILE = "labels.txt"
+METRICS_FILE = "metrics.jsonl"
+
+_WRITTEN = (
+    "checkpoint",
+    "ckpt-*",
+    "train",
+    "validation",
+    PARAMS_FILE,
+    LABELS_FILE,
+    METRICS_FILE,
+    STATISTICS_FILE,
+)
+
+
+def load_config(model_dir: str) -> Config:
+    """Settings of an earlier run, for the grouped form on any machine.
+
+    Args:
+        model_dir: directory of the run, with its params.yaml.
+
+    Raises:
+        UserError: `model_dir` is not the directory of a run.
+    """
+    file = pathlib.Path(model_dir) / PARAMS_FILE
+    if not file.is_file():
+        raise UserError(
+            f"--model_dir={model_dir} has no {PARAMS_FILE}: name the directory of a run"
+        )
+    settings = config_lib.load(str(file))
+    run = config_lib.override(Config(), settings, str(file))
+    model = dataclasses.replace(run.model, num_columns=1)
+    return dataclasses.replace(run, model=model, runtime=Config().runtime)
+
+
+def delete(model_dir: pathlib.Path) -> None:
+    """Deletes what a run wrote in `model_dir`, and nothing else."""
+    for pattern in _WRITTEN:
+        for path in model_dir.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

@@ -1,0 +1,297 @@
+"""The binaries as processes: what they print, their status, what they leave alone."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+NET = [
+    "--width=0.125",
+    "--input_size=64",
+    "--num_classes=3",
+    "--init=unit_variance",
+    "--input_scale=unit_variance",
+    "--batch_size=8",
+    "--schedule=constant",
+    "--train_steps=2",
+]
+ROOT = pathlib.Path(__file__).parents[1]
+BINARIES = ("train", "eval", "export", "predict")
+
+
+def call(binary, *arguments, cwd, path=()):
+    """Runs a binary; the folders of `path` come before the checkout."""
+    return subprocess.run(
+        [sys.executable, "-m", f"official.alexnet.{binary}", *map(str, arguments)],
+        cwd=cwd,
+        env=environment(*path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def environment(*path):
+    paths = os.pathsep.join(map(str, [*path, ROOT]))
+    return os.environ | {"PYTHONPATH": paths, "COLUMNS": "80"}
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def check_mistake(done, name, word):
+    """One line says what to do, after at most the log's lines, which have times."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    *log, line = done.stderr.splitlines()
+    assert line.startswith(f"alexnet-{name}: ")
+    assert word in line
+    assert all(entry[2] == entry[5] == ":" for entry in log), done.stderr
+    assert done.stdout == ""
+
+
+@pytest.fixture(scope="module")
+def no_tensorflow(tmp_path_factory):
+    """A folder whose tensorflow and keras cannot be imported."""
+    folder = tmp_path_factory.mktemp("path")
+    for name in ("tensorflow", "keras", "tensorflow_datasets"):
+        (folder / f"{name}.py").write_text("raise RuntimeError('started')")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(records_dir, tmp_path_factory):
+    """A folder with `run` (two columns) and `export`, and what the binaries said."""
+    folder = tmp_path_factory.mktemp("trained")
+    train = call(
+        "train",
+        *NET,
+        f"--data_dir={records_dir}",
+        "--model_dir=run",
+        "--num_columns=2",
+        "--logical_cpus=2",
+        cwd=folder,
+    )
+    assert train.returncode == 0, train.stderr
+    export = call("export", "--model_dir=run", "--export_dir=export", cwd=folder)
+    assert export.returncode == 0, export.stderr
+    Image.new("RGB", (70, 50), "red").save(folder / "red.png")
+    return folder, train, export
+
+
+def test_train_and_export_end_with_their_results(trained):
+    folder, train, export = trained
+    results = json.loads(train.stdout.splitlines()[-1])
+    assert results["step"] == 2
+    assert results["model_dir"] == "run"
+    assert {"loss", "accuracy", "eval_loss", "eval_accuracy"} <= set(results)
+    assert "column 0 on CPU:0; column 1 on CPU:1" in train.stderr
+    assert "step 2/2" in train.stderr
+    assert json.loads(export.stdout.splitlines()[-1]) == {
+        "export_dir": "export",
+        "checkpoint": "run/ckpt-2",
+        "step": 2,
+    }
+    assert (folder / "export/saved_model/saved_model.pb").is_file()
+
+
+def test_eval_scores_a_run_of_two_columns_on_one_device(trained):
+    folder, train, _ = trained
+    done = call("eval", "--model_dir=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout.splitlines()[-1])
+    assert results["num_examples"] == 13
+    assert results["step"] == 2
+    assert results["checkpoint"] == "run/ckpt-2"
+    trained_results = json.loads(train.stdout.splitlines()[-1])
+    assert results["accuracy"] == trained_results["eval_accuracy"]
+    assert results["loss"] == pytest.approx(trained_results["eval_loss"], rel=1e-4)
+
+
+def test_predict_labels_images(trained):
+    folder, _, _ = trained
+    done = call("predict", "--export_dir=export", "--images=red.png", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    *_, last = done.stdout.splitlines()
+    (prediction,) = json.loads(last)["predictions"]
+    assert prediction["image"] == "red.png"
+    labels = {best["label"] for best in prediction["labels"]}
+    assert labels == {f"n0000000{i} class {i}" for i in range(3)}
+    assert sum(best["probability"] for best in prediction["labels"]) == pytest.approx(1)
+
+
+TRAIN = ["--model_dir=new", "--data_dir=anywhere"]
+EARLY_MISTAKES = [
+    ("train", [*TRAIN, "--lerning_rate=1"], "did you mean --learning_rate?"),
+    ("train", [*TRAIN, "--zzzz"], "unknown flag --zzzz; see alexnet-train --help"),
+    ("train", [*TRAIN, "--clean", "false"], "'false': settings are given as --flag="),
+    ("train", [*TRAIN, "--clean=maybe"], "--clean=maybe: neither true nor false"),
+    ("train", [*TRAIN, "--schedule=cosine"], "<plateau|steps|constant>"),
+    ("train", [*TRAIN, "--variant=papr"], "<paper|one_gpu>"),
+    ("train", [*TRAIN, "--batch_size=many"], "--batch_size=many: not a whole number"),
+    ("train", [*TRAIN, "--learning_rate=big"], "--learning_rate=big: not a number"),
+    ("train", [*TRAIN, "--learning_rate=nan"], "learning_rate should be a finite"),
+    ("train", [*TRAIN, "--profile_steps=1,x"], "--profile_steps: 'x' is not a number"),
+    ("train", [*TRAIN, "--batch_size=0"], "--batch_size should be more than 0"),
+    ("train", ["--data_dir=x"], "--model_dir is required"),
+    ("train", ["--data_dir=x", "--model_dir="], "--model_dir is empty"),
+    ("train", ["--model_dir=new"], "give --data_dir, --tfds_name or"),
+    ("train", ["--model_dir=file", "--data_dir=x"], "name a directory"),
+    ("train", [*TRAIN, "--config_file=nope.yaml"], "nope.yaml: no such file"),
+    ("train", [*TRAIN, "--params_override=train.sed=1"], "did you mean seed?"),
+    ("train", [*TRAIN, "--params_override=trian.seed=1"], "did you mean train?"),
+    ("train", [*TRAIN, "--params_override=seed=1"], "section.setting=value"),
+    ("train", [*TRAIN, "--enable_xla", "--num_columns=2"], "--num_columns=1"),
+    ("eval", [], "--model_dir is required"),
+    ("eval", ["--model_dir=folder"], "name the directory of a run"),
+    ("eval", ["--model_dir=folder", "--learning_rate=1"], "--learning_rate"),
+    ("export", ["--model_dir=folder"], "--export_dir is required"),
+    ("export", ["--model_dir=folder", "--export_dir=new"], "the directory of a run"),
+    ("predict", ["--images=x.jpg"], "--export_dir is required"),
+    ("predict", ["--export_dir=x", "--images="], "--images is empty"),
+    ("predict", ["--export_dir=x", "--images=y", "--top=0"], "--top=0"),
+    ("predict", ["--export_dir=x", "y.jpg", "--images=y"], "stray argument 'y.jpg'"),
+]
+
+
+@pytest.mark.parametrize(("binary", "arguments", "word"), EARLY_MISTAKES, ids=str)
+def test_a_mistake_in_the_flags_stops_it_before_tensorflow_starts(
+    binary, arguments, word, tmp_path, no_tensorflow
+):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    before = contents(tmp_path)
+    done = call(binary, *arguments, cwd=tmp_path, path=[no_tensorflow])
+    check_mistake(done, binary, word)
+    assert len(done.stderr.splitlines()) == 1
+    assert contents(tmp_path) == before
+
+
+@pytest.fixture
+def data(records_dir, tmp_path):
+    """Folders of records, each with one mistake but `good`."""
+    folder = tmp_path / "data"
+    (folder / "empty").mkdir(parents=True)
+    for name in ("good", "cut", "unnamed"):
+        shutil.copytree(records_dir, folder / name)
+    shard = folder / "cut" / "train-00001-of-00002"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    (folder / "unnamed" / "labels.txt").unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("folder", "arguments", "word"),
+    [
+        ("missing", [], "missing: no such directory; name the one"),
+        ("empty", [], "tools/prepare_imagenet.py or name another --data_dir"),
+        ("cut", [], "train-00001-of-00002: cut short"),
+        ("good", ["--num_classes=2"], "pass --num_classes=3"),
+        ("unnamed", ["--num_classes=2"], "label 3, outside 1..2"),
+        ("good", ["--num_columns=2"], "give --logical_cpus=2, or --num_columns=1"),
+        ("good", ["--num_gpus=99"], "use fewer, or --logical_cpus=N"),
+    ],
+    ids=str,
+)
+def test_train_refuses_data_and_devices_before_it_writes(
+    folder, arguments, word, data, tmp_path
+):
+    before = contents(tmp_path)
+    done = call(
+        "train",
+        *NET,
+        f"--data_dir={data / folder}",
+        "--model_dir=run",
+        *arguments,
+        cwd=tmp_path,
+    )
+    check_mistake(done, "train", word)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("binary", "arguments", "word"),
+    [
+        ("train", [*NET, "--data_dir=DATA", "--model_dir=run", "--width=1"], "--width"),
+        ("eval", ["--model_dir=run", "--variant=one_gpu"], "--variant"),
+        ("eval", ["--model_dir=run", "--width=0.5"], "--width"),
+        ("eval", ["--model_dir=run", "--checkpoint_path=run/ckpt-9"], "run/ckpt-9"),
+        ("export", ["--model_dir=run", "--export_dir=export"], "name a new directory"),
+        ("export", ["--model_dir=run", "--export_dir=x", "--num_classes=4"], "classes"),
+        ("predict", ["--export_dir=export", "--images=blue.png"], "no such image"),
+        ("predict", ["--export_dir=export", "--images=broken.jpg"], "broken.jpg is"),
+        ("predict", ["--export_dir=run", "--images=red.png"], "alexnet-export wrote"),
+    ],
+    ids=str,
+)
+def test_a_run_and_an_export_survive_mistakes(
+    binary, arguments, word, trained, records_dir
+):
+    folder, _, _ = trained
+    (folder / "broken.jpg").write_text("not an image")
+    before = contents(folder)
+    arguments = [argument.replace("DATA", str(records_dir)) for argument in arguments]
+    check_mistake(call(binary, *arguments, cwd=folder), binary, word)
+    assert contents(folder) == before
+
+
+# The settings that only training reads are not flags of other binaries.
+FLAGS = {
+    "train": "model_dir clean config_file params_override variant seed dtype augment",
+    "eval": "model_dir checkpoint_path config_file variant eval_crops num_gpus",
+    "export": "model_dir export_dir checkpoint_path variant width input_size",
+    "predict": "export_dir images top batch_size",
+}
+
+
+@pytest.mark.parametrize(
+    ("binary", "flag"), [*((binary, "--help") for binary in BINARIES), ("train", "-h")]
+)
+def test_help_shows_the_flags_of_the_command_alone(
+    binary, flag, tmp_path, no_tensorflow
+):
+    done = call(binary, flag, cwd=tmp_path, path=[no_tensorflow])
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert f"\n  alexnet-{binary} --" in done.stdout, "an example"
+    for name in FLAGS[binary].split():
+        assert f"  --{name}=" in done.stdout or f"  --[no]{name}\n" in done.stdout
+    for foreign in ("stderrthreshold", "run_with_pdb", "tfds_debug_list_dir"):
+        assert foreign not in done.stdout
+    assert ("--momentum" in done.stdout) == (binary == "train")
+    _, _, flags = done.stdout.partition("\nFlags:\n")
+    for entry in flags.rpartition("\n\n")[0].split("\n  --")[1:]:
+        assert "Default:" in entry or "Required." in entry, entry
+    assert max(map(len, done.stdout.splitlines())) <= 88
+
+
+@pytest.mark.parametrize("binary", BINARIES)
+def test_the_console_script_says_the_same(binary, tmp_path, no_tensorflow):
+    script = tmp_path / f"alexnet-{binary}"
+    script.write_text(
+        f"import sys\nfrom official.alexnet.{binary} import run\nsys.exit(run())\n"
+    )
+    for argument in ("--help", "--no_such_flag"):
+        done = subprocess.run(
+            [sys.executable, str(script), argument],
+            cwd=tmp_path,
+            env=environment(no_tensorflow),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        module = call(binary, argument, cwd=tmp_path, path=[no_tensorflow])
+        assert done.stdout == module.stdout
+        assert done.stderr == module.stderr
+        assert done.returncode == module.returncode

@@ -1,0 +1,319 @@
+"""Settings: where they come from, which wins, and what is refused."""
+
+import ast
+import dataclasses
+import functools
+import pathlib
+import types
+import typing
+
+import pytest
+import yaml
+from absl import flags
+
+import official.alexnet
+from official.alexnet import cli
+from official.alexnet import config as config_lib
+from official.alexnet.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    RuntimeConfig,
+    TrainConfig,
+)
+from official.alexnet.errors import UserError
+
+PACKAGE = pathlib.Path(official.alexnet.__file__).parent
+SYNTHETIC = Config(data=DataConfig(use_synthetic_data=True))
+FIELDS = [
+    (section.name, field.name)
+    for section in dataclasses.fields(Config)
+    for field in dataclasses.fields(section.default)
+]
+
+
+@pytest.fixture
+def parse_flags(monkeypatch):
+    """Parses a command line into settings, with flags of its own."""
+
+    def parse(*arguments: str, of_run=None, base: Config | None = None) -> Config:
+        values = flags.FlagValues()
+        monkeypatch.setattr(cli, "FLAGS", values)
+        with pytest.MonkeyPatch.context() as patch:
+            for kind in ("string", "bool", "integer", "float", "list", "enum"):
+                define = getattr(flags, f"DEFINE_{kind}")
+                patch.setattr(
+                    flags,
+                    f"DEFINE_{kind}",
+                    functools.partial(define, flag_values=values),
+                )
+            cli.define_config_flags(of_run)
+        values(["program", *arguments])
+        return cli.config_from_flags(base)
+
+    return parse
+
+
+def test_flags_win_over_overrides_over_the_file_over_defaults(parse_flags, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "data: {use_synthetic_data: true}\n"
+        "train: {batch_size: 2, momentum: 0.2, seed: 2}\n"
+    )
+    config = parse_flags(
+        f"--config_file={file}",
+        "--params_override=train.batch_size=3,train.momentum=0.3",
+        "--batch_size=4",
+    )
+    assert config.train.batch_size == 4
+    assert config.train.momentum == 0.3
+    assert config.train.seed == 2
+    assert config.train.weight_decay == 0.0005
+    assert config.data.use_synthetic_data
+
+
+def test_a_flag_that_is_given_wins_though_it_says_the_default(parse_flags):
+    config = parse_flags(
+        "--use_synthetic_data", "--params_override=train.seed=7", "--seed=0"
+    )
+    assert config.train.seed == 0
+
+
+def test_flags_of_a_later_command_start_from_the_run(parse_flags):
+    base = dataclasses.replace(SYNTHETIC, train=TrainConfig(batch_size=7, seed=5))
+    config = parse_flags("--batch_size=9", of_run=["batch_size"], base=base)
+    assert (config.train.batch_size, config.train.seed) == (9, 5)
+    with pytest.raises(flags.UnrecognizedFlagError):
+        parse_flags("--seed=1", of_run=["batch_size"], base=base)
+
+
+@pytest.mark.parametrize(("section", "name"), FIELDS)
+def test_every_setting_has_a_flag_that_arrives(parse_flags, section, name):
+    default = getattr(getattr(Config(), section), name)
+    kind = typing.get_type_hints(type(getattr(Config(), section)))[name]
+    kind = typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
+    metadata = type(getattr(Config(), section)).__dataclass_fields__[name].metadata
+    text, value = {
+        bool: (str(not default), not default),
+        int: ("1" if name == "train_steps" else "2", 2),
+        float: ("0.25", 0.25),
+        str: ("text", "text"),
+    }.get(kind, ("3,4", (3, 4)))
+    if metadata["choices"]:
+        text = value = metadata["choices"][-1]
+    if name == "eval_crops":
+        text, value = "10", 10
+    if name == "input_size":
+        text, value = "64", 64
+    if name == "train_steps":
+        value = 1
+    extra = {
+        "task_index": [
+            "--worker_hosts=a:1,b:2,c:3",
+            "--distribution_strategy=multi_worker_mirrored",
+        ],
+        "worker_hosts": ["--distribution_strategy=multi_worker_mirrored"],
+        "tfds_download": ["--tfds_name=x"],
+        "skip_eval": ["--schedule=constant"],
+        "schedule": ["--learning_rate_steps=1"],
+    }.get(name, [])
+    named = name in ("data_dir", "tfds_name", "tfds_download", "use_synthetic_data")
+    source = [] if named else ["--use_synthetic_data"]
+    config = parse_flags(f"--{name}={text}", *extra, *source)
+    assert getattr(getattr(config, section), name) == value
+
+
+def test_a_home_directory_is_found(parse_flags, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse_flags("--data_dir=~/set").data.data_dir == str(tmp_path / "set")
+
+
+def test_yaml_round_trip_keeps_every_setting():
+    changed = Config(
+        model=ModelConfig(variant="one_gpu", width=0.5),
+        data=DataConfig(data_dir="a: b, 'c'", augment=False),
+        train=TrainConfig(
+            learning_rate=1e-7, learning_rate_steps=(1.5, 3.0), profile_steps=(2, 4)
+        ),
+        runtime=RuntimeConfig(logical_cpus=2, worker_hosts="h:1,i:2"),
+    )
+    for config in (Config(), changed):
+        text = config.to_yaml()
+        assert set(yaml.safe_load(text)) == {"model", "data", "train", "runtime"}
+        read = config_lib.parse_yaml(text, "text")
+        assert config_lib.override(Config(), read, "text") == config
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "configs").glob("*.yaml")), ids=str)
+def test_packaged_settings_load_and_fit(file):
+    for name in (file.stem, file.name, str(file)):
+        settings = config_lib.load(name)
+        assert set(settings) >= {"model", "train"}
+        config_lib.check(config_lib.override(SYNTHETIC, settings, name))
+
+
+def test_the_paper_file_is_the_defaults():
+    assert config_lib.override(Config(), config_lib.load("paper"), "") == Config()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"trian": {}}, r"no section 'trian'; did you mean train\?"),
+        ({"zzz": {}}, "known: model, data, train, runtime"),
+        ({"train": {"batchsize": 1}}, r"'batchsize'; did you mean batch_size\?"),
+        ({"train": {3: 1}}, "train has no 3"),
+        ({"train": {"batch_size": "many"}}, "train.batch_size .* int, not 'many'"),
+        ({"train": {"batch_size": 1.5}}, "int, not 1.5"),
+        ({"train": {"batch_size": True}}, "int, not True"),
+        ({"train": {"batch_size": None}}, "int, not None"),
+        ({"train": {"momentum": True}}, "float, not True"),
+        ({"train": {"momentum": "much"}}, "float, not 'much'"),
+        ({"train": {"momentum": float("nan")}}, "finite number"),
+        ({"train": {"learning_rate": "inf"}}, "finite number"),
+        ({"train": {"skip_eval": 1}}, "bool, not 1"),
+        ({"train": {"profile_steps": [1.5, 2]}}, "int, not 1.5"),
+        ({"train": {"schedule": "cosine"}}, "one of plateau, steps, constant"),
+        ({"model": {"variant": "papr"}}, "one of paper, one_gpu"),
+        ({"data": {"data_dir": 3}}, "str, not 3"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, message):
+    with pytest.raises(UserError, match=f"^here: .*{message}"):
+        config_lib.override(Config(), settings, "here")
+
+
+def test_values_that_look_otherwise_are_taken():
+    text = "{learning_rate: 1e-3, train_epochs: 3, learning_rate_steps: [1, 2.5]}"
+    read = config_lib.parse_yaml(f"train: {text}", "text")
+    assert read["train"]["learning_rate"] == "1e-3"  # YAML 1.1 reads text
+    train = config_lib.override(Config(), read, "text").train
+    assert train.learning_rate == 0.001
+    assert isinstance(train.train_epochs, float)
+    assert train.learning_rate_steps == (1.0, 2.5)
+    assert all(isinstance(epoch, float) for epoch in train.learning_rate_steps)
+    one = config_lib.override(Config(), {"train": {"learning_rate_steps": 4}}, "")
+    assert one.train.learning_rate_steps == (4.0,)
+    none = config_lib.override(Config(), {"runtime": {"num_gpus": None}}, "")
+    assert none.runtime.num_gpus is None
+
+
+def test_params_override_reads_lists_and_paths():
+    text = "train.learning_rate_steps=[1,2.5], data.data_dir=/a/b,runtime.num_gpus=null"
+    assert config_lib.parse_override(text) == {
+        "train": {"learning_rate_steps": [1, 2.5]},
+        "data": {"data_dir": "/a/b"},
+        "runtime": {"num_gpus": None},
+    }
+
+
+@pytest.mark.parametrize("text", ["seed=1", "train.seed", "nonsense", "train.seed={"])
+def test_params_override_of_another_form(text):
+    with pytest.raises(UserError, match=r"^--params_override: "):
+        config_lib.parse_override(text)
+
+
+@pytest.mark.parametrize("text", ["train: [", "- 1", "train: 3", "words"])
+def test_yaml_of_another_form(text):
+    with pytest.raises(UserError, match=r"^file\.yaml ") as error:
+        config_lib.parse_yaml(text, "file.yaml")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_file_that_is_not_there_or_not_text(tmp_path):
+    with pytest.raises(UserError, match=r"papr: no such file.* demo, paper"):
+        config_lib.load("papr")
+    file = tmp_path / "x.yaml"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="is not YAML"):
+        config_lib.load(str(file))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        *[
+            ({section: {name: 0}}, f"--{name} should be more than 0, not 0")
+            for section, name in FIELDS
+            if name in config_lib._MORE_THAN_0
+        ],
+        *[
+            ({section: {name: -1}}, f"--{name} should be 0 or more, not -1")
+            for section, name in FIELDS
+            if name in config_lib._AT_LEAST_0
+        ],
+        ({"data": {"use_synthetic_data": False}}, "no data: give --data_dir"),
+        ({"data": {"data_dir": "x"}}, "--nouse_synthetic_data"),
+        ({"data": {"tfds_download": True}}, "--tfds_download needs --tfds_name"),
+        ({"train": {"eval_crops": 5}}, "--eval_crops should be 1 or 10"),
+        ({"model": {"input_size": 62}}, "--input_size should be 63 to 256"),
+        ({"model": {"input_size": 257}}, "--input_size should be 63 to 256"),
+        ({"model": {"dropout": 1}}, "--dropout should be in"),
+        ({"model": {"dropout": -0.1}}, "--dropout should be in"),
+        ({"model": {"num_columns": 3}}, "--num_columns=3: .* takes 1 or 2"),
+        (
+            {"model": {"variant": "one_gpu", "num_columns": 2}},
+            "--num_columns=2: the variant one_gpu takes 1 only",
+        ),
+        ({"train": {"schedule": "steps"}}, "needs --learning_rate_steps"),
+        ({"train": {"skip_eval": True}}, "--schedule=constant or steps"),
+        ({"train": {"profile_steps": [1]}}, "--profile_steps takes"),
+        ({"train": {"profile_steps": [5, 5]}}, "--profile_steps takes"),
+        ({"train": {"profile_steps": [-1, 5]}}, "--profile_steps takes"),
+        (
+            {"runtime": {"enable_xla": True}, "model": {"num_columns": 2}},
+            "--enable_xla .* --num_columns=1",
+        ),
+        *[
+            (
+                {"runtime": {"enable_xla": True, "distribution_strategy": name}},
+                "--enable_xla works on one replica",
+            )
+            for name in ("mirrored", "multi_worker_mirrored")
+        ],
+        ({"runtime": {"num_gpus": 1, "logical_cpus": 1}}, "cannot go together"),
+        ({"runtime": {"worker_hosts": "a:1"}}, "multi_worker_mirrored"),
+        ({"runtime": {"task_index": 1}}, "--task_index needs --worker_hosts"),
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_fit(settings, message):
+    config_lib.check(SYNTHETIC)
+    config = config_lib.override(SYNTHETIC, settings, "here")
+    with pytest.raises(UserError, match=message) as error:
+        config_lib.check(config)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"runtime": {"enable_xla": True}},
+        {"runtime": {"enable_xla": True, "distribution_strategy": "one_device"}},
+        {"runtime": {"num_gpus": 0, "logical_cpus": 2}, "model": {"num_columns": 2}},
+        {"train": {"skip_eval": True, "schedule": "constant"}},
+        {"train": {"profile_steps": [0, 1], "eval_crops": 10}},
+        {"model": {"input_size": 63, "dropout": 0}},
+    ],
+    ids=str,
+)
+def test_settings_that_fit(settings):
+    config_lib.check(config_lib.override(SYNTHETIC, settings, "here"))
+
+
+def _settings_read() -> set[tuple[str, str]]:
+    """Each `section.setting` that the code reads, checks of it left out."""
+    read = set()
+    for path in PACKAGE.rglob("*.py"):
+        if path.name in ("config.py", "checks.py", "cli.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Attribute):
+                owner = node.value
+                name = getattr(owner, "attr", None) or getattr(owner, "id", None)
+                read.add((name, node.attr))
+    return read
+
+
+def test_no_setting_is_taken_and_ignored():
+    assert set(FIELDS) - _settings_read() == set()

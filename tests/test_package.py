@@ -1,0 +1,174 @@
+"""What is installed, what importing it does, and who may live beside it."""
+
+import configparser
+import importlib
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import setuptools
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "official" / "alexnet"
+MODULES = sorted(path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py"))
+CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.yaml"))
+SCRIPTS = ("train", "eval", "export", "predict")
+
+
+def run_python(code, *path):
+    """Runs code in a fresh process, with `path` first on sys.path."""
+    head = f"import sys; sys.path[:0] = {[str(entry) for entry in path]!r}\n"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", head + code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def neighbour(tmp_path):
+    """Another distribution with a regular package `official`, as tf-models has."""
+    folder = tmp_path / "official" / "other"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").write_text("")
+    (folder / "__init__.py").write_text("NAME = 'other'\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("first", ["other", "alexnet"])
+def test_a_neighbour_in_official_is_found_too(neighbour, first):
+    second = {"other": "alexnet", "alexnet": "other"}[first]
+    code = (
+        f"import official.{first}, official.{second}\n"
+        "print(official.other.NAME, official.alexnet.__version__)\n"
+    )
+    assert run_python(code, ROOT, neighbour).split() == ["other", "0.1.0"]
+
+
+def test_both_work_in_one_folder_whoever_was_installed_last(neighbour):
+    (neighbour / "official" / "alexnet").symlink_to(PACKAGE)
+    code = "import official.alexnet, official.other; print(official.other.NAME)"
+    assert run_python(code, neighbour).split() == ["other"]
+    ours = (ROOT / "official" / "__init__.py").read_text()
+    (neighbour / "official" / "__init__.py").write_text(ours)
+    assert run_python(code, neighbour).split() == ["other"]
+
+
+def test_importing_it_and_its_binaries_does_not_start_tensorflow():
+    binaries = "".join(f"import official.alexnet.{name}\n" for name in SCRIPTS)
+    code = (
+        "import official.alexnet\n"
+        "from official.alexnet import UserError\n"
+        f"{binaries}"
+        "print([name for name in ('tensorflow', 'keras') if name in sys.modules])\n"
+    )
+    assert run_python(code, ROOT).strip() == "[]"
+
+
+def test_the_public_names():
+    package = importlib.import_module("official.alexnet")
+    from official.alexnet import AlexNet  # noqa: PLC0415
+    from official.alexnet.modeling import alexnet  # noqa: PLC0415
+
+    assert AlexNet is alexnet.AlexNet
+    names: dict = {}
+    exec("from official.alexnet import *", names)
+    assert names["AlexNet"] is AlexNet
+    assert set(package.__all__) <= set(names)
+    assert set(package.__all__) <= set(dir(package))
+    with pytest.raises(AttributeError, match="no attribute 'ResNet'"):
+        package.ResNet  # noqa: B018
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_can_be_imported_beside_the_others(module):
+    name = module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    assert importlib.import_module(name).__doc__
+
+
+def setup_arguments(monkeypatch) -> dict:
+    """What setup.py gives to setuptools."""
+    given: dict = {}
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(
+        setuptools, "setup", lambda **arguments: given.update(arguments)
+    )
+    code = (ROOT / "setup.py").read_text("utf-8")
+    exec(compile(code, "setup.py", "exec"), {"__file__": str(ROOT / "setup.py")})
+    return given
+
+
+def test_setup_packs_every_module_and_file_of_settings(monkeypatch):
+    given = setup_arguments(monkeypatch)
+    folders = [ROOT / package.replace(".", "/") for package in given["packages"]]
+    packed = {file for folder in folders for file in folder.glob("*.py")}
+    assert {ROOT / module for module in MODULES} <= packed
+    files = {
+        file
+        for package, patterns in given["package_data"].items()
+        for pattern in patterns
+        for file in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    assert files == {ROOT / config for config in CONFIGS}
+    assert CONFIGS
+    assert not {"tests", "tools"} & {name.split(".")[0] for name in given["packages"]}
+
+
+def test_setup_and_the_package_agree(monkeypatch):
+    given = setup_arguments(monkeypatch)
+    assert given["version"] == importlib.import_module("official.alexnet").__version__
+    for script in given["entry_points"]["console_scripts"]:
+        name, target = script.split(" = ")
+        module, function = target.split(":")
+        assert name == f"alexnet-{module.rpartition('.')[2]}"
+        assert callable(getattr(importlib.import_module(module), function))
+    assert len(given["entry_points"]["console_scripts"]) == len(SCRIPTS)
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_what_is_needed_and_runs_elsewhere(tmp_path):
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = tmp_path / "source"
+    build.mkdir()
+    # A copy: setuptools writes build/ and an egg-info beside setup.py.
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        (build / name).write_bytes((ROOT / name).read_bytes())
+    for name in (*MODULES, *CONFIGS, "official/__init__.py", "tests/conftest.py"):
+        (build / name).parent.mkdir(parents=True, exist_ok=True)
+        (build / name).write_bytes((ROOT / name).read_bytes())
+    wheels = tmp_path / "wheels"
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", f"--wheel-dir={wheels}", str(build)], check=True
+    )
+    (wheel,) = wheels.glob("official_alexnet-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        entry_points = configparser.ConfigParser()
+        (file,) = [name for name in names if name.endswith("/entry_points.txt")]
+        entry_points.read_string(archive.read(file).decode())
+    assert {*MODULES, *CONFIGS, "official/__init__.py"} <= set(names)
+    assert any(name.endswith("/LICENSE") for name in names)
+    assert {name.split("/")[0] for name in names} == {
+        "official",
+        file.split("/")[0],
+    }
+    assert set(entry_points["console_scripts"]) == {f"alexnet-{s}" for s in SCRIPTS}
+
+    installed = tmp_path / "installed"
+    subprocess.run(
+        [*pip, "install", "--no-deps", f"--target={installed}", str(wheel)], check=True
+    )
+    code = (
+        "import official.alexnet\n"
+        "from official.alexnet import config\n"
+        "print(official.alexnet.__file__, sorted(config.load('paper')))\n"
+    )
+    output = run_python(code, installed)
+    assert output.startswith(str(installed))
+    assert "'model'" in output

@@ -1,0 +1,101 @@
+"""The README does what it says: its snippets run, its commands have those flags."""
+
+import dataclasses
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from official.alexnet import run_files
+from official.alexnet.config import Config, DataConfig, ModelConfig, TrainConfig
+from official.alexnet.serving.export import export
+from official.alexnet.training.trainer import train
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    shlex.split(line.removeprefix("$ "))
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> pathlib.Path:
+    """What `make demo` leaves, of a narrow net that was hardly trained."""
+    root = tmp_path_factory.mktemp("readme")
+    config = Config(
+        model=ModelConfig(num_classes=10, width=0.125),
+        data=DataConfig(use_synthetic_data=True),
+        train=TrainConfig(
+            batch_size=4, train_steps=1, schedule="constant", skip_eval=True
+        ),
+    )
+    config = dataclasses.replace(
+        config, runtime=dataclasses.replace(config.runtime, num_gpus=0)
+    )
+    train(config, str(root / "demo" / "run"))
+    settings = run_files.load_config(str(root / "demo" / "run"))
+    export(settings, str(root / "demo" / "run"), str(root / "demo" / "exported"))
+    (root / "demo" / "pictures").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 280, 3), np.uint8)
+    name = "ILSVRC2012_val_00000001.JPEG"
+    Image.fromarray(pixels).save(root / "demo" / "pictures" / name)
+    return root
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_snippet_runs(demo, number):
+    result = subprocess.run(
+        [sys.executable, "-c", SNIPPETS[number]],
+        capture_output=True,
+        text=True,
+        cwd=demo,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_there_are_snippets_and_commands():
+    assert len(SNIPPETS) == 4
+    programs = {command[0] for command in COMMANDS}
+    assert {"make", "python", "alexnet-train", "alexnet-eval"} <= programs
+    assert {"alexnet-export", "alexnet-predict", "tensorboard"} <= programs
+
+
+def test_make_has_the_targets():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for command in COMMANDS:
+        if command[0] == "make":
+            assert re.search(rf"^{command[1]}:", makefile, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [c for c in COMMANDS if c[0] == "python" or c[0].startswith("alexnet-")],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_command_has_the_flags(command):
+    if command[0] == "python":
+        start, flags = [str(ROOT / command[1])], command[2:]
+    else:
+        start = ["-m", "official." + command[0].replace("-", ".")]
+        flags = command[1:]
+    result = subprocess.run(
+        [sys.executable, *start, "--help"], capture_output=True, text=True, check=False
+    )
+    known = set(re.findall(r"^ +--(?:\[no\])?(\w+)", result.stdout, re.MULTILINE))
+    for flag in flags:
+        assert flag.startswith("--"), command
+        assert flag[2:].partition("=")[0] in known, flag
+
+
+def test_links_lead_somewhere():
+    for link in re.findall(r"\]\(([\w./-]+)\)", README):
+        assert (ROOT / link).exists(), link
