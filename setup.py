@@ -30,7 +30,7 @@ setuptools.setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.19"],
         "plots": ["matplotlib>=3.8"],
-        "test": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.12"],
+        "test": ["pytest>=8.0", "ruff>=0.12"],
     },
     entry_points={
         "console_scripts": [

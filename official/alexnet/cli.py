@@ -251,7 +251,8 @@ def _help_of(flag: flags.Flag) -> str:
 
 def _is_worth_reading(record: std_logging.LogRecord) -> bool:
     """Of other libraries' messages, warnings only."""
-    return record.levelno > std_logging.INFO or "alexnet" in record.pathname
+    ours = str(pathlib.Path(__file__).parent)
+    return record.levelno > std_logging.INFO or record.pathname.startswith(ours)
 
 
 def start_tensorflow() -> None:
