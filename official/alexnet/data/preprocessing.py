@@ -17,8 +17,6 @@ if typing.TYPE_CHECKING:
 # default is INTEGER_FAST, one to two grey levels off.
 DCT_METHOD = "INTEGER_ACCURATE"
 
-NUM_CROPS = 10
-
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG (RGB, grey or CMYK), PNG, GIF (first frame) or BMP.
@@ -96,7 +94,7 @@ def center_crop(images: tf.Tensor, size: int) -> tf.Tensor:
     return images[:, border : border + size, border : border + size]
 
 
-def ten_crops(images: tf.Tensor, size: int) -> tf.Tensor:
+def ten_crops(images: tf.Tensor, size: int) -> list[tf.Tensor]:
     """Cuts out the ten views of section 4.1: corners, centre, and their mirrors.
 
     In the order of the 2012 source, with b = (S - size) / 2: (top, left) = (0, 0),
@@ -107,35 +105,13 @@ def ten_crops(images: tf.Tensor, size: int) -> tf.Tensor:
         size: side of a view, at most S.
 
     Returns:
-        (10B, size, size, 3) of the same dtype; example i's views are
-        [10 * i : 10 * (i + 1)].
+        Ten tensors (B, size, size, 3) of the same dtype, one a view.
     """
-    stacked = tf.stack(views(images, size), axis=1)
-    return tf.reshape(stacked, (-1, size, size, images.shape[3]))
-
-
-def views(images: tf.Tensor, size: int) -> list[tf.Tensor]:
-    """The ten views of `ten_crops` one by one, each (B, size, size, 3)."""
     far = images.shape[1] - size
     middle = far // 2
     offsets = ((0, 0), (0, far), (middle, middle), (far, 0), (far, far))
     crops = [images[:, top : top + size, left : left + size] for top, left in offsets]
     return crops + [crop[:, :, ::-1] for crop in crops]
-
-
-def average_views(probabilities: tf.Tensor) -> tf.Tensor:
-    """Averages the softmax probabilities of an example's ten views (section 4.1).
-
-    Args:
-        probabilities: float (10B, C), in the order of `ten_crops`.
-
-    Returns:
-        float (B, C).
-    """
-    num_classes = probabilities.shape[-1]
-    return tf.reduce_mean(
-        tf.reshape(probabilities, (-1, NUM_CROPS, num_classes)), axis=1
-    )
 
 
 def color_noise(

@@ -89,7 +89,7 @@ def predict_views(
     if crops == 1:
         return tf.nn.softmax(model(normalize(preprocessing.center_crop(images, size))))
     # One view of the whole batch after another: memory for one crop an image.
-    views = preprocessing.views(images, size)
+    views = preprocessing.ten_crops(images, size)
     return tf.add_n([tf.nn.softmax(model(normalize(view))) for view in views]) / crops
 
 
