@@ -86,11 +86,16 @@ def predict_views(
         (batch, num_classes) float32.
     """
     size = model.input_shape[1]
-    if crops == 1:
-        return tf.nn.softmax(model(normalize(preprocessing.center_crop(images, size))))
-    # One view of the whole batch after another: memory for one crop an image.
-    views = preprocessing.ten_crops(images, size)
-    return tf.add_n([tf.nn.softmax(model(normalize(view))) for view in views]) / crops
+    views = [preprocessing.center_crop(images, size)]
+    if crops == 10:
+        views = preprocessing.ten_crops(images, size)
+    total = tf.zeros([])
+    for view in views:
+        # One view after another: memory for one crop an image.
+        with tf.control_dependencies([total]):
+            crop = normalize(tf.identity(view))
+        total += tf.nn.softmax(model(crop))
+    return total / crops
 
 
 class Evaluator:
