@@ -226,7 +226,7 @@ def test_evaluation_sees_each_example_once_on_any_grid(
     records, images, workers, replicas, batch
 ):
     steps = -(-NUM_EXAMPLES // batch)
-    assert pipeline.evaluation_steps(records, batch) == steps
+    assert pipeline.evaluation_steps(records.num_examples, batch) == steps
     replica_batch = batch // (workers * replicas)
     per_worker = [
         list(

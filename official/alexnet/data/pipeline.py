@@ -160,9 +160,9 @@ def evaluation_dataset(
     )
 
 
-def evaluation_steps(records: Records, global_batch_size: int) -> int:
+def evaluation_steps(num_examples: int, global_batch_size: int) -> int:
     """Steps that see each example once, the last perhaps with filling."""
-    return -(-records.num_examples // global_batch_size)
+    return -(-num_examples // global_batch_size)
 
 
 def synthetic_dataset(

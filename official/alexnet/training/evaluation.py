@@ -11,7 +11,7 @@ from absl import logging
 
 from official.alexnet import config as config_lib
 from official.alexnet.config import Config
-from official.alexnet.data import dataset, preprocessing
+from official.alexnet.data import dataset, pipeline, preprocessing
 from official.alexnet.distribution.strategy import place
 from official.alexnet.training import checkpoints, run
 
@@ -154,7 +154,7 @@ def evaluate(evaluator: Evaluator, split: dataset.Split, batch_size: int) -> Res
     Raises:
         UserError: a record cannot be read, or its label is out of range.
     """
-    steps = -(-split.num_examples // batch_size)
+    steps = pipeline.evaluation_steps(split.num_examples, batch_size)
     try:
         return evaluator(lambda context: split.evaluation(batch_size, context), steps)
     except tf.errors.OpError as error:
