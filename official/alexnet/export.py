@@ -22,7 +22,13 @@ def main() -> dict:
     cli.start_tensorflow()
     from official.alexnet.serving.export import export  # noqa: PLC0415
 
-    return export(config, model_dir, cli.path("export_dir"), checkpoint_path)
+    return export(
+        config,
+        model_dir,
+        cli.path("export_dir"),
+        checkpoint_path,
+        portable=flags.FLAGS.portable,
+    )
 
 
 def run() -> None:
@@ -35,6 +41,13 @@ def run() -> None:
         "checkpoint_path",
         None,
         "Such as MODEL_DIR/ckpt-1000. Default: the latest in --model_dir.",
+    )
+    flags.DEFINE_bool(
+        "portable",
+        True,
+        "A SavedModel in ops that any TensorFlow runs. --noportable: in the forms that "
+        "are fastest here, which need XLA (TensorFlow's Python packages have it) and, "
+        "on a CPU, oneDNN.",
     )
     cli.define_config_flags(SETTINGS)
     cli.run("alexnet-export", main)

@@ -122,7 +122,8 @@ def free_ports(count: int) -> list[int]:
 COMPUTE = {
     *("Conv2D", "Conv2DBackpropFilter", "Conv2DBackpropInput", "MatMul"),
     *("MaxPool", "MaxPoolGrad", "Relu", "ReluGrad", "BiasAdd", "BiasAddGrad"),
-    "ResourceApplyKerasMomentum",
+    # LRN and the update, which are compiled by themselves.
+    *("PartitionedCall", "StatefulPartitionedCall"),
 }
 
 
@@ -186,28 +187,33 @@ def test_every_op_of_a_column_is_on_its_device(
             assert ops["Conv2DBackpropFilter"] == ops["Conv2DBackpropInput"] == 5
             assert ops["MaxPool"] == ops["MaxPoolGrad"] == 3
             assert ops["Relu"] == ops["ReluGrad"] == 7
-        # LRN: two forward and two backward; fc6, fc7 three each; fc8 on column 0.
-        assert second["MatMul"] == 4 + 6
-        assert first["MatMul"] == 4 + 6 + 3
-        assert second["ResourceApplyKerasMomentum"] == 14
-        assert first["ResourceApplyKerasMomentum"] == 16
+        # fc6, fc7 three each; fc8 on column 0.
+        assert second["MatMul"] == 6
+        assert first["MatMul"] == 6 + 3
+        # LRN: two forward and two backward; and one update a variable.
+        assert second["PartitionedCall"] == first["PartitionedCall"] == 4
+        assert second["StatefulPartitionedCall"] == 14
+        assert first["StatefulPartitionedCall"] == 16
     home_of = {inner.op: outer.device for outer, inner in graph.captures}
     readers = 0
     for op in graph.get_operations():
         for handle in weights_read(op) if op.type in COMPUTE else ():
             readers += 1
             assert op.device == home_of[handle], f"{op.name} reads {handle.name}"
-    # Seven kernels a column and fc8's: each forward and for the input's gradient.
-    assert readers == replicas * 2 * 15
+    # Seven kernels a column and fc8's: each forward and for the input's gradient;
+    # and an update takes the handles of 15 kernels and 15 biases and their slots.
+    assert readers == replicas * (2 * 15 + 2 * 2 * 15)
 
 
 def weights_read(op: tf.Operation) -> set[tf.Operation]:
-    """Handles of the kernels an op takes as inputs, through casts and identities."""
+    """Handles an op takes, or whose kernels it reads, through casts and identities."""
     found, waiting = set(), list(op.inputs)
     while waiting:
         tensor = waiting.pop()
         source = tensor.op
-        if source.type == "ReadVariableOp" and tensor.shape.rank > 1:
+        if tensor.dtype == tf.resource:
+            found.add(source)
+        elif source.type == "ReadVariableOp" and tensor.shape.rank > 1:
             found.add(source.inputs[0].op)
         elif source.type in ("Identity", "Cast"):
             waiting.append(source.inputs[0])

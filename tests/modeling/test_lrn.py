@@ -26,7 +26,7 @@ def x() -> np.ndarray:
     return np.random.default_rng(0).normal(0, 60, (2, 5, 7, 16)).astype(np.float32)
 
 
-@pytest.mark.parametrize("form", ["native", "band", "plain"])
+@pytest.mark.parametrize("form", ["native", "fused", "band"])
 @pytest.mark.parametrize("num_columns", [1, 2])
 @pytest.mark.parametrize("lrn", [LRN(), LRN(k=1, n=3, alpha=2e-3, beta=0.5)])
 def test_equals_the_papers_formula(x, lrn, num_columns, form):
@@ -36,7 +36,7 @@ def test_equals_the_papers_formula(x, lrn, num_columns, form):
     np.testing.assert_allclose(y, paper_formula(x, lrn, num_columns), rtol=2e-6)
 
 
-@pytest.mark.parametrize("form", ["band", "plain"])
+@pytest.mark.parametrize("form", ["fused", "band"])
 @pytest.mark.parametrize("lrn", [LRN(), LRN(k=1, n=3, alpha=2e-3, beta=0.5)])
 def test_gradient_equals_tensorflows(x, lrn, form):
     upstream = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
@@ -67,9 +67,10 @@ def test_a_window_does_not_reach_over_the_seam(x):
     assert np.abs(full[..., 6:8] - z[..., 6:8]).max() > 1e-3
 
 
-def test_bfloat16_is_computed_in_float32(x):
+@pytest.mark.parametrize("form", ["native", "fused", "band"])
+def test_bfloat16_is_computed_in_float32(x, form):
     low = tf.cast(x, tf.bfloat16)
-    y = local_response_normalization(low, LRN())
+    y = local_response_normalization(low, LRN(), form=form)
     assert y.dtype == tf.bfloat16
     expected = paper_formula(tf.cast(low, tf.float32).numpy(), LRN(), 1)
     np.testing.assert_allclose(tf.cast(y, tf.float32), expected, rtol=2**-8)

@@ -170,6 +170,20 @@ def test_no_device_names_and_no_xla_in_the_graph(exported):
     assert b"PyFunc" not in content
 
 
+def test_not_portable_gives_the_same_answers(exported, tmp_path):
+    config = run_files.load_config(str(exported / "run"))
+    out = tmp_path / "fast"
+    export(config, str(exported / "run"), str(out), portable=False)
+    assert b"_XlaMustCompile" in (out / "saved_model" / "saved_model.pb").read_bytes()
+    pixels = np.random.default_rng(3).integers(0, 256, (2, 256, 256, 3), np.uint8)
+    answers = [
+        tf.saved_model.load(str(folder / "saved_model")).signatures["image_tensor"]
+        for folder in (exported / "out", out)
+    ]
+    portable, fast = (answer(tf.constant(pixels))["logits"] for answer in answers)
+    np.testing.assert_allclose(fast, portable, rtol=1e-4, atol=1e-5)
+
+
 def test_keras_file_computes_probabilities(exported):
     model = keras.models.load_model(exported / "out" / "alexnet.keras")
     rng = np.random.default_rng(2)

@@ -4,9 +4,9 @@
 under XLA, which on a CPU is many times slower and cannot be kept out of a SavedModel.
 """
 
-import functools
-
 import tensorflow as tf
+
+from official.alexnet.distribution.capabilities import grouped_kernels_run_here
 
 
 def grouped_conv2d(
@@ -43,27 +43,10 @@ def grouped_conv2d(
         return tf.nn.conv2d(x, kernel, strides=stride, padding=mode)
 
     if split is None:
-        split = not grouped_kernels_run_here()
+        split = not grouped_kernels_run_here(x.dtype)
     if groups == 1 or not split:
         return conv(x, kernel)
     pairs = zip(
         tf.split(x, groups, axis=-1), tf.split(kernel, groups, axis=-1), strict=True
     )
     return tf.concat([conv(*pair) for pair in pairs], axis=-1)
-
-
-@functools.cache
-def grouped_kernels_run_here() -> bool:
-    """Whether this TensorFlow runs a grouped kernel forward and backward.
-
-    A GPU does, and a CPU with oneDNN; a CPU without it refuses the gradient.
-    """
-    with tf.init_scope(), tf.GradientTape() as tape:
-        kernel = tf.ones((3, 3, 1, 2))
-        tape.watch(kernel)
-        try:
-            y = tf.nn.conv2d(tf.ones((1, 4, 4, 2)), kernel, strides=1, padding="SAME")
-            tape.gradient(y, kernel)
-        except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError):
-            return False
-    return True

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 import keras
 import tensorflow as tf
 
+from official.alexnet.distribution.capabilities import xla_runs_here
 from official.alexnet.distribution.grid import DeviceGrid, run_on
 from official.alexnet.modeling.convolution import grouped_conv2d
 from official.alexnet.modeling.lrn import local_response_normalization
+from official.alexnet.modeling.product import product
 from official.alexnet.modeling.variants import LRN
 
 _portable = contextvars.ContextVar("portable", default=False)
@@ -188,11 +190,13 @@ class Dense(ColumnLayer):
         )
 
     def call(self, inputs):
+        multiply = tf.matmul if _portable.get() else product
+
         def connect(kernel, bias, *parts):
             parts = [tf.cast(part, self.compute_dtype) for part in parts]
             x = tf.concat(parts, axis=-1) if len(parts) > 1 else parts[0]
             x = tf.reshape(x, [-1, kernel.shape[0]])
-            y = tf.matmul(x, tf.cast(kernel, self.compute_dtype))
+            y = multiply(x, tf.cast(kernel, self.compute_dtype))
             return tf.nn.bias_add(y, tf.cast(bias, self.compute_dtype))
 
         return self.run(connect, *_read(self.kernel, self.bias), *_list(inputs))
@@ -236,8 +240,7 @@ class LocalResponseNormalization(ColumnLayer):
         self.num_columns = num_columns
 
     def call(self, x):
-        form = "native" if _runs_on_gpu(self.grid) else "band"
-        form = "plain" if _portable.get() else form
+        form = self._form()
 
         def normalize(x):
             return local_response_normalization(
@@ -245,6 +248,13 @@ class LocalResponseNormalization(ColumnLayer):
             )
 
         return self.run(normalize, x)
+
+    def _form(self) -> str:
+        if _portable.get():
+            return "band"
+        if _runs_on_gpu(self.grid):
+            return "native"
+        return "fused" if xla_runs_here() else "band"
 
     def get_config(self) -> dict:
         return super().get_config() | {

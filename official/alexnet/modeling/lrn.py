@@ -1,14 +1,14 @@
 """Local response normalisation (section 3.3), the same on any device.
 
 `tf.nn.local_response_normalization` is the reference, and what a GPU runs. Its CPU
-kernels are slow, the gradient's most of all, so a CPU takes an equal form: the sum
-over neighbouring maps is a product with a band matrix, and the gradient is written
-out, with d = k + alpha * window(x^2):
+kernels are slow, the gradient's most of all, so a CPU takes an equal form with the
+gradient written out, where d = k + alpha * window(x^2):
 
     y = x * d^-beta
     dL/dx = dy * d^-beta - 2 * alpha * beta * x * window(dy * y / d)
 """
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -17,13 +17,11 @@ import tensorflow as tf
 
 from official.alexnet.modeling.variants import LRN
 
+Form = Literal["native", "fused", "band"]
+
 
 def local_response_normalization(
-    x: tf.Tensor,
-    lrn: LRN,
-    *,
-    num_columns: int = 1,
-    form: Literal["native", "band", "plain"] = "band",
+    x: tf.Tensor, lrn: LRN, *, num_columns: int = 1, form: Form = "band"
 ) -> tf.Tensor:
     """Normalises each map by its neighbours within its own column.
 
@@ -32,52 +30,91 @@ def local_response_normalization(
         lrn: k, n, alpha and beta; alpha multiplies the sum, it is not divided by n.
         num_columns: the channels hold this many columns side by side. A window
             never reaches over a seam: on two GPUs each saw only its own maps.
-        form: `native` is TensorFlow's own op, which a GPU runs fastest; `band` the
-            band matrix with the gradient above; `plain` the band matrix with
-            TensorFlow's gradients, for graphs that leave this package.
+        form: `native` is TensorFlow's own op, which a GPU runs fastest; `fused` is
+            compiled by XLA, one pass over the maps, which a CPU runs fastest; `band`
+            sums by a product with a band matrix, in ops that any TensorFlow has.
 
     Returns:
         A tensor of x's shape and type.
     """
     shape = tf.shape(x)
     batch, height, width, channels = x.shape
-    maps = channels // num_columns
     # Read as maps of one column each: the channels of a pixel's columns lie in a row.
     columns = tf.reshape(
-        tf.cast(x, tf.float32), [shape[0], height, width * num_columns, maps]
+        x, [shape[0], height, width * num_columns, channels // num_columns]
     )
     if form == "native":
         y = tf.nn.local_response_normalization(
-            columns, depth_radius=lrn.n // 2, bias=lrn.k, alpha=lrn.alpha, beta=lrn.beta
+            tf.cast(columns, tf.float32),
+            depth_radius=lrn.n // 2,
+            bias=lrn.k,
+            alpha=lrn.alpha,
+            beta=lrn.beta,
         )
-    elif form == "band":
-        y = tf.custom_gradient(lambda x: _normalize(x, lrn))(columns)
+        y = tf.cast(y, x.dtype)
+    elif form == "fused":
+        y = _fused(columns, lrn)
     else:
-        y, _ = _normalize(columns, lrn)
-    y = tf.ensure_shape(tf.reshape(y, shape), [batch, height, width, channels])
-    return tf.cast(y, x.dtype)
+        y = _normalize(columns, lrn, _band_window)
+    return tf.ensure_shape(tf.reshape(y, shape), [batch, height, width, channels])
 
 
-def _normalize(
-    x: tf.Tensor, lrn: LRN
-) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    maps = x.shape[-1]
-    i = np.arange(maps)
-    band = (abs(i[:, None] - i) <= lrn.n // 2).astype(np.float32)
+def _fused(x: tf.Tensor, lrn: LRN) -> tf.Tensor:
+    normalize, gradient = _compiled(lrn)
+    return tf.custom_gradient(lambda x: (normalize(x), lambda dy: gradient(x, dy)))(x)
 
-    def window(values: tf.Tensor) -> tf.Tensor:
-        sums = tf.matmul(tf.reshape(values, [-1, maps]), band)
-        return tf.reshape(sums, tf.shape(values))
 
-    d = lrn.k + lrn.alpha * window(tf.square(x))
+@functools.cache
+def _compiled(lrn: LRN) -> tuple[Callable, Callable]:
+    """The two passes, each compiled by itself: the rest of a step stays as it is."""
+
+    def compiled(function: Callable) -> Callable:
+        return tf.function(function, jit_compile=True, autograph=False)
+
+    return (
+        compiled(lambda x: _normalize(x, lrn, _slice_window)),
+        compiled(lambda x, dy: _gradient(x, dy, lrn, _slice_window)),
+    )
+
+
+def _normalize(x: tf.Tensor, lrn: LRN, window: Callable) -> tf.Tensor:
+    wide = tf.cast(x, tf.float32)
+    _, factor = _denominator(wide, lrn, window)
+    return tf.cast(wide * factor, x.dtype)
+
+
+def _gradient(x: tf.Tensor, dy: tf.Tensor, lrn: LRN, window: Callable) -> tf.Tensor:
+    wide, dy = tf.cast(x, tf.float32), tf.cast(dy, tf.float32)
+    d, factor = _denominator(wide, lrn, window)
+    direct = dy * factor
+    through_d = wide * window(direct * wide / d, lrn.n)
+    return tf.cast(direct - 2 * lrn.alpha * lrn.beta * through_d, x.dtype)
+
+
+def _denominator(
+    x: tf.Tensor, lrn: LRN, window: Callable
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """d and d^-beta."""
+    d = lrn.k + lrn.alpha * window(tf.square(x), lrn.n)
     if lrn.beta == 0.75:
         root = tf.math.rsqrt(d)
-        factor = root * tf.sqrt(root)
-    else:
-        factor = tf.pow(d, -lrn.beta)
+        return d, root * tf.sqrt(root)
+    return d, tf.pow(d, -lrn.beta)
 
-    def gradient(dy: tf.Tensor) -> tf.Tensor:
-        direct = dy * factor
-        return direct - (2 * lrn.alpha * lrn.beta) * x * window(direct * x / d)
 
-    return x * factor, gradient
+def _slice_window(values: tf.Tensor, n: int) -> tf.Tensor:
+    """Sums over n neighbouring maps as n shifted slices, which XLA fuses."""
+    maps = values.shape[-1]
+    radius = n // 2
+    padded = tf.pad(values, [[0, 0], [0, 0], [0, 0], [radius, radius]])
+    shifts = range(2 * radius + 1)
+    return tf.add_n([padded[..., shift : shift + maps] for shift in shifts])
+
+
+def _band_window(values: tf.Tensor, n: int) -> tf.Tensor:
+    """Sums over n neighbouring maps as one matrix product."""
+    maps = values.shape[-1]
+    i = np.arange(maps)
+    band = (abs(i[:, None] - i) <= n // 2).astype(np.float32)
+    sums = tf.matmul(tf.reshape(values, [-1, maps]), band)
+    return tf.reshape(sums, tf.shape(values))

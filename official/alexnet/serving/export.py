@@ -13,6 +13,7 @@ from official.alexnet.data import preprocessing
 from official.alexnet.data.dataset import read_labels
 from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
 from official.alexnet.errors import UserError
+from official.alexnet.modeling import layers
 from official.alexnet.run_files import LABELS_FILE, PARAMS_FILE
 from official.alexnet.serving.signatures import ServedAlexNet
 from official.alexnet.training import checkpoints
@@ -20,7 +21,12 @@ from official.alexnet.training.run import build_model
 
 
 def export(
-    config: Config, model_dir: str, export_dir: str, checkpoint_path: str | None = None
+    config: Config,
+    model_dir: str,
+    export_dir: str,
+    checkpoint_path: str | None = None,
+    *,
+    portable: bool = True,
 ) -> dict:
     """Exports the grouped form, free of device names.
 
@@ -32,6 +38,8 @@ def export(
         model_dir: directory of the run.
         export_dir: where to write; must not exist yet, or be empty.
         checkpoint_path: such as `model_dir/ckpt-300`; the latest by default.
+        portable: the SavedModel uses ops that any TensorFlow runs on any device;
+            otherwise those that are fastest here.
 
     Returns:
         What was written, from which step.
@@ -53,7 +61,11 @@ def export(
             preprocessing.central_mean(statistics, config.model.input_size),
             preprocessing.input_scale(statistics, config.data.input_scale),
         )
-        tf.saved_model.save(served, str(folder / "saved_model"), served.signatures())
+        # Saving traces the Keras model itself besides the signatures.
+        with layers.portable() if portable else contextlib.nullcontext():
+            tf.saved_model.save(
+                served, str(folder / "saved_model"), served.signatures()
+            )
         _with_softmax(model).save(folder / "alexnet.keras")
         statistics.save(folder / STATISTICS_FILE)
         text = "".join(f"{label}\n" for label in labels)

@@ -5,11 +5,10 @@ import numpy as np
 import tensorflow as tf
 
 from official.alexnet.data import preprocessing
-from official.alexnet.modeling import layers
 
 
 class ServedAlexNet(tf.Module):
-    """The net with its preprocessing, in ops that any TensorFlow runs.
+    """The net with its preprocessing.
 
     Args:
         model: the grouped form, with logits as its output.
@@ -39,14 +38,11 @@ class ServedAlexNet(tf.Module):
         """
         image_bytes = tf.TensorSpec([None], tf.string, "image_bytes")
         images = tf.TensorSpec([None, None, None, 3], tf.uint8, "images")
-        with layers.portable():
-            return {
-                "serving_default": self.classify_bytes.get_concrete_function(
-                    image_bytes
-                ),
-                "image_tensor": self.classify_images.get_concrete_function(images),
-                "features": self.features_of_bytes.get_concrete_function(image_bytes),
-            }
+        return {
+            "serving_default": self.classify_bytes.get_concrete_function(image_bytes),
+            "image_tensor": self.classify_images.get_concrete_function(images),
+            "features": self.features_of_bytes.get_concrete_function(image_bytes),
+        }
 
     @tf.function
     def classify_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -56,7 +52,12 @@ class ServedAlexNet(tf.Module):
     @tf.function
     def classify_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Labels decoded images."""
-        return self._classify(self._map(preprocessing.resize_to_square, images))
+        squares = tf.cond(
+            tf.reduce_all(tf.shape(images)[1:3] == 256),
+            lambda: images,
+            lambda: self._map(preprocessing.resize_to_square, images),
+        )
+        return self._classify(tf.ensure_shape(squares, (None, 256, 256, 3)))
 
     @tf.function
     def features_of_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
