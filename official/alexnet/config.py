@@ -166,8 +166,10 @@ class RuntimeConfig:
     task_index: int = _field(0, "Which of --worker_hosts this process is.")
     dtype: str = _field(
         "fp32",
-        "`fp32`, or `bf16`: bfloat16 products; weights, LRN and loss in float32.",
-        ("fp32", "bf16"),
+        "Type of the products: `fp32`; `bf16`, which recent CPUs and GPUs run faster; "
+        "`fp16`, with loss scaling, for GPUs. Weights, velocity, LRN and loss are "
+        "float32 in all.",
+        ("fp32", "fp16", "bf16"),
     )
     enable_xla: bool = _field(
         False,

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import weights
+from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
 from official.alexnet.training.schedules import Plateau
 
@@ -30,20 +31,27 @@ class Progress(tf.train.experimental.PythonState):
     Attributes:
         plateau: state of the plateau rule.
         sums: loss, top-1, top-5 and images since the last line of metrics.
+        loss_scale: the factor that float16 needs.
     """
 
-    def __init__(self):
+    def __init__(self, loss_scale: LossScale | None = None):
+        self.loss_scale = loss_scale or LossScale(enabled=False)
         self.plateau = Plateau()
         self.sums = [0.0] * 4
 
     def serialize(self) -> bytes:
-        state = {"plateau": dataclasses.asdict(self.plateau), "sums": self.sums}
+        state = {
+            "plateau": dataclasses.asdict(self.plateau),
+            "sums": self.sums,
+            "loss_scale": self.loss_scale.state(),
+        }
         return json.dumps(state).encode()
 
     def deserialize(self, string_value: bytes) -> None:
         state = json.loads(string_value)
         self.plateau = Plateau(**state["plateau"])
         self.sums = state["sums"]
+        self.loss_scale.restore(state.get("loss_scale", [1.0, 0]))
 
 
 @dataclasses.dataclass(frozen=True)

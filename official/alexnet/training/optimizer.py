@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from official.alexnet.distribution.capabilities import xla_runs_here
+
 
 @keras.saving.register_keras_serializable("official.alexnet")
 class PaperSGD(keras.optimizers.Optimizer):
@@ -19,6 +21,8 @@ class PaperSGD(keras.optimizers.Optimizer):
         decay: weight decay, 0.0005 in the paper.
         bias_learning_rate: multiple of the learning rate for biases; the 2012 source
             has 2.
+        skip_nan: leave weights and velocity as they are where the gradient is NaN;
+            see `LossScale`.
         decay_biases: whether biases decay as well, as the paper's rule says; in the
             2012 source they do not.
     """
@@ -30,6 +34,7 @@ class PaperSGD(keras.optimizers.Optimizer):
         decay: float = 0.0005,
         bias_learning_rate: float = 1.0,
         decay_biases: bool = True,
+        skip_nan: bool = False,
         name: str = "paper_sgd",
         **kwargs,
     ):
@@ -38,6 +43,7 @@ class PaperSGD(keras.optimizers.Optimizer):
         self.decay = decay
         self.bias_learning_rate = bias_learning_rate
         self.decay_biases = decay_biases
+        self.skip_nan = skip_nan
 
     def build(self, variables):
         if self.built:
@@ -49,23 +55,40 @@ class PaperSGD(keras.optimizers.Optimizer):
         }
 
     def update_step(self, gradient, variable, learning_rate):
-        key = self._var_key(variable)
-        velocity = self.velocities[self._get_variable_index(variable)].value
-        # One column's variables may be elsewhere than the replica's own device.
-        with tf.device(variable.device):
-            learning_rate = tf.cast(learning_rate, variable.dtype)
-            gradient = tf.cast(gradient, variable.dtype)
-            if self._is_bias[key]:
-                learning_rate = learning_rate * self.bias_learning_rate
-            if self.decay_biases or not self._is_bias[key]:
-                gradient = gradient + self.decay * variable
+        is_bias = self._is_bias[self._var_key(variable)]
+        velocity = _on_same_device(
+            self.velocities[self._get_variable_index(variable)].value, variable
+        )
+        rate_multiple = self.bias_learning_rate if is_bias else 1.0
+        decays = self.decay_biases or not is_bias
+        # Compiled on a CPU: one pass over weights and velocity.
+        compiled = "CPU" in variable.device and xla_runs_here()
+
+        @tf.function(jit_compile=compiled, autograph=False)
+        def update(gradient, learning_rate):
+            if decays:
+                gradient += self.decay * variable
             tf.raw_ops.ResourceApplyKerasMomentum(
                 var=variable.handle,
-                accum=_on_same_device(velocity, variable).handle,
-                lr=learning_rate,
+                accum=velocity.handle,
+                lr=rate_multiple * learning_rate,
                 grad=gradient,
                 momentum=self.momentum,
             )
+
+        # One column's variables may be elsewhere than the replica's own device.
+        with tf.device(variable.device):
+            gradient = tf.cast(gradient, variable.dtype)
+            learning_rate = tf.cast(learning_rate, variable.dtype)
+            if self.skip_nan:
+                is_number = tf.math.is_finite(tf.reshape(gradient, [-1])[0])
+                tf.cond(
+                    is_number,
+                    lambda: update(gradient, learning_rate),
+                    lambda: None,
+                )
+            else:
+                update(gradient, learning_rate)
 
     def get_config(self) -> dict:
         return super().get_config() | {
@@ -73,6 +96,7 @@ class PaperSGD(keras.optimizers.Optimizer):
             "decay": self.decay,
             "bias_learning_rate": self.bias_learning_rate,
             "decay_biases": self.decay_biases,
+            "skip_nan": self.skip_nan,
         }
 
 

@@ -17,7 +17,8 @@ from official.alexnet.training.optimizer import PaperSGD
 def build_model(config: Config, placement: Placement | None = None) -> keras.Model:
     """The net of the settings, with logits as its output."""
     model = config.model
-    dtype = {"fp32": "float32", "bf16": "mixed_bfloat16"}[config.runtime.dtype]
+    policies = {"fp32": "float32", "fp16": "mixed_float16", "bf16": "mixed_bfloat16"}
+    dtype = policies[config.runtime.dtype]
     return AlexNet(
         model.variant,
         model.num_classes,

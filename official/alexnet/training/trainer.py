@@ -22,6 +22,7 @@ from official.alexnet.training import run, schedules, summaries
 from official.alexnet.training.checkpoints import Checkpoints, Progress
 from official.alexnet.training.evaluation import Evaluator, Result, evaluate, score
 from official.alexnet.training.initialization import unit_variance
+from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
 
 
@@ -76,10 +77,12 @@ class Trainer:
                 config.train.weight_decay,
                 config.train.bias_learning_rate,
                 config.train.decay_biases,
+                skip_nan=config.runtime.dtype == "fp16",
             )
             self.optimizer.build(self.model.trainable_variables)
+            self.loss_scale = LossScale(enabled=config.runtime.dtype == "fp16")
         run.check_placement(self.model, self.optimizer, placement)
-        self.progress = Progress()
+        self.progress = Progress(self.loss_scale)
         self.checkpoints = Checkpoints(
             model_dir,
             self.model,
@@ -198,10 +201,14 @@ class Trainer:
         replica_step = self._replica_step
         if self.config.runtime.enable_xla:
             replica_step = tf.function(replica_step, jit_compile=True)
-        sums = self.strategy.run(replica_step, args=(batch,))
-        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+        results = self.strategy.run(replica_step, args=(batch,))
+        sums, overflows = self.strategy.reduce(
+            tf.distribute.ReduceOp.SUM, results, axis=None
+        )
+        self.loss_scale.update(overflows)
+        return sums
 
-    def _replica_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    def _replica_step(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Forward, backward and update; gradients are summed over the replicas."""
         images = self.normalize(batch["image"], self._color_noise())
         variables = self.model.trainable_variables
@@ -211,9 +218,11 @@ class Trainer:
                 batch["label"], logits
             )
             loss = tf.reduce_sum(losses) / self.config.train.batch_size
+            loss *= self.loss_scale.scale
         gradients = tape.gradient(loss, [variable.value for variable in variables])
+        gradients, overflow = self.loss_scale.unscale(gradients)
         self.optimizer.apply(gradients, variables)
-        return score(batch["label"], losses, logits, tf.ones_like(losses))
+        return score(batch["label"], losses, logits, tf.ones_like(losses)), overflow
 
     def _color_noise(self) -> tf.Tensor | None:
         """Noise of the replica's images, drawn for the global batch of this step."""
