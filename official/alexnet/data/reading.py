@@ -1,6 +1,5 @@
 """Reads records, undecoded, and says which one could not be read."""
 
-import functools
 import re
 
 import tensorflow as tf
@@ -14,24 +13,25 @@ from official.alexnet.errors import UserError
 _INTERLEAVED_FILES = 16
 _READ_BUFFER_BYTES = 1 << 20
 
+# A record's tag is the index of its file times this, plus its number in the file.
+_RECORDS_A_FILE = 1 << 32
+
 _LABEL_ERROR = re.compile(
-    r"\[stored label outside \S+ at file, record, label:\]"
-    r"\s*\[(\d+)\]\s*\[(\d+)\]\s*\[(-?\d+)\]"
+    r"\[stored label outside \S+ at record, label:\]\s*\[(\d+)\]\s*\[(-?\d+)\]"
 )
 _COUNT_ERROR = re.compile(r"expected to contain (\d+) elements? but contained")
-_READING_OPS = re.compile(r"\{\{node [^}]*(Decode|ExtractJpegShape|ParseSingleExample)")
+_READING_OPS = re.compile(r"\{\{node [^}]*(Decode|ExtractJpegShape|ParseExample)")
 
 
 def read_files(files: tf.data.Dataset, records: Records) -> tf.data.Dataset:
-    """Reads the files of the given indices as (file, (record in it, bytes))."""
+    """Reads the files of the given indices as (tag, bytes); see `place_of`."""
     paths = tf.constant(records.files)
 
     def read_file(index: tf.Tensor) -> tf.data.Dataset:
         serialized = tf.data.TFRecordDataset(
             tf.gather(paths, index), buffer_size=_READ_BUFFER_BYTES
         )
-        of_file = tf.data.Dataset.from_tensors(index).repeat()
-        return tf.data.Dataset.zip(of_file, serialized.enumerate())
+        return serialized.enumerate(tf.cast(index, tf.int64) * _RECORDS_A_FILE)
 
     dataset = files.interleave(
         read_file,
@@ -43,11 +43,17 @@ def read_files(files: tf.data.Dataset, records: Records) -> tf.data.Dataset:
     return dataset.apply(tf.data.experimental.assert_cardinality(records.num_examples))
 
 
-def parse_record(record: tuple, records: Records) -> tuple[tf.Tensor, tf.Tensor]:
-    """Takes the encoded image and the 0-based int32 label out of a record."""
-    file, (number, serialized) = record
+def place_of(tag: int) -> tuple[int, int]:
+    """Index of a record's file, and its number in it."""
+    return divmod(tag, _RECORDS_A_FILE)
+
+
+def parse_records(
+    tags: tf.Tensor, serialized: tf.Tensor, records: Records
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Takes encoded images and 0-based int32 labels out of a batch of records."""
     schema = records.schema
-    features = tf.io.parse_single_example(
+    features = tf.io.parse_example(
         serialized,
         {
             schema.image_key: tf.io.FixedLenFeature((), tf.string),
@@ -56,13 +62,15 @@ def parse_record(record: tuple, records: Records) -> tuple[tf.Tensor, tf.Tensor]
     )
     stored = features[schema.label_key]
     first, last = records.first_label, records.last_label
-    message = f"stored label outside {first}..{last} at file, record, label:"
-    in_range = tf.debugging.Assert(
-        (stored >= first) & (stored <= last), [message, file, number, stored]
+    message = f"stored label outside {first}..{last} at record, label:"
+    in_range = (stored >= first) & (stored <= last)
+    worst = tf.argmin(tf.cast(in_range, tf.int32))
+    check = tf.debugging.Assert(
+        tf.reduce_all(in_range), [message, tags[worst], stored[worst]]
     )
-    with tf.control_dependencies([in_range]):
-        label = tf.cast(stored - first, tf.int32)
-    return features[schema.image_key], label
+    with tf.control_dependencies([check]):
+        labels = tf.cast(stored - first, tf.int32)
+    return features[schema.image_key], labels
 
 
 def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | None:
@@ -80,9 +88,9 @@ def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | Non
     """
     label = _LABEL_ERROR.search(error.message)
     if label:
-        file, number, value = (int(group) for group in label.groups())
+        file, number = place_of(int(label[1]))
         return UserError(
-            f"{records.files[file]}: record {number} has label {value}, outside "
+            f"{records.files[file]}: record {number} has label {label[2]}, outside "
             f"{records.first_label}..{records.last_label} ({records.label_reason}); "
             "pass another --num_classes or mend the records"
         )
@@ -100,18 +108,16 @@ def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | Non
 
 def _find_damage(records: Records) -> UserError | None:
     logging.warning("A record could not be read: looking for it.")
-    for index, path in enumerate(records.files):
+    for path in records.files:
 
-        def decode(number: tf.Tensor, serialized: tf.Tensor, file: int) -> tf.Tensor:
-            encoded, _ = parse_record((file, (number, serialized)), records)
-            return tf.shape(preprocessing.decode_image(encoded))
+        def decode(number: tf.Tensor, serialized: tf.Tensor) -> tf.Tensor:
+            encoded, _ = parse_records(number[None], serialized[None], records)
+            return tf.shape(preprocessing.decode_image(encoded[0]))
 
         number = 0
         try:
             for _ in (
-                tf.data.TFRecordDataset(path)
-                .enumerate()
-                .map(functools.partial(decode, file=index), tf.data.AUTOTUNE)
+                tf.data.TFRecordDataset(path).enumerate().map(decode, tf.data.AUTOTUNE)
             ):
                 number += 1
         except tf.errors.OpError as error:
