@@ -28,6 +28,13 @@ setuptools.setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "bench": [
+            "onnx>=1.16",
+            "onnxruntime>=1.18",
+            "openvino>=2024.4",
+            "simplejpeg>=1.7",
+            "torch>=2.4",
+        ],
         "gpu": ["tensorflow[and-cuda]>=2.19"],
         "plots": ["matplotlib>=3.8"],
         "test": ["pytest>=8.0", "ruff>=0.12"],

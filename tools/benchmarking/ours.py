@@ -1,0 +1,68 @@
+"""This project's own training step, made and called as the trainer does it."""
+
+import pathlib
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from benchmarking.settings import Settings
+from official.alexnet.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    RuntimeConfig,
+    TrainConfig,
+)
+from official.alexnet.distribution.strategy import place
+from official.alexnet.training.trainer import Trainer
+
+# So small that weights and speed stay what they are while steps are timed.
+LEARNING_RATE = 1e-5
+
+
+def config(
+    settings: Settings, dtype: str, *, num_columns: int = 1, data_dir: str | None = None
+) -> Config:
+    """Settings of a run; without a data_dir, on synthetic data."""
+    return Config(
+        model=ModelConfig(
+            num_classes=settings.num_classes,
+            num_columns=num_columns,
+            width=settings.width,
+            input_size=settings.input_size,
+        ),
+        data=DataConfig(data_dir=data_dir, use_synthetic_data=data_dir is None),
+        train=TrainConfig(
+            batch_size=settings.batch_size,
+            learning_rate=LEARNING_RATE,
+            train_steps=1,
+            schedule="constant",
+            skip_eval=True,
+        ),
+        runtime=RuntimeConfig(
+            num_gpus=0,
+            logical_cpus=num_columns if num_columns > 1 else None,
+            dtype=dtype,
+        ),
+    )
+
+
+def stepper(run: Config, work_dir: pathlib.Path) -> Callable[[int], tf.Tensor]:
+    """Builds a trainer and its input.
+
+    Args:
+        run: settings.
+        work_dir: a folder to work in.
+
+    Returns:
+        A function that makes so many steps in one call of the compiled loop, as the
+        trainer calls it, and returns when they are finished.
+    """
+    placement = place(run.runtime, run.model.num_columns)
+    trainer = Trainer(run, work_dir / "run", placement, clean=False)
+    batches = iter(trainer._batches(0))
+
+    def step(count: int = 1):
+        return trainer.train_steps(batches, tf.constant(count)).numpy()
+
+    return step

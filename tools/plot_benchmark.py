@@ -1,0 +1,76 @@
+r"""Draws what tools/benchmark.py has measured: images a second, a panel a suite.
+
+  python tools/plot_benchmark.py --json=train_step.json,inference.json \
+      --output=docs/results/performance/benchmark.png
+
+Needs matplotlib: pip install 'official-alexnet[plots]'.
+"""
+
+import json
+import pathlib
+
+from absl import flags
+
+from official.alexnet import cli
+from official.alexnet.errors import UserError
+
+JSON = flags.DEFINE_list("json", None, "Files of tools/benchmark.py.", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "PNG to write.", required=True)
+COLORS = {"ours": "tab:blue", "limit": "tab:gray", "other": "tab:orange"}
+
+
+def main() -> dict:
+    suites = {}
+    for name in JSON.value:
+        try:
+            suites |= json.loads(pathlib.Path(name).read_text("utf-8"))["suites"]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"--json={name} is not a file of benchmark.py: {error}"
+            ) from error
+    _draw(suites, pathlib.Path(OUTPUT.value))
+    return {"written": OUTPUT.value, "suites": list(suites)}
+
+
+def _draw(suites: dict[str, dict], path: pathlib.Path) -> None:
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise UserError(
+            "the plot needs matplotlib: pip install 'official-alexnet[plots]'"
+        ) from error
+    bars = {
+        suite: [row for row in data["rows"] if row["samples_s"]]
+        for suite, data in suites.items()
+    }
+    heights = [len(rows) for rows in bars.values()]
+    figure = Figure(figsize=(8, 0.6 * len(bars) + 0.24 * sum(heights)))
+    figure.set_layout_engine("constrained")
+    panels = figure.subplots(len(bars), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for panel, (suite, rows) in zip(panels, bars.items(), strict=True):
+        labels = [
+            " ".join(filter(None, (row["name"], row["form"], row["dtype"])))
+            for row in rows
+        ]
+        speeds = [row["images_per_second"] for row in rows]
+        drawn = panel.barh(
+            range(len(rows)), speeds, color=[_color(row["name"]) for row in rows]
+        )
+        panel.bar_label(drawn, [f" {speed:,.0f}" for speed in speeds], fontsize=7)
+        panel.set_yticks(range(len(rows)), labels, fontsize=7)
+        panel.invert_yaxis()
+        panel.margins(x=0.1)
+        panel.set_title(f"{suite}: images a second", fontsize=9, loc="left")
+        panel.tick_params(axis="x", labelsize=7)
+        panel.grid(axis="x", alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90)
+
+
+def _color(name: str) -> str:
+    own = name.startswith(("ours", "SavedModel", "records", "synthetic"))
+    return COLORS["ours" if own else "limit" if name == "limit" else "other"]
+
+
+if __name__ == "__main__":
+    cli.run("plot_benchmark.py", main)
