@@ -360,7 +360,7 @@ def run_program(*arguments):
         ("--dtype=fp8", "--dtype: 'fp8' is none of fp32, bf16"),
         ("--threads=4096", "--threads=4096: there are "),
         ("--json=/no/such/place.json", "--json=/no/such/place.json: there is no such"),
-        ("--rounds=0", "lower"),
+        ("--rounds=0", "--rounds=0: 0 is not a positive integer"),
     ],
 )
 def test_a_mistake_is_one_line(flag, words):

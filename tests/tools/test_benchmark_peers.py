@@ -77,7 +77,7 @@ def net_and_answer():
 
 def test_lively_weights_make_lrn_and_classes_matter(net_and_answer):
     model, images, answer = net_and_answer
-    assert answer.max() > 20 * inference.TOLERANCE
+    assert answer.max() > 10 * inference.TOLERANCE
     norm1 = model.get_layer("norm1")
     maps = model.get_layer("conv1")(images)
     ratio = tf.math.reduce_std(norm1(maps)) / tf.math.reduce_std(maps)

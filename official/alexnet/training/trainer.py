@@ -201,15 +201,17 @@ class Trainer:
         replica_step = self._replica_step
         if self.config.runtime.enable_xla:
             replica_step = tf.function(replica_step, jit_compile=True)
-        results = self.strategy.run(replica_step, args=(batch,))
-        sums, overflows = self.strategy.reduce(
-            tf.distribute.ReduceOp.SUM, results, axis=None
-        )
-        self.loss_scale.update(overflows)
-        return sums
+        sums = self.strategy.run(replica_step, args=(batch,))
+        sums = self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+        self.loss_scale.update(overflows=sums[4])
+        return sums[:4]
 
-    def _replica_step(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Forward, backward and update; gradients are summed over the replicas."""
+    def _replica_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Forward, backward and update; gradients are summed over the replicas.
+
+        Returns:
+            The sums of `evaluation.score`, and 1 where a gradient overflowed.
+        """
         images = self.normalize(batch["image"], self._color_noise())
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
@@ -222,7 +224,8 @@ class Trainer:
         gradients = tape.gradient(loss, [variable.value for variable in variables])
         gradients, overflow = self.loss_scale.unscale(gradients)
         self.optimizer.apply(gradients, variables)
-        return score(batch["label"], losses, logits, tf.ones_like(losses)), overflow
+        sums = score(batch["label"], losses, logits, tf.ones_like(losses))
+        return tf.concat([sums, [overflow]], axis=0)
 
     def _color_noise(self) -> tf.Tensor | None:
         """Noise of the replica's images, drawn for the global batch of this step."""
