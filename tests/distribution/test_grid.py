@@ -70,7 +70,7 @@ def assert_same(contents, wanted) -> None:
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("dropout", [0.5, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_five_steps_give_the_same_weights(
     tiny_config, expected, tmp_path, grid, dropout
 ):

@@ -60,6 +60,25 @@ def test_published_counts_and_shapes():
     assert neurons == 659_272
 
 
+@pytest.mark.parametrize("variant", ["paper", "original"])
+def test_conv1_hangs_over_by_3_zeros_at_the_bottom_and_right(variant):
+    """One pixel in an image of zeros; the kernel's own number comes out."""
+    conv1 = AlexNet(variant, width=0.1).get_layer("conv1")
+    kernel = np.array(conv1.kernel)
+    for pixel, window, place in (
+        ((0, 0), (0, 0), (0, 0)),
+        ((223, 223), (54, 54), (7, 7)),
+        ((223, 0), (54, 0), (7, 0)),
+    ):
+        image = np.zeros((1, 224, 224, 3), np.float32)
+        image[(0, *pixel, 1)] = 100
+        maps = conv1(image).numpy() - np.array(conv1.bias)
+        assert maps.shape[1:3] == (55, 55)
+        np.testing.assert_allclose(
+            maps[(0, *window)], 100 * kernel[(*place, 1)], rtol=1e-4, atol=1e-5
+        )
+
+
 def test_order_of_operations():
     names = [layer.name for layer in AlexNet(width=0.1).layers]
     assert names == [

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.alexnet import AlexNet
 from official.alexnet.modeling.lrn import local_response_normalization
 from official.alexnet.modeling.variants import LRN
 
@@ -65,6 +66,26 @@ def test_a_window_does_not_reach_over_the_seam(x):
     np.testing.assert_array_equal(y[..., :8], z[..., :8])
     full = local_response_normalization(tf.constant(other), LRN(), num_columns=1)
     assert np.abs(full[..., 6:8] - z[..., 6:8]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("variant", "constants", "columns"),
+    [
+        ("paper", LRN(k=2, n=5, alpha=1e-4, beta=0.75), 2),
+        # layers-145.cfg: scale 0.0001 over a size of 5.
+        ("original", LRN(k=2, n=5, alpha=1e-4 / 5, beta=0.75), 2),
+        ("one_gpu", LRN(k=2, n=5, alpha=1e-4, beta=0.75), 1),
+        ("cuda_convnet2", LRN(k=2, n=5, alpha=1e-4 / 5, beta=0.75), 1),
+    ],
+)
+@pytest.mark.parametrize("norm", ["norm1", "norm2"])
+def test_the_nets_have_the_published_constants(variant, constants, columns, norm):
+    layer = AlexNet(variant, width=0.25, input_size=80).get_layer(norm)
+    shape = (2, *layer.input.shape[1:])
+    x = np.random.default_rng(0).normal(0, 90, shape).astype(np.float32)
+    np.testing.assert_allclose(
+        layer(x), paper_formula(x, constants, columns), rtol=5e-6
+    )
 
 
 @pytest.mark.parametrize("form", ["native", "fused", "band"])

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet.modeling import options
 from official.alexnet.modeling.variants import LRN, Conv, Variant, find_variant
 from official.alexnet.modeling.weights import get_weights
 
@@ -15,7 +16,7 @@ WEIGHT_DECAY = 0.0005
 
 def net_of(width: float) -> Variant:
     """The published net, or a narrow one."""
-    return find_variant("paper").scaled(width)
+    return options.change(find_variant("paper"), width=width)
 
 
 def peer_weights(model: keras.Model, net: Variant) -> dict[str, np.ndarray]:

@@ -1,4 +1,7 @@
-"""Initial weights that do not depend on how a layer is cut into columns."""
+"""Initial weights that do not depend on how a layer is cut into columns.
+
+Each draws for the whole layer and takes one column's part of the draw.
+"""
 
 import keras
 import tensorflow as tf
@@ -22,15 +25,13 @@ class SlicedNormal(keras.initializers.Initializer):
         self.num_columns = num_columns
 
     def __call__(self, shape, dtype=None) -> tf.Tensor:
-        *others, size = shape
         whole = tf.random.stateless_normal(
-            [*others, size * self.num_columns],
+            [*shape[:-1], shape[-1] * self.num_columns],
             [self.seed, 0],
             stddev=self.stddev,
             alg="philox",
         )
-        part = whole[..., self.column * size : (self.column + 1) * size]
-        return tf.cast(part, dtype or "float32")
+        return _part(whole, self.column, self.num_columns, dtype)
 
     def get_config(self) -> dict:
         return {
@@ -39,3 +40,45 @@ class SlicedNormal(keras.initializers.Initializer):
             "column": self.column,
             "num_columns": self.num_columns,
         }
+
+
+@keras.saving.register_keras_serializable("official.alexnet")
+class SlicedUniform(keras.initializers.Initializer):
+    """One column's part of a uniform draw from [-limit, limit) for the whole layer.
+
+    PyTorch's default has limit = 1/sqrt(inputs of a unit), for biases too.
+
+    Args:
+        limit: largest absolute value.
+        seed, column, num_columns: as in `SlicedNormal`.
+    """
+
+    def __init__(self, limit: float, seed: int, column: int = 0, num_columns: int = 1):
+        self.limit = limit
+        self.seed = seed
+        self.column = column
+        self.num_columns = num_columns
+
+    def __call__(self, shape, dtype=None) -> tf.Tensor:
+        whole = tf.random.stateless_uniform(
+            [*shape[:-1], shape[-1] * self.num_columns],
+            [self.seed, 0],
+            -self.limit,
+            self.limit,
+            alg="philox",
+        )
+        return _part(whole, self.column, self.num_columns, dtype)
+
+    def get_config(self) -> dict:
+        return {
+            "limit": self.limit,
+            "seed": self.seed,
+            "column": self.column,
+            "num_columns": self.num_columns,
+        }
+
+
+def _part(whole: tf.Tensor, column: int, num_columns: int, dtype) -> tf.Tensor:
+    size = whole.shape[-1] // num_columns
+    part = whole[..., column * size : (column + 1) * size]
+    return tf.cast(part, dtype or "float32")

@@ -6,18 +6,25 @@ each column half of them.
 """
 
 import dataclasses
+from dataclasses import replace
 
 from official.alexnet.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class LRN:
-    """x / (k + alpha * sum of x^2 over n maps of the column)^beta (section 3.3)."""
+    """x / (k + alpha * sum of x^2 over n maps)^beta (section 3.3).
+
+    alpha multiplies the sum: Caffe, PyTorch, ONNX and the 2012 source divide theirs
+    by n. `reads` is `own`: the window ends at the column's last map, as on two GPUs;
+    or `all`: it reaches over into the next column.
+    """
 
     k: float = 2.0
     n: int = 5
     alpha: float = 1e-4
     beta: float = 0.75
+    reads: str = "own"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +33,16 @@ class Conv:
 
     Attributes:
         name: layer name; column c of two is called name + "ab"[c].
-        filters: number of kernels in all columns together.
+        filters: number of kernels in all columns together; 0: the layer is left out,
+            and only the operations after it are there.
         size: side of the square kernels.
         reads: `image`, its `own` column's maps, or `all` columns' maps.
-        then: operations after it, in order, out of `relu`, `lrn` and `pool`.
+        then: operations after it, in order, out of `relu`, `tanh`, `lrn`,
+            `spatial_norm`, `batch_norm`, `pool` and `dropout`.
         stride: of the kernels.
         padding: zeros at the top and left, and at the bottom and right.
-        stddev: of the Gaussian the kernels are drawn from.
+        stddev: of the Gaussian the kernels are drawn from; None for PyTorch's
+            default: kernels and biases uniform in +-1/sqrt(inputs of a unit).
         bias: initial value of the biases.
     """
 
@@ -43,20 +53,18 @@ class Conv:
     then: tuple[str, ...]
     stride: int = 1
     padding: tuple[int, int] = (1, 1)
-    stddev: float = 0.01
+    stddev: float | None = 0.01
     bias: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Dense:
-    """One hidden fully connected layer; it reads all columns.
-
-    ReLU and dropout follow it.
-    """
+    """One hidden fully connected layer; it reads all columns. As `Conv`."""
 
     name: str
     units: int
-    stddev: float = 0.01
+    then: tuple[str, ...] = ("relu", "dropout")
+    stddev: float | None = 0.01
     bias: float = 1.0
 
 
@@ -71,10 +79,15 @@ class Variant:
         num_columns: how many columns the net is made of.
         input_size: side of the square RGB input, in pixels.
         lrn: constants of the local response normalisation.
+        spatial_norm: those of the normalisation by neighbouring pixels of the same
+            map, where n is the side of the window.
         pool_size: side of the max-pooling window.
         pool_stride: distance of the windows; smaller than the side: overlapping.
-        dropout: probability with which a hidden unit is dropped.
-        output_stddev: of the Gaussian that fc8's weights are drawn from.
+        pool_ceil: a last window that reaches over the edge is kept, not left out.
+        dropout: probability with which a unit is dropped.
+        inverted_dropout: units that are kept are divided by 1 - dropout in training;
+            otherwise, as in 2012, all are multiplied by it in testing.
+        output_stddev: fc8's, as `Conv.stddev`; its biases start at 0.
     """
 
     name: str
@@ -83,54 +96,18 @@ class Variant:
     num_columns: int = 2
     input_size: int = 224
     lrn: LRN = LRN()
+    spatial_norm: LRN = LRN(k=1.0, n=5, alpha=1e-3 / 25)
     pool_size: int = 3
     pool_stride: int = 2
+    pool_ceil: bool = False
     dropout: float = 0.5
-    output_stddev: float = 0.01
+    inverted_dropout: bool = False
+    output_stddev: float | None = 0.01
 
-    def scaled(self, width: float) -> "Variant":
-        """The same net with `width` times the kernels and hidden units.
-
-        Every count is rounded to a multiple of 8 (at least 8), so that each column
-        keeps whole windows of maps.
-        """
-
-        def scale(count: int) -> int:
-            return max(8, 8 * round(count * width / 8))
-
-        if width == 1:
-            return self
-        return dataclasses.replace(
-            self,
-            convolutions=tuple(
-                dataclasses.replace(conv, filters=scale(conv.filters))
-                for conv in self.convolutions
-            ),
-            dense=tuple(
-                dataclasses.replace(dense, units=scale(dense.units))
-                for dense in self.dense
-            ),
-        )
-
-    def with_init(self, init: str) -> "Variant":
-        """The same net with another published initialisation of its weights.
-
-        Args:
-            init: `published` (as the variant says), or `source`: N(0, 0.03) in the
-                layers after conv2, as the 2012 source has it where the paper says
-                0.01 for every layer.
-        """
-        if init != "source":
-            return self
-        first, second, *rest = self.convolutions
-        wide = [dataclasses.replace(conv, stddev=0.03) for conv in rest]
-        return dataclasses.replace(self, convolutions=(first, second, *wide))
-
-
-RELU_LRN_POOL = ("relu", "lrn", "pool")
 
 # Section 3.5 and Figure 2; initialisation of section 5. A 224 input gives conv1 its
 # 55 x 55 maps only with 3 zeros at the bottom and right, as the 2012 source has them.
+RELU_LRN_POOL = ("relu", "lrn", "pool")
 PAPER = Variant(
     name="paper",
     convolutions=(
@@ -143,21 +120,176 @@ PAPER = Variant(
     dense=(Dense("fc6", 4096), Dense("fc7", 4096)),
 )
 
-# Section 3.2, footnote 2: half the kernels on one GPU, but conv5 and the fully
-# connected layers at full size.
-ONE_GPU = dataclasses.replace(
-    PAPER,
-    name="one_gpu",
-    num_columns=1,
-    convolutions=tuple(
-        dataclasses.replace(conv, filters=filters)
-        for conv, filters in zip(
-            PAPER.convolutions, (48, 128, 192, 192, 256), strict=True
-        )
+# layers-145.cfg of the 2012 source, which gave the paper's errors: the ReLU of layer 1
+# comes after LRN and pooling, layer 2 has a second, spatial norm, alpha is divided by
+# n, and the kernels of conv3 to conv5 are drawn from N(0, 0.03).
+ORIGINAL = Variant(
+    name="original",
+    convolutions=(
+        Conv(
+            *("conv1", 96, 11, "image", ("lrn", "pool", "relu")),
+            stride=4,
+            padding=(0, 3),
+        ),
+        Conv(
+            *("conv2", 256, 5, "own", ("relu", "lrn", "spatial_norm", "pool")),
+            padding=(2, 2),
+            bias=1.0,
+        ),
+        Conv("conv3", 384, 3, "all", ("relu",), stddev=0.03),
+        Conv("conv4", 384, 3, "own", ("relu",), stddev=0.03, bias=1.0),
+        Conv("conv5", 256, 3, "own", ("pool", "relu"), stddev=0.03, bias=1.0),
     ),
+    dense=PAPER.dense,
+    lrn=LRN(alpha=1e-4 / 5),
+    pool_ceil=True,
 )
 
-VARIANTS = {variant.name: variant for variant in (PAPER, ONE_GPU)}
+# bvlc_alexnet: 227 real pixels, k = 1, LRN over all maps, and biases of 0.1, for with
+# 1 its loss stayed flat.
+CAFFE = Variant(
+    name="caffe",
+    convolutions=(
+        Conv("conv1", 96, 11, "image", RELU_LRN_POOL, stride=4, padding=(0, 0)),
+        Conv("conv2", 256, 5, "own", RELU_LRN_POOL, padding=(2, 2), bias=0.1),
+        Conv("conv3", 384, 3, "all", ("relu",)),
+        Conv("conv4", 384, 3, "own", ("relu",), bias=0.1),
+        Conv("conv5", 256, 3, "own", ("relu", "pool"), bias=0.1),
+    ),
+    dense=(
+        Dense("fc6", 4096, stddev=0.005, bias=0.1),
+        Dense("fc7", 4096, stddev=0.005, bias=0.1),
+    ),
+    input_size=227,
+    lrn=LRN(k=1.0, alpha=1e-4 / 5, reads="all"),
+    pool_ceil=True,
+    inverted_dropout=True,
+)
+
+# bvlc_reference_caffenet: the same with biases of 1, pooled before it is normalised.
+RELU_POOL_LRN = ("relu", "pool", "lrn")
+CAFFENET = replace(
+    CAFFE,
+    name="caffenet",
+    convolutions=(
+        Conv("conv1", 96, 11, "image", RELU_POOL_LRN, stride=4, padding=(0, 0)),
+        Conv("conv2", 256, 5, "own", RELU_POOL_LRN, padding=(2, 2), bias=1.0),
+        *PAPER.convolutions[2:],
+    ),
+    dense=(Dense("fc6", 4096, stddev=0.005), Dense("fc7", 4096, stddev=0.005)),
+)
+
+# torchvision's `alexnet`, after "One weird trick" (2014): one tower without LRN;
+# dropout on what fc6 and fc7 read, none on what fc8 reads.
+OWT = Variant(
+    name="owt",
+    num_columns=1,
+    convolutions=(
+        Conv(
+            *("conv1", 64, 11, "image", ("relu", "pool")),
+            stride=4,
+            padding=(2, 2),
+            stddev=None,
+        ),
+        Conv("conv2", 192, 5, "own", ("relu", "pool"), padding=(2, 2), stddev=None),
+        Conv("conv3", 384, 3, "own", ("relu",), stddev=None),
+        Conv("conv4", 256, 3, "own", ("relu",), stddev=None),
+        Conv("conv5", 256, 3, "own", ("relu", "pool", "dropout"), stddev=None),
+    ),
+    dense=(
+        Dense("fc6", 4096, ("relu", "dropout"), stddev=None),
+        Dense("fc7", 4096, ("relu",), stddev=None),
+    ),
+    inverted_dropout=True,
+    output_stddev=None,
+)
+
+
+def _one_gpu(net: Variant, name: str) -> Variant:
+    """Section 3.2, footnote 2 (145-half): half the kernels, but conv5 and fc whole."""
+    halves = zip(net.convolutions, (48, 128, 192, 192, 256), strict=True)
+    convolutions = tuple(replace(conv, filters=count) for conv, count in halves)
+    return replace(net, name=name, num_columns=1, convolutions=convolutions)
+
+
+def _conv6(net: Variant, name: str) -> Variant:
+    """Section 6 (146): a sixth convolutional layer over the last pooling layer."""
+    conv6 = Conv("conv6", 256, 3, "all", ("relu",), stddev=0.03, bias=1.0)
+    return replace(net, name=name, convolutions=(*net.convolutions, conv6))
+
+
+def _no_lrn(net: Variant, name: str) -> Variant:
+    """Section 3.3's comparison (148): no normalisation at all."""
+    norms = ("lrn", "spatial_norm")
+    convolutions = tuple(
+        replace(conv, then=tuple(o for o in conv.then if o not in norms))
+        for conv in net.convolutions
+    )
+    return replace(net, name=name, convolutions=convolutions)
+
+
+def _pool2x2(net: Variant, name: str) -> Variant:
+    """Section 3.4's comparison (147): windows that do not overlap.
+
+    The paddings of conv2 and conv5 bring the maps back to the same 6 x 6: conv1 makes
+    55, pool1 28, conv2 26, pool2 13, conv5 11, pool5 6.
+    """
+    paddings = {"conv2": (1, 1), "conv5": (0, 0)}
+    convolutions = tuple(
+        replace(conv, padding=paddings.get(conv.name, conv.padding))
+        for conv in net.convolutions
+    )
+    return replace(
+        net,
+        name=name,
+        convolutions=convolutions,
+        pool_size=2,
+        pool_stride=2,
+        pool_ceil=True,
+    )
+
+
+def _bottleneck(net: Variant, name: str) -> Variant:
+    """146-2011: 2048 linear units between fc7 and an output of 21,843 classes."""
+    linear = Dense("fc7_1", 2048, then=(), bias=0.0)
+    return replace(net, name=name, dense=(*net.dense, linear))
+
+
+def _one_tower(net: Variant, name: str) -> Variant:
+    """cuda-convnet2's single-GPU net (2014), without the spatial norm of 2012."""
+    counts = zip(net.convolutions, (64, 192, 384, 256, 256), strict=True)
+    convolutions = tuple(
+        replace(
+            conv,
+            filters=count,
+            then=tuple(o for o in conv.then if o != "spatial_norm"),
+        )
+        for conv, count in counts
+    )
+    return replace(net, name=name, num_columns=1, convolutions=convolutions)
+
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        PAPER,
+        ORIGINAL,
+        _one_gpu(PAPER, "one_gpu"),
+        _conv6(PAPER, "conv6"),
+        _no_lrn(PAPER, "no_lrn"),
+        _pool2x2(PAPER, "pool2x2"),
+        CAFFE,
+        CAFFENET,
+        OWT,
+        # The nets that the paper's comparisons were made with.
+        _one_gpu(ORIGINAL, "original_one_gpu"),
+        _conv6(ORIGINAL, "original_conv6"),
+        _no_lrn(ORIGINAL, "original_no_lrn"),
+        _pool2x2(ORIGINAL, "original_pool2x2"),
+        _bottleneck(_conv6(ORIGINAL, "original_conv6"), "original_conv6_bottleneck"),
+        _one_tower(ORIGINAL, "cuda_convnet2"),
+    )
+}
 
 
 def find_variant(name: str) -> Variant:

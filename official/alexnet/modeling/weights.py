@@ -14,7 +14,7 @@ from official.alexnet.errors import UserError
 
 
 def variables_by_name(model: keras.Model) -> dict[str, list[keras.Variable]]:
-    """The trainable variables, columns together.
+    """The weights, and the moving statistics of batch norm, columns together.
 
     Returns:
         For each name, such as `conv1/kernel`, the variables that hold it: one a
@@ -22,7 +22,7 @@ def variables_by_name(model: keras.Model) -> dict[str, list[keras.Variable]]:
     """
     found: dict[str, list[keras.Variable]] = {}
     for layer in model.layers:
-        for variable in layer.trainable_weights:
+        for variable in layer.weights:
             layer_name = re.sub(r"(\d)[ab]$", r"\1", layer.name)
             found.setdefault(f"{layer_name}/{variable.name}", []).append(variable)
     return found
@@ -61,10 +61,7 @@ def check_fit(
     Raises:
         UserError: they do not.
     """
-    shapes = {
-        name: (*parts[0].shape[:-1], sum(part.shape[-1] for part in parts))
-        for name, parts in variables.items()
-    }
+    shapes = whole_shapes(variables)
     for name in sorted(shapes.keys() | arrays.keys()):
         if name not in arrays:
             raise UserError(f"the weights lack {name}, which this net has")
@@ -75,6 +72,16 @@ def check_fit(
                 f"the weights are of another net: {name} is "
                 f"{tuple(arrays[name].shape)} there and {shapes[name]} here"
             )
+
+
+def whole_shapes(
+    variables: Mapping[str, Sequence[keras.Variable]],
+) -> dict[str, tuple[int, ...]]:
+    """Shapes as the grouped form has them, by name."""
+    return {
+        name: (*parts[0].shape[:-1], sum(part.shape[-1] for part in parts))
+        for name, parts in variables.items()
+    }
 
 
 def assign_parts(parts: Sequence[keras.Variable], whole: np.ndarray) -> None:

@@ -1,0 +1,200 @@
+"""What can be changed in any variant: its width, functions, pooling, and depth."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from official.alexnet.errors import UserError
+from official.alexnet.modeling.variants import Conv, Dense, Variant
+
+ACTIVATIONS = ("relu", "tanh")
+NORMALIZATIONS = ("lrn", "batch_norm", "none")
+NORMS = ("lrn", "spatial_norm", "batch_norm")
+
+
+def change(
+    net: Variant,
+    *,
+    width: float = 1.0,
+    init: str = "published",
+    input_size: int | None = None,
+    activation: str | None = None,
+    normalization: str | None = None,
+    dropout: float | None = None,
+    pool_size: int | None = None,
+    pool_stride: int | None = None,
+    remove: Collection[str] = (),
+) -> Variant:
+    """The net with the options of `alexnet.AlexNet`; None leaves the variant's own.
+
+    Raises:
+        UserError: a value that is not one of the option's, or a net that does not
+            fit together.
+    """
+    net = replace(
+        net,
+        input_size=net.input_size if input_size is None else input_size,
+        dropout=net.dropout if dropout is None else dropout,
+    )
+    if not 0 <= net.dropout < 1:
+        raise UserError(f"--dropout should be in [0, 1), not {net.dropout}")
+    net = _scaled(net, width)
+    net = _with_init(net, init)
+    if activation is not None:
+        net = _with_activation(net, activation)
+    if normalization is not None:
+        net = _with_normalization(net, normalization)
+    net = _with_pooling(net, pool_size, pool_stride)
+    net = _without(net, [remove] if isinstance(remove, str) else remove)
+    _check_sizes(net)
+    return net
+
+
+def _scaled(net: Variant, width: float) -> Variant:
+    """The net with `width` times the kernels and hidden units.
+
+    Every count is rounded to a multiple of 8 (at least 8), so that each column keeps
+    whole windows of maps.
+    """
+
+    def scale(count: int) -> int:
+        return max(8, 8 * round(count * width / 8))
+
+    if width == 1:
+        return net
+    return replace(
+        net,
+        convolutions=tuple(
+            replace(conv, filters=scale(conv.filters)) for conv in net.convolutions
+        ),
+        dense=tuple(replace(dense, units=scale(dense.units)) for dense in net.dense),
+    )
+
+
+def _with_init(net: Variant, init: str) -> Variant:
+    """The net with the 2012 source's N(0, 0.03) from conv3 to the last convolution.
+
+    That is for `init` `source`; the paper says 0.01 for every layer.
+    """
+    if init not in ("published", "source"):
+        raise UserError(f"--init={init}: the net takes published or source")
+    if init == "published":
+        return net
+    first, second, *rest = net.convolutions
+    if first.stddev is None:
+        raise UserError(
+            f"--init=source: the variant {net.name} starts from PyTorch's uniform "
+            "weights, of which the 2012 source knows nothing"
+        )
+    wide = [replace(conv, stddev=0.03) for conv in rest]
+    return replace(net, convolutions=(first, second, *wide))
+
+
+def _with_activation(net: Variant, activation: str) -> Variant:
+    """The net with another nonlinearity in every layer."""
+    if activation not in ACTIVATIONS:
+        raise UserError(
+            f"--activation={activation}: the net takes {', '.join(ACTIVATIONS)}"
+        )
+
+    def changed(layer: Conv | Dense) -> Conv | Dense:
+        operations = (activation if o in ACTIVATIONS else o for o in layer.then)
+        return replace(layer, then=tuple(operations))
+
+    return replace(
+        net,
+        convolutions=tuple(changed(conv) for conv in net.convolutions),
+        dense=tuple(changed(dense) for dense in net.dense),
+    )
+
+
+def _with_normalization(net: Variant, normalization: str) -> Variant:
+    """The net with another normalisation.
+
+    `lrn` gives a variant that has none LRN before the pooling of its first two
+    layers, where the paper has it. `batch_norm` takes the place of all other norms,
+    and stands between each convolution and what follows it (Ioffe and Szegedy 2015).
+    """
+    if normalization not in NORMALIZATIONS:
+        raise UserError(
+            f"--normalization={normalization}: the net takes "
+            + ", ".join(NORMALIZATIONS)
+        )
+    operations = [conv.then for conv in net.convolutions]
+    if normalization == "lrn" and any("lrn" in then for then in operations):
+        return net
+    operations = [tuple(o for o in then if o not in NORMS) for then in operations]
+    if normalization == "lrn":
+        for i in range(2):
+            place = operations[i].index("pool")
+            operations[i] = (*operations[i][:place], "lrn", *operations[i][place:])
+    if normalization == "batch_norm":
+        operations = [("batch_norm", *then) for then in operations]
+    pairs = zip(net.convolutions, operations, strict=True)
+    return replace(
+        net, convolutions=tuple(replace(conv, then=then) for conv, then in pairs)
+    )
+
+
+def _with_pooling(net: Variant, size: int | None, stride: int | None) -> Variant:
+    """The net with other pooling windows, of which the paper's overlap."""
+    size = net.pool_size if size is None else size
+    stride = net.pool_stride if stride is None else stride
+    if not 1 <= stride <= size:
+        raise UserError(
+            f"--pool_stride={stride} should be 1 to --pool_size={size}: windows "
+            "further apart would leave pixels out"
+        )
+    return replace(net, pool_size=size, pool_stride=stride)
+
+
+def _without(net: Variant, names: Collection[str]) -> Variant:
+    """The net without some of its convolutional layers.
+
+    A layer goes with its weights, nonlinearity and normalisation. What the others
+    need of it stays:
+    - its pooling and dropout, in their place, so that later maps keep their size. In
+      front of the first remaining layer there is nothing to pool but pixels: that
+      layer takes larger strides instead;
+    - its reading of all columns, or of the image, goes to the layer after it.
+    """
+    known = [conv.name for conv in net.convolutions]
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"--remove={name}: the variant {net.name} has {', '.join(known)}"
+            )
+    if set(names) == set(known):
+        raise UserError("--remove would leave no convolutional layer")
+    rows, reads, stride = [], "own", 1
+    for conv in net.convolutions:
+        reads = max(reads, conv.reads, key=("own", "all", "image").index)
+        if conv.name not in names:
+            rows.append(replace(conv, reads=reads, stride=conv.stride * stride))
+            reads, stride = "own", 1
+        elif rows:
+            stays = tuple(o for o in conv.then if o in ("pool", "dropout"))
+            rows.append(replace(conv, filters=0, then=stays))
+        else:
+            stride *= conv.stride * (net.pool_stride if "pool" in conv.then else 1)
+    return replace(net, convolutions=tuple(rows))
+
+
+def _check_sizes(net: Variant) -> None:
+    """Checks that the maps do not shrink to nothing on the way to fc6."""
+    side = net.input_size
+    for conv in net.convolutions:
+        if conv.filters:
+            side = (side + sum(conv.padding) - conv.size) // conv.stride + 1
+        for _ in range(conv.then.count("pool")):
+            room = side - net.pool_size
+            steps = (
+                -(-room // net.pool_stride)
+                if net.pool_ceil
+                else (room // net.pool_stride)
+            )
+            side = steps + 1
+        if side < 1:
+            raise UserError(
+                f"--input_size={net.input_size} is too small for this net: after "
+                f"{conv.name} nothing is left of the image"
+            )
