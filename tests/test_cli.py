@@ -101,6 +101,10 @@ def test_train_and_export_end_with_their_results(trained):
         "export_dir": "export",
         "checkpoint": "run/ckpt-2",
         "step": 2,
+        "files": {
+            "saved_model": "export/saved_model",
+            "keras": "export/alexnet.keras",
+        },
     }
     assert (folder / "export/saved_model/saved_model.pb").is_file()
 
@@ -132,13 +136,14 @@ def test_predict_labels_images(trained):
 
 
 TRAIN = ["--model_dir=new", "--data_dir=anywhere"]
+EXPORT = ["--model_dir=folder", "--export_dir=new"]
 EARLY_MISTAKES = [
     ("train", [*TRAIN, "--lerning_rate=1"], "did you mean --learning_rate?"),
     ("train", [*TRAIN, "--zzzz"], "unknown flag --zzzz; see alexnet-train --help"),
     ("train", [*TRAIN, "--clean", "false"], "'false': settings are given as --flag="),
     ("train", [*TRAIN, "--clean=maybe"], "--clean=maybe: neither true nor false"),
-    ("train", [*TRAIN, "--schedule=cosine"], "<plateau|steps|constant>"),
-    ("train", [*TRAIN, "--variant=papr"], "<paper|one_gpu>"),
+    ("train", [*TRAIN, "--schedule=cosine"], "<plateau|steps|dexp|caffe|constant>"),
+    ("train", [*TRAIN, "--variant=papr"], "<paper|original|"),
     ("train", [*TRAIN, "--batch_size=many"], "--batch_size=many: not a whole number"),
     ("train", [*TRAIN, "--learning_rate=big"], "--learning_rate=big: not a number"),
     ("train", [*TRAIN, "--learning_rate=nan"], "learning_rate should be a finite"),
@@ -153,11 +158,20 @@ EARLY_MISTAKES = [
     ("train", [*TRAIN, "--params_override=trian.seed=1"], "did you mean train?"),
     ("train", [*TRAIN, "--params_override=seed=1"], "section.setting=value"),
     ("train", [*TRAIN, "--enable_xla", "--num_columns=2"], "--num_columns=1"),
+    ("train", [*TRAIN, "--layer_learning_rates=conv1"], "LAYER=MULTIPLE@EPOCH"),
+    ("train", [*TRAIN, "--init_layers=conv1"], "--init_layers needs --init_from"),
     ("eval", [], "--model_dir is required"),
     ("eval", ["--model_dir=folder"], "name the directory of a run"),
     ("eval", ["--model_dir=folder", "--learning_rate=1"], "--learning_rate"),
+    ("eval", ["--model_dir=a,b", "--ensemble_weights=1"], "each of the 2 run(s)"),
+    ("eval", ["--model_dir=a,b", "--width=1"], "--width cannot be given with several"),
     ("export", ["--model_dir=folder"], "--export_dir is required"),
     ("export", ["--model_dir=folder", "--export_dir=new"], "the directory of a run"),
+    ("export", [*EXPORT, "--formats=keras,onx"], "'onx'; did you mean onnx?"),
+    ("export", [*EXPORT, "--formats=caffe"], "saved_model, keras, onnx, litert"),
+    ("export", [*EXPORT, "--formats="], "--formats is empty"),
+    ("export", [*EXPORT, "--litert_quantization=int8"], "<none|dynamic_range>"),
+    ("export", [*EXPORT, "--litert_quantization=dynamic_range"], "needs litert among"),
     ("predict", ["--images=x.jpg"], "--export_dir is required"),
     ("predict", ["--export_dir=x", "--images="], "--images is empty"),
     ("predict", ["--export_dir=x", "--images=y", "--top=0"], "--top=0"),
@@ -250,7 +264,7 @@ def test_a_run_and_an_export_survive_mistakes(
 FLAGS = {
     "train": "model_dir clean config_file params_override variant seed dtype augment",
     "eval": "model_dir checkpoint_path config_file variant eval_crops num_gpus",
-    "export": "model_dir export_dir checkpoint_path variant width input_size",
+    "export": "model_dir export_dir checkpoint_path formats litert_quantization width",
     "predict": "export_dir images top batch_size",
 }
 

@@ -12,7 +12,7 @@ import yaml
 from absl import flags
 
 import official.alexnet
-from official.alexnet import cli
+from official.alexnet import cli, config_files
 from official.alexnet import config as config_lib
 from official.alexnet.config import (
     Config,
@@ -98,7 +98,10 @@ def test_every_setting_has_a_flag_that_arrives(parse_flags, section, name):
         int: ("1" if name == "train_steps" else "2", 2),
         float: ("0.25", 0.25),
         str: ("text", "text"),
-    }.get(kind, ("3,4", (3, 4)))
+        tuple[float, ...]: ("3.5,4", (3.5, 4)),
+        tuple[int, ...]: ("3,4", (3, 4)),
+        tuple[str, ...]: ("conv3,conv4", ("conv3", "conv4")),
+    }[kind]
     if metadata["choices"]:
         text = value = metadata["choices"][-1]
     if name == "eval_crops":
@@ -107,6 +110,10 @@ def test_every_setting_has_a_flag_that_arrives(parse_flags, section, name):
         text, value = "64", 64
     if name == "train_steps":
         value = 1
+    if name == "layer_learning_rates":
+        text, value = "fc8=10,conv1=0@3", ("fc8=10", "conv1=0@3")
+    if name.endswith("dexp"):
+        text, value = "16,3", (16, 3)
     extra = {
         "task_index": [
             "--worker_hosts=a:1,b:2,c:3",
@@ -116,6 +123,9 @@ def test_every_setting_has_a_flag_that_arrives(parse_flags, section, name):
         "tfds_download": ["--tfds_name=x"],
         "skip_eval": ["--schedule=constant"],
         "schedule": ["--learning_rate_steps=1"],
+        "bias_schedule": ["--bias_learning_rate_steps=1"],
+        "learning_rates": ["--learning_rate_steps=1,2"],
+        "init_layers": ["--init_from=x"],
     }.get(name, [])
     named = name in ("data_dir", "tfds_name", "tfds_download", "use_synthetic_data")
     source = [] if named else ["--use_synthetic_data"]
@@ -133,27 +143,37 @@ def test_yaml_round_trip_keeps_every_setting():
         model=ModelConfig(variant="one_gpu", width=0.5),
         data=DataConfig(data_dir="a: b, 'c'", augment=False),
         train=TrainConfig(
-            learning_rate=1e-7, learning_rate_steps=(1.5, 3.0), profile_steps=(2, 4)
+            learning_rate=1e-7,
+            learning_rate_steps=(1.5, 3.0),
+            profile_steps=(2, 4),
+            layer_learning_rates=("conv1=0.1@2", "fc8=10"),
+            freeze_layers=("conv2",),
         ),
         runtime=RuntimeConfig(logical_cpus=2, worker_hosts="h:1,i:2"),
     )
     for config in (Config(), changed):
         text = config.to_yaml()
         assert set(yaml.safe_load(text)) == {"model", "data", "train", "runtime"}
-        read = config_lib.parse_yaml(text, "text")
-        assert config_lib.override(Config(), read, "text") == config
+        read = config_files.parse_yaml(text, "text")
+        assert config_files.override(Config(), read, "text") == config
 
 
 @pytest.mark.parametrize("file", sorted((PACKAGE / "configs").glob("*.yaml")), ids=str)
 def test_packaged_settings_load_and_fit(file):
     for name in (file.stem, file.name, str(file)):
-        settings = config_lib.load(name)
+        settings = config_files.load(name)
         assert set(settings) >= {"model", "train"}
-        config_lib.check(config_lib.override(SYNTHETIC, settings, name))
+        config = config_files.override(SYNTHETIC, settings, name)
+        if config.train.init_layers:
+            with pytest.raises(UserError, match="--init_layers needs --init_from"):
+                config_lib.check(config)
+            train = dataclasses.replace(config.train, init_from="run")
+            config = dataclasses.replace(config, train=train)
+        config_lib.check(config)
 
 
 def test_the_paper_file_is_the_defaults():
-    assert config_lib.override(Config(), config_lib.load("paper"), "") == Config()
+    assert config_files.override(Config(), config_files.load("paper"), "") == Config()
 
 
 @pytest.mark.parametrize(
@@ -173,34 +193,34 @@ def test_the_paper_file_is_the_defaults():
         ({"train": {"learning_rate": "inf"}}, "finite number"),
         ({"train": {"skip_eval": 1}}, "bool, not 1"),
         ({"train": {"profile_steps": [1.5, 2]}}, "int, not 1.5"),
-        ({"train": {"schedule": "cosine"}}, "one of plateau, steps, constant"),
-        ({"model": {"variant": "papr"}}, "one of paper, one_gpu"),
+        ({"train": {"schedule": "cosine"}}, "one of plateau, steps, dexp"),
+        ({"model": {"variant": "papr"}}, "one of paper, original"),
         ({"data": {"data_dir": 3}}, "str, not 3"),
     ],
 )
 def test_a_wrong_setting_is_named(settings, message):
     with pytest.raises(UserError, match=f"^here: .*{message}"):
-        config_lib.override(Config(), settings, "here")
+        config_files.override(Config(), settings, "here")
 
 
 def test_values_that_look_otherwise_are_taken():
     text = "{learning_rate: 1e-3, train_epochs: 3, learning_rate_steps: [1, 2.5]}"
-    read = config_lib.parse_yaml(f"train: {text}", "text")
+    read = config_files.parse_yaml(f"train: {text}", "text")
     assert read["train"]["learning_rate"] == "1e-3"  # YAML 1.1 reads text
-    train = config_lib.override(Config(), read, "text").train
+    train = config_files.override(Config(), read, "text").train
     assert train.learning_rate == 0.001
     assert isinstance(train.train_epochs, float)
     assert train.learning_rate_steps == (1.0, 2.5)
     assert all(isinstance(epoch, float) for epoch in train.learning_rate_steps)
-    one = config_lib.override(Config(), {"train": {"learning_rate_steps": 4}}, "")
+    one = config_files.override(Config(), {"train": {"learning_rate_steps": 4}}, "")
     assert one.train.learning_rate_steps == (4.0,)
-    none = config_lib.override(Config(), {"runtime": {"num_gpus": None}}, "")
+    none = config_files.override(Config(), {"runtime": {"num_gpus": None}}, "")
     assert none.runtime.num_gpus is None
 
 
 def test_params_override_reads_lists_and_paths():
     text = "train.learning_rate_steps=[1,2.5], data.data_dir=/a/b,runtime.num_gpus=null"
-    assert config_lib.parse_override(text) == {
+    assert config_files.parse_override(text) == {
         "train": {"learning_rate_steps": [1, 2.5]},
         "data": {"data_dir": "/a/b"},
         "runtime": {"num_gpus": None},
@@ -210,23 +230,23 @@ def test_params_override_reads_lists_and_paths():
 @pytest.mark.parametrize("text", ["seed=1", "train.seed", "nonsense", "train.seed={"])
 def test_params_override_of_another_form(text):
     with pytest.raises(UserError, match=r"^--params_override: "):
-        config_lib.parse_override(text)
+        config_files.parse_override(text)
 
 
 @pytest.mark.parametrize("text", ["train: [", "- 1", "train: 3", "words"])
 def test_yaml_of_another_form(text):
     with pytest.raises(UserError, match=r"^file\.yaml ") as error:
-        config_lib.parse_yaml(text, "file.yaml")
+        config_files.parse_yaml(text, "file.yaml")
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path):
-    with pytest.raises(UserError, match=r"papr: no such file.* demo, paper"):
-        config_lib.load("papr")
+    with pytest.raises(UserError, match=r"papr: no such file.* demo, .*, paper"):
+        config_files.load("papr")
     file = tmp_path / "x.yaml"
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="is not YAML"):
-        config_lib.load(str(file))
+        config_files.load(str(file))
 
 
 @pytest.mark.parametrize(
@@ -246,8 +266,12 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path):
         ({"data": {"data_dir": "x"}}, "--nouse_synthetic_data"),
         ({"data": {"tfds_download": True}}, "--tfds_download needs --tfds_name"),
         ({"train": {"eval_crops": 5}}, "--eval_crops should be 1 or 10"),
-        ({"model": {"input_size": 62}}, "--input_size should be 63 to 256"),
-        ({"model": {"input_size": 257}}, "--input_size should be 63 to 256"),
+        ({"model": {"input_size": 63}}, "--input_size=63 is too small"),
+        ({"model": {"input_size": 257}}, "--input_size should be at most 256"),
+        ({"model": {"pool_stride": 4}}, "--pool_stride=4 should be 1 to --pool_size=3"),
+        ({"model": {"pool_size": 0}}, "--pool_size should be more than 0"),
+        ({"model": {"remove": ["conv6"]}}, "--remove=conv6: the variant paper has"),
+        ({"model": {"variant": "owt", "init": "source"}}, "--init=source: .* owt"),
         ({"model": {"dropout": 1}}, "--dropout should be in"),
         ({"model": {"dropout": -0.1}}, "--dropout should be in"),
         ({"model": {"num_columns": 3}}, "--num_columns=3: .* takes 1 or 2"),
@@ -256,6 +280,44 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path):
             "--num_columns=2: the variant one_gpu takes 1 only",
         ),
         ({"train": {"schedule": "steps"}}, "needs --learning_rate_steps"),
+        (
+            {"train": {"bias_schedule": "steps"}},
+            "--bias_schedule=steps needs --bias_learning_rate_steps",
+        ),
+        *[
+            ({"train": {name: epochs}}, f"--{name} should be epochs in rising order")
+            for name in ("learning_rate_steps", "bias_learning_rate_steps")
+            for epochs in ([2, 1], [1, 1], [-1, 2])
+        ],
+        *[
+            ({"train": {"learning_rate_steps": [1, 2], "learning_rates": rates}}, text)
+            for rates, text in (
+                ([0.1], "--learning_rates=0.1 should be a number above 0 for each of"),
+                ([0.1, 0], "--learning_rates=0.1,0 should .*steps=1,2"),
+            )
+        ],
+        *[
+            ({"train": {name: values}}, f"--{name} takes a factor and a number")
+            for name in ("dexp", "bias_dexp")
+            for values in ([250], [250, 4, 1], [0, 4], [250, 1], [250, 3.5])
+        ],
+        *[
+            (
+                {"train": {"layer_learning_rates": [text]}},
+                f"--layer_learning_rates: '{text}' should read LAYER=MULTIPLE",
+            )
+            for text in ("conv1", "conv1=", "conv1=x", "conv1=-1", "=1", "conv1=1@x")
+        ],
+        (
+            {
+                "train": {
+                    "layer_learning_rates": ["conv1/bias=2"],
+                    "freeze_layers": ["conv1"],
+                }
+            },
+            "conv1/bias=2, but --freeze_layers names conv1 too",
+        ),
+        ({"train": {"init_layers": ["conv1"]}}, "--init_layers needs --init_from"),
         ({"train": {"skip_eval": True}}, "--schedule=constant or steps"),
         ({"train": {"profile_steps": [1]}}, "--profile_steps takes"),
         ({"train": {"profile_steps": [5, 5]}}, "--profile_steps takes"),
@@ -279,7 +341,7 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path):
 )
 def test_settings_that_do_not_fit(settings, message):
     config_lib.check(SYNTHETIC)
-    config = config_lib.override(SYNTHETIC, settings, "here")
+    config = config_files.override(SYNTHETIC, settings, "here")
     with pytest.raises(UserError, match=message) as error:
         config_lib.check(config)
     assert len(str(error.value).splitlines()) == 1
@@ -293,12 +355,15 @@ def test_settings_that_do_not_fit(settings, message):
         {"runtime": {"num_gpus": 0, "logical_cpus": 2}, "model": {"num_columns": 2}},
         {"train": {"skip_eval": True, "schedule": "constant"}},
         {"train": {"profile_steps": [0, 1], "eval_crops": 10}},
-        {"model": {"input_size": 63, "dropout": 0}},
+        {"model": {"input_size": 64, "dropout": 0}},
+        {"model": {"variant": "caffe", "input_size": 63}},
+        {"model": {"activation": "tanh", "normalization": "none", "pool_size": 2}},
+        {"model": {"remove": ["conv3", "conv4"], "num_columns": 2}},
     ],
     ids=str,
 )
 def test_settings_that_fit(settings):
-    config_lib.check(config_lib.override(SYNTHETIC, settings, "here"))
+    config_lib.check(config_files.override(SYNTHETIC, settings, "here"))
 
 
 def _settings_read() -> set[tuple[str, str]]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from absl import app, flags, logging
 
 from official.alexnet import config as config_lib
+from official.alexnet import config_files
 from official.alexnet.config import Config
 from official.alexnet.errors import UserError
 
@@ -74,7 +75,7 @@ def _define(field: dataclasses.Field, hint, default: str) -> None:
 
 
 def _show(default) -> str:
-    if isinstance(default, tuple):
+    if isinstance(default, tuple | list):
         return ",".join(map(str, default)) or "none"
     if isinstance(default, bool):
         return str(default).lower()
@@ -87,32 +88,34 @@ def path(flag: str) -> str | None:
     return None if value is None else str(pathlib.Path(value).expanduser())
 
 
-def config_from_flags(base: Config | None = None) -> Config:
+def config_from_flags(base: Config | None = None, *, reads_data: bool = True) -> Config:
     """The settings of this call, checked.
 
     Args:
         base: what to start from: the defaults, or those of an earlier run.
+        reads_data: whether the command reads images, and must be told which.
 
     Raises:
         UserError: a mistake in a file or flag.
     """
     config = base or Config()
     if FLAGS.config_file:
-        settings = config_lib.load(FLAGS.config_file)
-        config = config_lib.override(config, settings, FLAGS.config_file)
+        settings = config_files.load(FLAGS.config_file)
+        config = config_files.override(config, settings, FLAGS.config_file)
     if FLAGS.params_override:
-        settings = config_lib.parse_override(FLAGS.params_override)
-        config = config_lib.override(config, settings, "--params_override")
+        settings = config_files.parse_override(FLAGS.params_override)
+        config = config_files.override(config, settings, "--params_override")
     given: dict[str, dict] = {}
     for section in dataclasses.fields(Config):
         for field in dataclasses.fields(section.default):
             if field.name in FLAGS and FLAGS[field.name].present:
                 value = FLAGS[field.name].value
-                if isinstance(value, list):
+                kinds = typing.get_args(typing.get_type_hints(section.type)[field.name])
+                if isinstance(value, list) and str not in kinds:
                     value = [_number(item, field.name) for item in value]
                 given.setdefault(section.name, {})[field.name] = value
-    config = config_lib.override(config, given, "flags")
-    config_lib.check(config)
+    config = config_files.override(config, given, "flags")
+    config_lib.check(config, reads_data=reads_data)
     return config
 
 
@@ -240,6 +243,9 @@ def _help_of(flag: flags.Flag) -> str:
         choices = "|".join(flag.parser.enum_values)
         form = f"--{flag.name}={choices}"
         text = text.removeprefix(f"<{choices}>: ")
+        if len(form) > 80:
+            form = f"--{flag.name}=NAME"
+            text += f" One of {', '.join(flag.parser.enum_values)}."
     if _is_required(flag):
         text += " Required."
     elif flag.default is not None:

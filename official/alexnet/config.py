@@ -1,22 +1,17 @@
-"""The settings of a run: frozen dataclasses, read from YAML and flags, written to YAML.
+"""The settings of a run: frozen dataclasses, written to YAML.
 
-Later sources win: the defaults here, `--config_file`, `--params_override`, flags.
+Later sources win: the defaults here, `--config_file`, `--params_override`, flags (see
+`config_files`).
 """
 
-import contextlib
 import dataclasses
-import difflib
-import importlib.resources
-import math
-import pathlib
-import types
-import typing
 
 import yaml
 
 from official.alexnet import checks
 from official.alexnet.errors import UserError
-from official.alexnet.modeling.variants import VARIANTS
+from official.alexnet.modeling import options
+from official.alexnet.modeling.variants import VARIANTS, Variant, find_variant
 
 
 def _field(default, help: str, choices: tuple[str, ...] | None = None):
@@ -31,7 +26,12 @@ class ModelConfig:
 
     variant: str = _field(
         "paper",
-        "`paper`, or `one_gpu`: footnote 2's net with half the kernels.",
+        "`paper`: the text's net; `original`: the 2012 source's, which gave the "
+        "published errors. Changed as the paper compares them: `one_gpu` (footnote 2: "
+        "half the kernels), `conv6` (one layer more), `no_lrn`, `pool2x2` (windows "
+        "that do not overlap), and `original_one_gpu` and so on; "
+        "`original_conv6_bottleneck`: for 21,843 classes. `caffe`, `caffenet`: BVLC's. "
+        "One tower: `owt` (torchvision's), `cuda_convnet2`.",
         tuple(VARIANTS),
     )
     num_classes: int = _field(1000, "Number of classes.")
@@ -43,13 +43,70 @@ class ModelConfig:
     init: str = _field(
         "published",
         "Initial weights: `published` (the variant's own), `source` (the 2012 "
-        "source's, 0.03 after conv2) or `unit_variance` (measured on a batch of the "
-        "training set: every layer's output has variance 1 and biases are 0).",
+        "source's: 0.03 from conv3 to the last convolution) or `unit_variance` "
+        "(measured on a batch of the training set: every layer's output has variance "
+        "1 and biases are 0).",
         ("published", "source", "unit_variance"),
     )
     width: float = _field(1.0, "Multiplies the number of kernels and hidden units.")
-    input_size: int = _field(224, "Side of the crops the net reads, in pixels.")
-    dropout: float = _field(0.5, "Rate of dropout after fc6 and fc7.")
+    input_size: int | None = _field(
+        None,
+        "Side of the crops the net reads, in pixels. Where none is given: the "
+        "variant's own, 224, or 227 for caffe and caffenet.",
+    )
+    activation: str | None = _field(
+        None,
+        "Nonlinearity of all layers. Where none is named: the variant's own, relu.",
+        options.ACTIVATIONS,
+    )
+    normalization: str | None = _field(
+        None,
+        "`lrn`, `batch_norm` (of each convolution's output) or `none`. Where none is "
+        "named: the variant's own.",
+        options.NORMALIZATIONS,
+    )
+    dropout: float | None = _field(
+        None, "Rate of dropout. Where none is given: the variant's own, 0.5."
+    )
+    pool_size: int | None = _field(
+        None,
+        "Side of the pooling windows. Where none is given: the variant's own, 3, or 2 "
+        "for pool2x2.",
+    )
+    pool_stride: int | None = _field(
+        None,
+        "Distance of the pooling windows; less than --pool_size: they overlap. Where "
+        "none is given: the variant's own, 2.",
+    )
+    remove: tuple[str, ...] = _field(
+        (),
+        "Convolutional layers to leave out, such as conv3,conv4. Their pooling stays, "
+        "and the layer after them reads what they read.",
+    )
+
+    def net(self) -> Variant:
+        """The net these settings describe, as a row of the table of variants.
+
+        Raises:
+            UserError: they describe none.
+        """
+        return options.change(
+            find_variant(self.variant),
+            width=self.width,
+            init="source" if self.init == "source" else "published",
+            input_size=self.input_size,
+            activation=self.activation,
+            normalization=self.normalization,
+            dropout=self.dropout,
+            pool_size=self.pool_size,
+            pool_stride=self.pool_stride,
+            remove=self.remove,
+        )
+
+    @property
+    def image_size(self) -> int:
+        """Side of the crops the net reads, in pixels."""
+        return self.input_size or find_variant(self.variant).input_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,15 +138,20 @@ class DataConfig:
     color_noise: str = _field(
         "eigenvalues",
         "Colour noise of section 4.1: `eigenvalues` (the paper's formula), "
-        "`standard_deviations` (the 2012 source) or `none`.",
+        "`standard_deviations` (the 2012 source, which divides the noisy images by "
+        "1 + sigma) or `none`.",
         ("eigenvalues", "standard_deviations", "none"),
     )
     color_noise_sigma: float = _field(0.1, "Standard deviation of the colour noise.")
+    color_noise_epochs: float | None = _field(
+        None, "Epochs with colour noise; where no number is given: all."
+    )
     input_scale: str = _field(
         "none",
         "`none`: grey levels 0..255 minus the mean image, as published; "
-        "`unit_variance`: those divided by their standard deviation.",
-        ("none", "unit_variance"),
+        "`unit_variance`: those divided by their standard deviation; `torchvision`: "
+        "by 255 times (0.229, 0.224, 0.225), channel by channel.",
+        ("none", "unit_variance", "torchvision"),
     )
     shuffle_buffer: int = _field(
         8192, "Records held in memory to shuffle; shards are shuffled besides."
@@ -112,14 +174,59 @@ class TrainConfig:
     decay_biases: bool = _field(
         True, "Weight decay on biases (the paper's rule; the 2012 source: no)."
     )
+    bias_schedule: str = _field(
+        "same",
+        "Learning rate of biases over time: `same`: always that multiple of the "
+        "kernels'; otherwise that multiple of --learning_rate, kept (`constant`), "
+        "divided by 10 at --bias_learning_rate_steps (`steps`), or lowered by "
+        "--bias_dexp (`dexp`).",
+        ("same", "constant", "steps", "dexp"),
+    )
+    bias_learning_rate_steps: tuple[float, ...] = _field(
+        (), "Epochs at which --bias_schedule=steps divides by 10."
+    )
+    bias_dexp: tuple[float, ...] = _field(
+        (10, 2), "--dexp for biases; the 2013 and 2014 source's."
+    )
     schedule: str = _field(
         "plateau",
         "`plateau`: divide the learning rate by 10 when the validation error stops "
-        "improving; `steps`: at --learning_rate_steps; `constant`.",
-        ("plateau", "steps", "constant"),
+        "improving; `steps`: at --learning_rate_steps; `dexp`: lower it by --dexp; "
+        "`caffe`: divide it by 10 every --stepsize steps; `constant`.",
+        ("plateau", "steps", "dexp", "caffe", "constant"),
     )
     learning_rate_steps: tuple[float, ...] = _field(
-        (), "Epochs at which schedule `steps` divides the learning rate by 10."
+        (), "Epochs at which schedule `steps` changes the learning rate."
+    )
+    learning_rates: tuple[float, ...] = _field(
+        (),
+        "Learning rates from --learning_rate_steps on, one for each; where none are "
+        "given it is divided by 10 each time.",
+    )
+    dexp: tuple[float, ...] = _field(
+        (250, 4),
+        "factor,levels: that many equal parts of the run, from the learning rate in "
+        "the first down to 1/factor of it in the last, each by the same ratio.",
+    )
+    stepsize: int = _field(100_000, "Steps between divisions of schedule `caffe`.")
+    layer_learning_rates: tuple[str, ...] = _field(
+        (),
+        "Learning rates of single layers or weights as multiples, from an epoch on if "
+        "one is given: fc8=10,conv1/kernel=0.1@67,conv1=0@72. 0: the layer does not "
+        "change at all, without gradient, momentum and decay.",
+    )
+    freeze_layers: tuple[str, ...] = _field(
+        (), "Layers that stay as they are: conv1,conv2 is conv1=0,conv2=0 above."
+    )
+    init_from: str | None = _field(
+        None,
+        "Start from the weights of another run (its model_dir or a checkpoint) or of "
+        "a weight file, layer by layer by name; momentum starts at 0.",
+    )
+    init_layers: tuple[str, ...] = _field(
+        (),
+        "Layers to take from --init_from; the others start anew. Where none are "
+        "named: all, but fc8 where it has another number of classes.",
     )
     plateau_patience: int = _field(
         3, "Evaluations without a lower error before `plateau` divides."
@@ -198,160 +305,17 @@ def _plain(value):
     return list(value) if isinstance(value, tuple) else value
 
 
-def load(path: str) -> dict[str, dict]:
-    """Reads a YAML file of settings, or one of those that come with the package.
-
-    Args:
-        path: a path, or the name of a packaged file: `paper` or `paper.yaml`.
-
-    Returns:
-        Sections of settings, for `override`.
-
-    Raises:
-        UserError: there is no such file, or it is not such YAML.
-    """
-    packaged = importlib.resources.files("official.alexnet") / "configs"
-    names = sorted(file.name.removesuffix(".yaml") for file in packaged.iterdir())
-    file = pathlib.Path(path).expanduser()
-    if file.is_file():
-        try:
-            text = file.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not YAML: it is not UTF-8 text") from error
-    elif path.removesuffix(".yaml") in names:
-        name = path.removesuffix(".yaml") + ".yaml"
-        text = (packaged / name).read_text(encoding="utf-8")
-    else:
-        raise UserError(
-            f"--config_file={path}: no such file, and the package has only "
-            + ", ".join(names)
-        )
-    return parse_yaml(text, path)
-
-
-def parse_yaml(text: str, source: str) -> dict[str, dict]:
-    """Sections of settings from YAML text; `source` is what an error calls it."""
-    try:
-        settings = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        line = " ".join(str(error).split())
-        raise UserError(f"{source} is not YAML: {line}") from error
-    if not isinstance(settings, dict) or not all(
-        isinstance(section, dict) for section in settings.values()
-    ):
-        raise UserError(
-            f"{source} should hold sections ({', '.join(_sections())}) of settings, "
-            "such as `train: {batch_size: 128}`"
-        )
-    return settings
-
-
-def parse_override(text: str) -> dict[str, dict]:
-    """Settings from `--params_override`, such as `train.seed=1,model.width=0.5`.
-
-    Raises:
-        UserError: the text is of another form.
-    """
-    settings: dict[str, dict] = {}
-    for item in _split_outside_brackets(text):
-        key, equals, value = item.partition("=")
-        section, dot, name = key.strip().partition(".")
-        if not (equals and dot):
-            raise UserError(
-                f"--params_override: {item!r} should read section.setting=value"
-            )
-        try:
-            settings.setdefault(section, {})[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(
-                f"--params_override: {value!r} in {item!r} is not a value in YAML"
-            ) from error
-    return settings
-
-
-def _split_outside_brackets(text: str) -> list[str]:
-    items, depth, start = [], 0, 0
-    for i, character in enumerate(text):
-        depth += (character == "[") - (character == "]")
-        if character == "," and depth == 0:
-            items.append(text[start:i])
-            start = i + 1
-    return [item for item in [*items, text[start:]] if item.strip()]
-
-
-def override(config: Config, settings: dict[str, dict], source: str) -> Config:
-    """Replaces settings.
-
-    Args:
-        config: what to start from.
-        settings: by section and name.
-        source: where they come from, for the error.
-
-    Raises:
-        UserError: an unknown section or setting, or a value of another type.
-    """
-    sections = {}
-    for section_name, values in settings.items():
-        _check_name(section_name, _sections(), f"{source}: no section")
-        section = getattr(config, section_name)
-        fields = {field.name: field for field in dataclasses.fields(section)}
-        hints = typing.get_type_hints(type(section))
-        converted = {}
-        for name, value in values.items():
-            _check_name(name, list(fields), f"{source}: {section_name} has no")
-            what = f"{source}: {section_name}.{name}"
-            choices = fields[name].metadata["choices"]
-            converted[name] = _convert(value, hints[name], choices, what)
-        sections[section_name] = dataclasses.replace(section, **converted)
-    return dataclasses.replace(config, **sections)
-
-
-def _sections() -> list[str]:
-    return [field.name for field in dataclasses.fields(Config)]
-
-
-def _check_name(name: str, known: list[str], source: str) -> None:
-    if name in known:
-        return
-    close = difflib.get_close_matches(str(name), known, n=1)
-    advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-    raise UserError(f"{source} {name!r}; {advice}")
-
-
-def _convert(value, hint, choices, what: str):
-    """Checks a value from YAML or a flag against a field's type."""
-    optional = isinstance(hint, types.UnionType)
-    if optional and value is None:
-        return None
-    kind = typing.get_args(hint)[0] if optional else hint
-    if typing.get_origin(kind) is tuple:
-        item_kind = typing.get_args(kind)[0]
-        items = value if isinstance(value, list | tuple) else [value]
-        return tuple(_convert(item, item_kind, None, what) for item in items)
-    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
-        # YAML reads 1e-3 as text.
-        with contextlib.suppress(ValueError, OverflowError):
-            value = float(value)
-    if kind is str and isinstance(value, str) and value.startswith("~"):
-        # The shell leaves the ~ of --data_dir=~/imagenet alone.
-        value = str(pathlib.Path(value).expanduser())
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise UserError(f"{what} should be of type {kind.__name__}, not {value!r}")
-    if kind is float and not math.isfinite(value):
-        raise UserError(f"{what} should be a finite number, not {value}")
-    if choices and value not in choices:
-        raise UserError(f"{what} should be one of {', '.join(choices)}, not {value!r}")
-    return value
-
-
 _MORE_THAN_0 = (
     "num_classes",
     "width",
+    "pool_size",
+    "pool_stride",
     "shuffle_buffer",
     "batch_size",
     "train_epochs",
     "train_steps",
     "learning_rate",
+    "stepsize",
     "plateau_patience",
     "epochs_between_evals",
     "log_steps",
@@ -362,6 +326,7 @@ _MORE_THAN_0 = (
 )
 _AT_LEAST_0 = (
     "color_noise_sigma",
+    "color_noise_epochs",
     "momentum",
     "weight_decay",
     "bias_learning_rate",
@@ -372,8 +337,12 @@ _AT_LEAST_0 = (
 )
 
 
-def check(config: Config) -> None:
+def check(config: Config, *, reads_data: bool = True) -> None:
     """Checks what the types do not say.
+
+    Args:
+        config: the settings.
+        reads_data: whether they are for something that reads images.
 
     Raises:
         UserError: naming the flag to change.
@@ -394,6 +363,8 @@ def check(config: Config) -> None:
         if values[name] is not None and values[name] < 0:
             raise UserError(f"--{name} should be 0 or more, not {values[name]}")
     checks.check_net(model)
-    checks.check_data(data)
+    checks.check_data(data, reads_data)
+    checks.check_loop(train)
     checks.check_schedule(train)
+    checks.check_layers(train)
     checks.check_machine(runtime, model.num_columns)

@@ -1,41 +1,105 @@
-"""Evaluates a trained AlexNet: top-1 and top-5, with one crop or with ten.
+"""Evaluates trained AlexNets: top-1 and top-5, with one crop or with ten.
 
 Examples:
   alexnet-eval --model_dir=runs/paper --eval_crops=10
   alexnet-eval --model_dir=runs/paper --data_dir=imagenet \\
       --checkpoint_path=runs/paper/ckpt-1000
+  alexnet-eval --model_dir=runs/a,runs/b,runs/c --ensemble_weights=0.5,0.3,0.2 \\
+      --eval_crops=10
 
 The settings are those of the run (its params.yaml); flags replace them. The net is
-evaluated on one device, grouped, unless the flags say otherwise.
+evaluated on one device, grouped, unless the flags say otherwise. Of several runs the
+probabilities are averaged; each has its own net, statistics and input scale.
 """
+
+import math
+import pathlib
 
 from absl import flags
 
 from official.alexnet import cli, run_files
+from official.alexnet.errors import UserError
 
+NET_SETTINGS = "variant num_classes width input_size statistics input_scale"
 SETTINGS = (
-    "variant num_classes num_columns width input_size data_dir tfds_name "
-    "tfds_download statistics use_synthetic_data input_scale batch_size eval_crops "
-    "distribution_strategy num_gpus logical_cpus worker_hosts task_index dtype"
+    f"{NET_SETTINGS} num_columns data_dir tfds_name tfds_download "
+    "use_synthetic_data batch_size eval_crops distribution_strategy num_gpus "
+    "logical_cpus worker_hosts task_index dtype"
 )
 
 
 def main() -> dict:
-    model_dir, checkpoint_path = cli.path("model_dir"), cli.path("checkpoint_path")
-    config = cli.config_from_flags(run_files.load_config(model_dir))
+    folders = _paths("model_dir")
+    checkpoints = _paths("checkpoint_path") or [None] * len(folders)
+    if len(checkpoints) != len(folders):
+        raise UserError(
+            f"--checkpoint_path names {len(checkpoints)} checkpoint(s), --model_dir "
+            f"{len(folders)} run(s): give one for each"
+        )
+    given = [name for name in NET_SETTINGS.split() if flags.FLAGS[name].present]
+    if len(folders) > 1 and given:
+        raise UserError(
+            f"--{given[0]} cannot be given with several runs: each has its own"
+        )
+    weights = _weights(len(folders))
+    configs = [
+        cli.config_from_flags(run_files.load_config(folder)) for folder in folders
+    ]
     cli.start_tensorflow()
-    from official.alexnet.training.evaluation import evaluate_run  # noqa: PLC0415
+    from official.alexnet.training import evaluation  # noqa: PLC0415
 
-    return evaluate_run(config, model_dir, checkpoint_path)
+    if len(folders) == 1:
+        return evaluation.evaluate_run(configs[0], folders[0], checkpoints[0])
+    runs = zip(configs, folders, checkpoints, weights, strict=True)
+    return evaluation.evaluate_runs([evaluation.Run(*run) for run in runs])
+
+
+def _paths(flag: str) -> list[str]:
+    """Paths with commas between them; one path may hold a comma itself."""
+    value = cli.path(flag)
+    if value is None:
+        return []
+    if pathlib.Path(value).exists():
+        return [value]
+    return [str(pathlib.Path(part).expanduser()) for part in value.split(",") if part]
+
+
+def _weights(count: int) -> list[float]:
+    texts = flags.FLAGS["ensemble_weights"].value
+    if not texts:
+        return [1.0] * count
+    try:
+        weights = [float(text) for text in texts]
+    except ValueError:
+        weights = []
+    fits = all(0 <= weight < math.inf for weight in weights) and sum(weights) > 0
+    if len(weights) != count or not fits:
+        raise UserError(
+            f"--ensemble_weights={','.join(texts)} should be a number of 0 or more for "
+            f"each of the {count} run(s), not all 0"
+        )
+    return weights
 
 
 def run() -> None:
     """Entry point of `alexnet-eval`."""
-    flags.DEFINE_string("model_dir", None, "Directory of the run.", required=True)
+    flags.DEFINE_string(
+        "model_dir",
+        None,
+        "Directory of the run; of several, with commas, the average is evaluated.",
+        required=True,
+    )
     flags.DEFINE_string(
         "checkpoint_path",
         None,
-        "Such as MODEL_DIR/ckpt-1000. Default: the latest in --model_dir.",
+        "Such as MODEL_DIR/ckpt-1000, one for each of --model_dir. Default: the "
+        "latest in each.",
+    )
+    flags.DEFINE_list(
+        "ensemble_weights",
+        None,
+        "Weight of each of --model_dir in the average; they need not add up to 1. "
+        "Default: all the same.",
     )
     cli.define_config_flags(SETTINGS.split())
     cli.run("alexnet-eval", main)

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import shutil
 
-from official.alexnet import config as config_lib
+from official.alexnet import config_files
 from official.alexnet.config import Config
 from official.alexnet.data.statistics import STATISTICS_FILE
 from official.alexnet.errors import UserError
@@ -39,8 +39,8 @@ def load_config(model_dir: str) -> Config:
         raise UserError(
             f"--model_dir={model_dir} has no {PARAMS_FILE}: name the directory of a run"
         )
-    settings = config_lib.load(str(file))
-    run = config_lib.override(Config(), settings, str(file))
+    settings = config_files.load(str(file))
+    run = config_files.override(Config(), settings, str(file))
     model = dataclasses.replace(run.model, num_columns=1)
     return dataclasses.replace(run, model=model, runtime=Config().runtime)
 

@@ -209,6 +209,15 @@ def test_input_scale(statistics):
     assert got == pytest.approx(1 / deviation)
 
 
+def test_torchvisions_scale(statistics):
+    images = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3), np.uint8)
+    mean = np.float32([0.485, 0.456, 0.406])
+    factor = preprocessing.input_scale(statistics, "torchvision")
+    got = preprocessing.normalize(tf.constant(images), 255 * mean, input_scale=factor)
+    wanted = (images / 255 - mean) / (0.229, 0.224, 0.225)
+    np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+
 def test_device_functions_run_in_a_compiled_step(statistics):
     mean = preprocessing.central_mean(statistics, 24)
 

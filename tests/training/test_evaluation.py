@@ -111,6 +111,29 @@ def test_a_net_that_says_nothing_is_right_as_often_as_chance():
     np.testing.assert_array_equal(sums, [0, 1, 5, 10])
 
 
+def test_top_1_and_top_5_are_numpys_ranks():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(200, 20)).astype(np.float32)
+    labels = rng.integers(0, 20, 200)
+    # How many classes have a higher score than the right one.
+    ranks = (scores > scores[np.arange(200), labels][:, None]).sum(1)
+    sums = score(tf.constant(labels, tf.int32), tf.ones(200), scores, tf.ones(200))
+    np.testing.assert_array_equal(
+        sums, [200, (ranks == 0).sum(), (ranks < 5).sum(), 200]
+    )
+    assert (ranks == 5).any()
+    assert (ranks == 4).any()
+
+
+def test_noise_of_the_source_leaves_evaluation_alone(trained):
+    """Its training images are divided by 1.1, those that it is tested on are not."""
+    config, folder = trained
+    data = dataclasses.replace(config.data, color_noise="standard_deviations")
+    result = evaluate_run(dataclasses.replace(config, data=data), str(folder))
+    expected = numpy_result(config, folder, 1)
+    assert result["loss"] == pytest.approx(expected.loss, abs=1e-5)
+
+
 def test_padding_does_not_count():
     scores = tf.eye(6)
     sums = score(tf.range(6), tf.ones(6), scores, tf.constant([1.0, 1, 1, 0, 0, 0]))

@@ -11,10 +11,11 @@ import tensorflow as tf
 
 from official.alexnet import run_files
 from official.alexnet.config import Config, RuntimeConfig
+from official.alexnet.distribution.strategy import place
 from official.alexnet.errors import UserError
 from official.alexnet.training import checkpoints
 from official.alexnet.training.checkpoints import Progress
-from official.alexnet.training.trainer import train
+from official.alexnet.training.trainer import Trainer, train
 
 ONE_COLUMN = RuntimeConfig(num_gpus=0)
 TWO_COLUMNS = RuntimeConfig(num_gpus=0, logical_cpus=2)
@@ -147,6 +148,46 @@ def test_learning_rate_follows_the_steps(tiny_config, tmp_path):
     train(config, str(tmp_path))
     rates = [row["learning_rate"] for row in lines(tmp_path)]
     assert rates == pytest.approx([1e-2] * 3 + [1e-3] * 3 + [1e-4] * 2)
+
+
+def test_plateau_divides_by_ten_where_the_error_stands_still(tiny_config, tmp_path):
+    # At this rate no answer changes; evaluated after every step.
+    config = replaced(
+        tiny_config,
+        train_steps=6,
+        log_steps=1,
+        skip_eval=False,
+        epochs_between_evals=1 / 6,
+        learning_rate=1e-12,
+        schedule="plateau",
+        plateau_patience=1,
+        plateau_reductions=2,
+    )
+    train(config, str(tmp_path))
+    rates = [row["learning_rate"] for row in lines(tmp_path) if row["split"] == "train"]
+    assert rates == pytest.approx([1e-12] * 2 + [1e-13] + [1e-14] * 3, rel=1e-5, abs=0)
+
+
+def test_the_gradient_is_the_mean_over_the_batch(tiny_config, tmp_path):
+    """Of softmax's cross-entropy; that of fc8's biases is probability - label."""
+    config = replaced(
+        tiny_config, train_steps=1, decay_biases=False, bias_learning_rate=2.0
+    )
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, dropout=0.0, init="published"),
+        data=dataclasses.replace(config.data, color_noise="none"),
+    )
+    placement = place(config.runtime, 1)
+    trainer = Trainer(config, tmp_path, placement, clean=False)
+    batch = next(iter(trainer._sample_batches(0, 8)))
+    logits = trainer.model(trainer.normalize(batch["image"])).numpy()
+    exponents = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = exponents / exponents.sum(1, keepdims=True)
+    gradient = (probabilities - np.eye(3)[batch["label"]]).sum(0) / 8
+    trainer.run()
+    velocity = state(tmp_path).velocity["fc8/bias"]
+    np.testing.assert_allclose(velocity, -0.02 * gradient, rtol=1e-4)
 
 
 def test_older_checkpoints_go(tiny_config, tmp_path):

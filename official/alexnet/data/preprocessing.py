@@ -10,6 +10,8 @@ import typing
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet.data.statistics import TORCHVISION_STD
+
 if typing.TYPE_CHECKING:
     from official.alexnet.data.statistics import Statistics
 
@@ -186,7 +188,7 @@ def normalize(
     mean_crop: tf.Tensor,
     *,
     noise: tf.Tensor | None = None,
-    input_scale: float = 1.0,
+    input_scale: float | np.ndarray = 1.0,
     dtype: tf.DType = tf.float32,
 ) -> tf.Tensor:
     """Turns pixels into the network's input: (images + noise - mean) * input_scale.
@@ -198,7 +200,7 @@ def normalize(
         images: uint8 (B, size, size, 3).
         mean_crop: float32 (size, size, 3), or whatever broadcasts to it.
         noise: float32 (B, 1, 1, 3), grey levels, or None.
-        input_scale: factor applied last.
+        input_scale: factor applied last, one or one a channel.
         dtype: dtype of the result; the arithmetic is float32.
 
     Returns:
@@ -207,11 +209,20 @@ def normalize(
     pixels = tf.cast(images, tf.float32) - mean_crop
     if noise is not None:
         pixels += noise
-    if input_scale != 1.0:
+    if np.any(input_scale != 1.0):
         pixels *= input_scale
     return tf.cast(pixels, dtype)
 
 
-def input_scale(statistics: "Statistics", name: str) -> float:
-    """The factor of `normalize`: 1 for `none`, 1 / pixel_std for `unit_variance`."""
+def input_scale(statistics: "Statistics", name: str) -> float | np.ndarray:
+    """The factor of `normalize`.
+
+    Args:
+        statistics: of the pixels.
+        name: `none`: 1; `unit_variance`: 1 / pixel_std; `torchvision`: one a channel,
+            so that (pixels - 255 * mean) * factor is torchvision's
+            (pixels / 255 - mean) / std.
+    """
+    if name == "torchvision":
+        return np.float32(1 / (255 * np.array(TORCHVISION_STD)))
     return 1 / statistics.pixel_std if name == "unit_variance" else 1.0

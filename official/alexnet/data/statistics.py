@@ -16,6 +16,9 @@ from official.alexnet.errors import UserError
 
 STATISTICS_FILE = "statistics.npz"
 IMAGE_SHAPE = (256, 256, 3)
+# Of the colours of pixels in 0..1, RGB, as torchvision's models take them.
+TORCHVISION_MEAN = (0.485, 0.456, 0.406)
+TORCHVISION_STD = (0.229, 0.224, 0.225)
 
 _DTYPES_AND_SHAPES = {
     "mean_image": (np.float32, IMAGE_SHAPE),

@@ -1,1 +1,1 @@
-"""From the published archives to shards of records, once, as in 2012."""
+"""From the published archives to shards of records, once."""

@@ -1,4 +1,4 @@
-"""Any photograph to the stored form of 2012: RGB, 256x256, JPEG quality 95."""
+"""Any photograph to the stored form: RGB, 256x256, JPEG quality 95."""
 
 import dataclasses
 import io
@@ -36,10 +36,10 @@ class StoredImage:
 def convert_image(encoded: bytes) -> StoredImage:
     """Converts an encoded picture to the stored form.
 
-    As in 2012 (section 2; make-data of cuda-convnet2): the shorter side becomes 256,
-    by area averaging when shrinking and bicubic when enlarging, and the central
-    256x256 is kept. EXIF orientation is ignored, as it was then: the pixels count as
-    they are stored.
+    As in section 2, with the filters and the JPEG quality of cuda-convnet2's
+    make-data (2014): the shorter side becomes 256, by area averaging when shrinking
+    and bicubic when enlarging, and the central 256x256 is kept. EXIF orientation is
+    ignored, as it was then: the pixels count as they are stored.
 
     Args:
         encoded: the bytes of a JPEG or PNG, whatever the file's name says.

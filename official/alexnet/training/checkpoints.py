@@ -21,7 +21,7 @@ from official.alexnet.training.schedules import Plateau
 
 _TENSOR = re.compile(
     r"(?P<kind>weights|velocity|dropout)/(?P<layer>\w*\d)(?P<column>[ab]?)"
-    r"(/(?P<name>kernel|bias))?/\.ATTRIBUTES/VARIABLE_VALUE"
+    r"(/(?P<name>[a-z]\w*))?/\.ATTRIBUTES/VARIABLE_VALUE"
 )
 
 
@@ -98,9 +98,10 @@ class Checkpoints:
         by_layer: dict[str, dict] = {}
         velocity_by_layer: dict[str, dict] = {}
         for layer in model.layers:
+            for variable in layer.weights:
+                by_layer.setdefault(layer.name, {})[variable.name] = variable.value
             for variable in layer.trainable_weights:
                 velocity = optimizer.velocities[_index(model, variable)]
-                by_layer.setdefault(layer.name, {})[variable.name] = variable.value
                 velocity_by_layer.setdefault(layer.name, {})[variable.name] = (
                     velocity.value
                 )
@@ -136,16 +137,23 @@ class Checkpoints:
         check_fit(self._model, contents, path)
         variables = weights.variables_by_name(self._model)
         for name, parts in variables.items():
+            weights.assign_parts(parts, contents.weights[name])
+            if not parts[0].trainable:
+                continue
             velocities = [
                 self._optimizer.velocities[_index(self._model, part)] for part in parts
             ]
-            weights.assign_parts(parts, contents.weights[name])
             weights.assign_parts(velocities, contents.velocity[name])
         for name, state in _dropout_states(self._model):
             state.assign(contents.dropout[name.rstrip("ab")])
         self._optimizer.iterations.assign(contents.step)
         self._progress.deserialize(contents.progress)
         return contents.step
+
+
+def exists(model_dir: pathlib.Path) -> bool:
+    """Whether there is a checkpoint in a model_dir."""
+    return tf.train.latest_checkpoint(str(model_dir)) is not None
 
 
 def latest(model_dir: pathlib.Path) -> str:
@@ -220,7 +228,7 @@ def check_fit(model: keras.Model, contents: Contents, path: str) -> None:
     except UserError as error:
         raise UserError(
             f"{path} does not fit the net of the flags (--variant, --num_classes, "
-            f"--width, --input_size): {error}"
+            f"--width, --input_size, ...): {error}"
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -10,9 +10,11 @@ import tensorflow as tf
 from absl import logging
 
 from official.alexnet import config as config_lib
+from official.alexnet import run_files
 from official.alexnet.config import Config
 from official.alexnet.data import dataset, pipeline, preprocessing
 from official.alexnet.distribution.strategy import place
+from official.alexnet.errors import UserError
 from official.alexnet.training import checkpoints, run
 
 
@@ -98,40 +100,52 @@ def predict_views(
     return total / crops
 
 
-class Evaluator:
-    """Evaluates a model under its strategy; the graph is traced once.
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One of the models that an evaluation averages.
 
-    Args:
-        strategy: the model's.
+    Attributes:
         model: net with logits as its output.
         normalize: from uint8 crops to the model's input.
+        weight: of its probabilities in the average; all weights add up to 1.
+    """
+
+    model: keras.Model
+    normalize: Callable[[tf.Tensor], tf.Tensor]
+    weight: float = 1.0
+
+
+class Evaluator:
+    """Evaluates models under their strategy; the graph is traced once.
+
+    Several models are evaluated as one whose probabilities are the weighted average
+    of theirs (the paper's "5 CNNs"; `avg-test.py` of the 2012 source).
+
+    Args:
+        strategy: the models'.
+        members: the models.
         crops: 1 or 10.
     """
 
     def __init__(
-        self,
-        strategy: tf.distribute.Strategy,
-        model: keras.Model,
-        normalize: Callable[[tf.Tensor], tf.Tensor],
-        crops: int,
+        self, strategy: tf.distribute.Strategy, members: Sequence[Member], crops: int
     ):
         self._strategy = strategy
-        self._model = model
-        self._normalize = normalize
+        self._members = members
         self._crops = crops
 
     def __call__(
         self,
         make_dataset: Callable[[tf.distribute.InputContext], tf.data.Dataset],
         num_steps: int,
-    ) -> Result:
-        """Scores `num_steps` global batches."""
+    ) -> list[Result]:
+        """Scores `num_steps` global batches: the average first, then each member."""
         dataset = self._strategy.distribute_datasets_from_function(make_dataset)
         iterator = iter(dataset)
-        sums = np.zeros(4)
+        sums = np.zeros((1 + len(self._members), 4))
         for _ in range(num_steps):
             sums += self._step(next(iterator)).numpy()
-        return Result.from_sums(sums)
+        return [Result.from_sums(row) for row in sums]
 
     @tf.function
     def _step(self, batch):
@@ -139,17 +153,28 @@ class Evaluator:
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
 
     def _replica_step(self, batch):
-        probabilities = predict_views(
-            self._model, batch["image"], self._normalize, self._crops
-        )
-        losses = keras.losses.sparse_categorical_crossentropy(
-            batch["label"], probabilities
-        )
-        return score(batch["label"], losses, probabilities, batch["weight"])
+        average, rows = 0.0, []
+        for member in self._members:
+            probabilities = predict_views(
+                member.model, batch["image"], member.normalize, self._crops
+            )
+            average += member.weight * probabilities
+            rows.append(_score_probabilities(batch, probabilities))
+        return tf.stack([_score_probabilities(batch, average), *rows])
 
 
-def evaluate(evaluator: Evaluator, split: dataset.Split, batch_size: int) -> Result:
+def _score_probabilities(batch, probabilities: tf.Tensor) -> tf.Tensor:
+    losses = keras.losses.sparse_categorical_crossentropy(batch["label"], probabilities)
+    return score(batch["label"], losses, probabilities, batch["weight"])
+
+
+def evaluate(
+    evaluator: Evaluator, split: dataset.Split, batch_size: int
+) -> list[Result]:
     """Scores every example of a split once, the last partial batch too.
+
+    Returns:
+        What `Evaluator` returns.
 
     Raises:
         UserError: a record cannot be read, or its label is out of range.
@@ -161,41 +186,135 @@ def evaluate(evaluator: Evaluator, split: dataset.Split, batch_size: int) -> Res
         raise dataset.explained(error, split) from error
 
 
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained net.
+
+    Attributes:
+        config: settings of the run.
+        model_dir: its directory.
+        checkpoint_path: such as `model_dir/ckpt-300`; the latest by default.
+        weight: of its probabilities in an average, 0 or more.
+    """
+
+    config: Config
+    model_dir: str
+    checkpoint_path: str | None = None
+    weight: float = 1.0
+
+
 def evaluate_run(
     config: Config, model_dir: str, checkpoint_path: str | None = None
 ) -> dict:
-    """Scores a checkpoint on the validation images, each of them once.
+    """Scores a checkpoint on the validation images; see `evaluate_runs`."""
+    results = evaluate_runs([Run(config, model_dir, checkpoint_path)])
+    (model,) = results.pop("models")
+    return results | {"checkpoint": model["checkpoint"], "step": model["step"]}
+
+
+def evaluate_runs(runs: Sequence[Run]) -> dict:
+    """Scores the average of several nets on the validation images, each image once.
+
+    Each net has its own variant, input size, statistics and input scale.
 
     Args:
-        config: settings of the run.
-        model_dir: directory of the run.
-        checkpoint_path: such as `model_dir/ckpt-300`; the latest by default.
+        runs: the nets; images, batch size, crops and devices are the first one's.
 
     Returns:
-        Loss, accuracy, top-5 accuracy, and what they were measured on.
+        Loss, accuracy and top-5 accuracy of the average of the probabilities, what
+        they were measured on, and under `models` the same for each net alone.
 
     Raises:
-        UserError: no checkpoint, one of another net, or a mistake in the data.
+        UserError: no checkpoint, one of another net, nets of other classes or images,
+            or a mistake in the data.
     """
-    config_lib.check(config)
-    folder = pathlib.Path(model_dir)
-    path = checkpoint_path or checkpoints.latest(folder)
+    config = runs[0].config
+    for each in runs:
+        config_lib.check(each.config)
+        _check_alike(runs[0], each)
     placement = place(config.runtime, config.model.num_columns)
     run.check_batch_size(config, placement)
     split = dataset.find_split(config.data, "validation", config.model.num_classes)
-    statistics = dataset.find_statistics(config.data, folder)
-    with placement.strategy.scope():
-        model = run.build_model(config, placement)
-    step = checkpoints.load_weights(model, path)
+    total = sum(each.weight for each in runs)
+    members, models = [], []
+    for each in runs:
+        folder = pathlib.Path(each.model_dir)
+        path = each.checkpoint_path or checkpoints.latest(folder)
+        statistics = dataset.find_statistics(each.config.data, folder)
+        with placement.strategy.scope():
+            model = run.build_model(each.config, placement)
+        models.append(
+            {
+                "model_dir": each.model_dir,
+                "checkpoint": path,
+                "step": checkpoints.load_weights(model, path),
+                "variant": each.config.model.variant,
+                "weight": each.weight / total,
+            }
+        )
+        normalize = run.make_normalize(each.config, statistics)
+        members.append(Member(model, normalize, each.weight / total))
     crops = config.train.eval_crops
     logging.info("%s; %d crop(s) an image", placement.describe(), crops)
-    evaluator = Evaluator(
-        placement.strategy, model, run.make_normalize(config, statistics), crops
-    )
-    result = evaluate(evaluator, split, config.train.batch_size)
+    evaluator = Evaluator(placement.strategy, members, crops)
+    result, *own = evaluate(evaluator, split, config.train.batch_size)
+    for model, each in zip(models, own, strict=True):
+        model.update(_values(each))
+        if len(models) > 1:
+            _log(f"{model['checkpoint']}, weight {model['weight']:.3g}", each)
+    _log(f"average of {len(models)} models" if len(models) > 1 else path, result)
+    return _values(result) | {
+        "num_examples": result.num_examples,
+        "eval_crops": crops,
+        "models": models,
+    }
+
+
+def _check_alike(first: Run, other: Run) -> None:
+    """Checks that two nets tell the same classes of the same images apart."""
+
+    def images(run: Run) -> tuple:
+        data = run.config.data
+        return (data.data_dir, data.tfds_name, data.use_synthetic_data)
+
+    pair = f"{first.model_dir} and {other.model_dir}"
+    if first.config.model.num_classes != other.config.model.num_classes:
+        raise UserError(
+            f"--model_dir: {pair} tell {first.config.model.num_classes} and "
+            f"{other.config.model.num_classes} classes apart: they cannot be averaged"
+        )
+    if images(first) != images(other):
+        raise UserError(
+            f"--model_dir: {pair} were trained on other data: say with --data_dir or "
+            "--tfds_name on which to evaluate them"
+        )
+    labels = [
+        file.read_text("utf-8")
+        for file in (
+            pathlib.Path(run.model_dir) / run_files.LABELS_FILE
+            for run in (first, other)
+        )
+        if file.is_file()
+    ]
+    if len({*labels}) > 1:
+        raise UserError(
+            f"--model_dir: {pair} have other classes, or in another order (labels.txt)"
+        )
+
+
+def _values(result: Result) -> dict[str, float]:
+    return {
+        "accuracy": result.accuracy,
+        "top_5_accuracy": result.top_5_accuracy,
+        "loss": result.loss,
+    }
+
+
+def _log(what: str, result: Result) -> None:
     logging.info(
-        "%d images | loss %.4f | top-1 %.2f %% (error %.2f %%) | top-5 %.2f %% "
+        "%s | %d images | loss %.4f | top-1 %.2f %% (error %.2f %%) | top-5 %.2f %% "
         "(error %.2f %%)",
+        what,
         result.num_examples,
         result.loss,
         100 * result.accuracy,
@@ -203,12 +322,3 @@ def evaluate_run(
         100 * result.top_5_accuracy,
         100 * (1 - result.top_5_accuracy),
     )
-    return {
-        "accuracy": result.accuracy,
-        "top_5_accuracy": result.top_5_accuracy,
-        "loss": result.loss,
-        "num_examples": result.num_examples,
-        "eval_crops": crops,
-        "checkpoint": path,
-        "step": step,
-    }

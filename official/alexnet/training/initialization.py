@@ -1,11 +1,164 @@
-"""Initial weights measured on data: every layer's output has unit variance."""
+"""Initial weights: another run's, and such as give every output unit variance."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Collection
 
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
+
+from official.alexnet import run_files
+from official.alexnet.config import Config
+from official.alexnet.errors import UserError
+from official.alexnet.modeling import weights
+from official.alexnet.modeling.variants import Variant
+from official.alexnet.training import checkpoints, run
+from official.alexnet.weights import files
+
+OUTPUT_LAYER = "fc8"
 
 
-def unit_variance(model: keras.Model, images: tf.Tensor) -> None:
+def from_source(model: keras.Model, config: Config) -> dict[str, np.ndarray]:
+    """Reads the weights that a net starts with from another one's, by layer name.
+
+    In 2012 the net of 1,000 classes gave its convolutional layers to that of 10,184,
+    and so on (`initw.py`): weights are taken, momentum is not.
+
+    Args:
+        model: net of either form.
+        config: its settings: `init_from` is the model_dir of a run, a checkpoint or a
+            weight file; `init_layers` are the layers to take, the others stay as they
+            were drawn. Where none are named: all, but the last where it has another
+            number of classes.
+
+    Returns:
+        Weights by name, such as `conv1/kernel`; none without a source.
+
+    Raises:
+        UserError: the source cannot be read, or a layer that should be taken is not
+            in both nets, or of another shape.
+    """
+    path, layers = config.train.init_from, config.train.init_layers
+    if path is None:
+        return {}
+    source = _read(path, config.model.net())
+    _check_scale(path, config)
+    there = _by_layer({name: array.shape for name, array in source.items()})
+    here = _by_layer(weights.whole_shapes(weights.variables_by_name(model)))
+    for layer in layers:
+        if layer not in here:
+            raise UserError(
+                f"--init_layers={layer}: this net has {', '.join(here)} only"
+            )
+    wanted = list(layers) or list({**here, **there})
+    if not layers and _is_other_head(here, there):
+        wanted.remove(OUTPUT_LAYER)
+    fitting = [layer for layer in here if here[layer] == there.get(layer)]
+    for layer in wanted:
+        if layer not in fitting:
+            raise UserError(
+                f"--init_from={path}: {layer} is {_show(there.get(layer))} there and "
+                f"{_show(here.get(layer))} here; "
+                + (f"--init_layers={','.join(fitting)} fit" if fitting else "none fits")
+            )
+    new = [layer for layer in here if layer not in wanted]
+    logging.info(
+        "From %s: %s. New: %s.", path, ", ".join(wanted), ", ".join(new) or "none"
+    )
+    taken = {f"{layer}/{name}" for layer in wanted for name in here[layer]}
+    return {name: array for name, array in source.items() if name in taken}
+
+
+def initialize(
+    model: keras.Model,
+    config: Config,
+    source: dict[str, np.ndarray],
+    sample: Callable[[], tf.Tensor],
+) -> None:
+    """Gives a model, whose weights were drawn as published, those it starts with.
+
+    Args:
+        model: net of either form.
+        config: its settings.
+        source: what `from_source` returned.
+        sample: gives the images to measure on, as `unit_variance` takes them.
+    """
+    if config.model.init != "unit_variance":
+        _assign(model, source)
+        return
+    images = sample()
+    logging.info("Measuring unit-variance initial weights on %d images.", len(images))
+    net = dataclasses.replace(config.model, num_columns=1)
+    grouped = run.build_model(dataclasses.replace(config, model=net))
+    _assign(grouped, source)
+    kept = {name.partition("/")[0] for name in source}
+    unit_variance(grouped, images, kept)
+    weights.copy_weights(grouped, model)
+
+
+def _assign(model: keras.Model, source: dict[str, np.ndarray]) -> None:
+    variables = weights.variables_by_name(model)
+    for name, array in source.items():
+        weights.assign_parts(variables[name], array)
+
+
+def _read(path: str, net: Variant) -> dict[str, np.ndarray]:
+    if pathlib.Path(path).is_dir():
+        latest = tf.train.latest_checkpoint(path)
+        if latest is None:
+            raise UserError(
+                f"--init_from={path} holds no checkpoint: name the directory of a run, "
+                "a checkpoint, or a weight file"
+            )
+        return checkpoints.read(latest).weights
+    if pathlib.Path(path + ".index").is_file():
+        return checkpoints.read(path).weights
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"--init_from={path}: there is no such run, checkpoint or file")
+    return files.read(path, net).weights
+
+
+def _check_scale(path: str, config: Config) -> None:
+    """A run's first layer is of use for pixels such as it was trained on."""
+    folder = pathlib.Path(path)
+    folder = folder if folder.is_dir() else folder.parent
+    if not (folder / run_files.PARAMS_FILE).is_file():
+        return
+    scale = run_files.load_config(str(folder)).data.input_scale
+    if scale != config.data.input_scale:
+        raise UserError(
+            f"--init_from={path} was trained with --input_scale={scale}: give that "
+            f"here too, in place of {config.data.input_scale}"
+        )
+
+
+def _by_layer(shapes: dict[str, tuple]) -> dict[str, dict[str, tuple]]:
+    layers: dict[str, dict[str, tuple]] = {}
+    for name, shape in shapes.items():
+        layer, _, weight = name.partition("/")
+        layers.setdefault(layer, {})[weight] = tuple(shape)
+    return layers
+
+
+def _is_other_head(here: dict[str, dict], there: dict[str, dict]) -> bool:
+    """Whether the last layers differ in the number of classes, and in that only."""
+    pair = [layers.get(OUTPUT_LAYER, {}) for layers in (here, there)]
+    classes = [layer.get("bias") for layer in pair]
+    inputs = [layer.get("kernel", ())[:-1] for layer in pair]
+    return None not in classes and classes[0] != classes[1] and inputs[0] == inputs[1]
+
+
+def _show(layer: dict[str, tuple] | None) -> str:
+    if layer is None:
+        return "absent"
+    return str(layer.get("kernel") or next(iter(layer.values())))
+
+
+def unit_variance(
+    model: keras.Model, images: tf.Tensor, kept: Collection[str] = ()
+) -> None:
     """Scales each layer's weights so that its output has variance 1 on `images`.
 
     The published initialisation keeps the loss at chance for long: with raw pixels
@@ -18,10 +171,11 @@ def unit_variance(model: keras.Model, images: tf.Tensor) -> None:
     Args:
         model: the grouped form, whose layers are a chain.
         images: (batch, size, size, 3) float32, as the model reads them.
+        kept: layers that stay as they are.
     """
     x = images
     for layer in model.layers[1:]:
-        if layer.weights:
+        if hasattr(layer, "kernel") and layer.name not in kept:
             layer.bias.assign(tf.zeros_like(layer.bias))
             fan_in = np.prod(layer.kernel.shape[:-1])
             layer.kernel.assign(

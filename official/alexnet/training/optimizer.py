@@ -1,9 +1,13 @@
 """SGD as published (section 5)."""
 
+import re
+from collections.abc import Mapping
+
 import keras
 import tensorflow as tf
 
 from official.alexnet.distribution.capabilities import xla_runs_here
+from official.alexnet.training.schedules import layer_multiple
 
 
 @keras.saving.register_keras_serializable("official.alexnet")
@@ -25,6 +29,9 @@ class PaperSGD(keras.optimizers.Optimizer):
             see `LossScale`.
         decay_biases: whether biases decay as well, as the paper's rule says; in the
             2012 source they do not.
+        layer_learning_rates: multiples of the learning rate for layers (`conv1`, both
+            its columns) or weights (`conv1/kernel`); where several fit, the last
+            does. 0: nothing changes, neither the weight nor its velocity.
     """
 
     def __init__(
@@ -34,6 +41,7 @@ class PaperSGD(keras.optimizers.Optimizer):
         decay: float = 0.0005,
         bias_learning_rate: float = 1.0,
         decay_biases: bool = True,
+        layer_learning_rates: Mapping[str, float] | None = None,
         skip_nan: bool = False,
         name: str = "paper_sgd",
         **kwargs,
@@ -43,6 +51,7 @@ class PaperSGD(keras.optimizers.Optimizer):
         self.decay = decay
         self.bias_learning_rate = bias_learning_rate
         self.decay_biases = decay_biases
+        self.layer_learning_rates = dict(layer_learning_rates or {})
         self.skip_nan = skip_nan
 
     def build(self, variables):
@@ -53,14 +62,24 @@ class PaperSGD(keras.optimizers.Optimizer):
         self._is_bias = {
             self._var_key(variable): variable.name == "bias" for variable in variables
         }
+        self._names = {
+            self._var_key(variable): _whole_name(variable) for variable in variables
+        }
+
+    def multiple(self, variable: keras.Variable | tf.Variable) -> float:
+        """Learning rate of a variable as a multiple of `learning_rate`."""
+        key = self._var_key(variable)
+        multiple = layer_multiple(self.layer_learning_rates.items(), self._names[key])
+        return multiple * (self.bias_learning_rate if self._is_bias[key] else 1.0)
 
     def update_step(self, gradient, variable, learning_rate):
-        is_bias = self._is_bias[self._var_key(variable)]
+        multiple = self.multiple(variable)
+        if multiple == 0:
+            return
         velocity = _on_same_device(
             self.velocities[self._get_variable_index(variable)].value, variable
         )
-        rate_multiple = self.bias_learning_rate if is_bias else 1.0
-        decays = self.decay_biases or not is_bias
+        decays = self.decay_biases or not self._is_bias[self._var_key(variable)]
         # Compiled on a CPU: one pass over weights and velocity.
         compiled = "CPU" in variable.device and xla_runs_here()
 
@@ -71,7 +90,7 @@ class PaperSGD(keras.optimizers.Optimizer):
             tf.raw_ops.ResourceApplyKerasMomentum(
                 var=variable.handle,
                 accum=velocity.handle,
-                lr=rate_multiple * learning_rate,
+                lr=multiple * learning_rate,
                 grad=gradient,
                 momentum=self.momentum,
             )
@@ -96,8 +115,15 @@ class PaperSGD(keras.optimizers.Optimizer):
             "decay": self.decay,
             "bias_learning_rate": self.bias_learning_rate,
             "decay_biases": self.decay_biases,
+            "layer_learning_rates": dict(self.layer_learning_rates),
             "skip_nan": self.skip_nan,
         }
+
+
+def _whole_name(variable: keras.Variable) -> str:
+    """Layer and weight, such as `conv1/kernel` for a column of it."""
+    *_, layer, weight = ["", *variable.path.split("/")]
+    return re.sub(r"(\d)[ab]$", r"\1", layer) + f"/{weight}"
 
 
 def _on_same_device(slot: tf.Variable, variable: tf.Variable) -> tf.Variable:

@@ -11,7 +11,9 @@ from official.alexnet.data.statistics import Statistics
 from official.alexnet.distribution.strategy import Placement
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.alexnet import AlexNet
+from official.alexnet.modeling.weights import variables_by_name
 from official.alexnet.training.optimizer import PaperSGD
+from official.alexnet.training.schedules import Schedule, layer_multiple
 
 
 def build_model(config: Config, placement: Placement | None = None) -> keras.Model:
@@ -26,7 +28,12 @@ def build_model(config: Config, placement: Placement | None = None) -> keras.Mod
         classifier_activation=None,
         input_size=model.input_size,
         width=model.width,
+        activation=model.activation,
+        normalization=model.normalization,
         dropout=model.dropout,
+        pool_size=model.pool_size,
+        pool_stride=model.pool_stride,
+        remove=model.remove,
         init="source" if model.init == "source" else "published",
         seed=config.train.seed,
         grid=placement.grid if placement else None,
@@ -36,11 +43,16 @@ def build_model(config: Config, placement: Placement | None = None) -> keras.Mod
 
 def make_normalize(config: Config, statistics: Statistics) -> Callable[..., tf.Tensor]:
     """The function from uint8 crops, and noise, to the model's input."""
-    mean = preprocessing.central_mean(statistics, config.model.input_size)
+    mean = preprocessing.central_mean(statistics, config.model.image_size)
     scale = preprocessing.input_scale(statistics, config.data.input_scale)
+    noisy_scale = scale
+    if config.data.color_noise == "standard_deviations":
+        # The 2012 source, so that noisy pixels are about as large as others.
+        noisy_scale = scale / (1 + config.data.color_noise_sigma)
 
     def normalize(images: tf.Tensor, noise: tf.Tensor | None = None) -> tf.Tensor:
-        return preprocessing.normalize(images, mean, noise=noise, input_scale=scale)
+        factor = scale if noise is None else noisy_scale
+        return preprocessing.normalize(images, mean, noise=noise, input_scale=factor)
 
     return normalize
 
@@ -56,17 +68,42 @@ def check_batch_size(config: Config, placement: Placement) -> None:
         raise UserError(f"--batch_size={size} does not divide by {replicas} replicas")
 
 
+def check_layers(model: keras.Model, schedule: Schedule) -> None:
+    """Checks the learning rates of single layers.
+
+    Raises:
+        UserError: there is no such layer or weight, or none is left to train.
+    """
+    weights = list(variables_by_name(model))
+    layers = list(dict.fromkeys(name.partition("/")[0] for name in weights))
+    for step in [0, *schedule.changes()]:
+        rates = schedule.layer_multiples(step)
+        for name, _ in rates:
+            if name not in layers + weights:
+                raise UserError(
+                    f"--freeze_layers or --layer_learning_rates: there is no {name!r} "
+                    f"in this net, which has {', '.join(layers)}"
+                )
+        if not any(layer_multiple(rates, weight) for weight in weights):
+            raise UserError(
+                "--freeze_layers and --layer_learning_rates leave no layer to train "
+                f"from step {step} on"
+            )
+
+
 def check_placement(
     model: keras.Model, optimizer: PaperSGD, placement: Placement
 ) -> None:
-    """Checks that each column's weights and velocities are on its devices."""
+    """Checks that each column's weights, statistics and velocities are with it."""
     if placement.grid is None:
         return
     slots = zip(model.trainable_variables, optimizer.velocities, strict=True)
     slot_of = {id(variable): slot for variable, slot in slots}
     placed: dict[int, list] = {}
     for layer in model.layers:
-        for variable in layer.trainable_weights:
-            pair = [variable.value, slot_of[id(variable)].value]
-            placed.setdefault(layer.column, []).extend(pair)
+        for variable in layer.weights:
+            found = placed.setdefault(layer.column, [])
+            found.append(variable.value)
+            if variable.trainable:
+                found.append(slot_of[id(variable)].value)
     placement.grid.check(placed)

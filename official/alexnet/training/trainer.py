@@ -1,6 +1,5 @@
 """The training loop."""
 
-import dataclasses
 import math
 import pathlib
 import time
@@ -17,13 +16,19 @@ from official.alexnet.data.statistics import STATISTICS_FILE
 from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.variants import find_variant
-from official.alexnet.modeling.weights import copy_weights, variables_by_name
-from official.alexnet.training import run, schedules, summaries
+from official.alexnet.modeling.weights import variables_by_name
+from official.alexnet.training import checkpoints, initialization, run, summaries
 from official.alexnet.training.checkpoints import Checkpoints, Progress
-from official.alexnet.training.evaluation import Evaluator, Result, evaluate, score
-from official.alexnet.training.initialization import unit_variance
+from official.alexnet.training.evaluation import (
+    Evaluator,
+    Member,
+    Result,
+    evaluate,
+    score,
+)
 from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
+from official.alexnet.training.schedules import Schedule
 
 
 def train(config: Config, model_dir: str, *, clean: bool = False) -> dict:
@@ -61,13 +66,16 @@ class Trainer:
         self.eval_split = None
         if not config.train.skip_eval:
             self.eval_split = dataset.find_split(config.data, "validation", classes)
-        if clean and placement.is_chief:
-            run_files.delete(model_dir)
-        self.statistics = dataset.find_statistics(config.data, model_dir)
         self.epoch_steps = self.train_split.num_examples / config.train.batch_size
         self.total_steps = config.train.train_steps or math.ceil(
             config.train.train_epochs * self.epoch_steps
         )
+        self.schedule = Schedule(config.train, self.epoch_steps, self.total_steps)
+        self.changes = self.schedule.changes()
+        self.noise_steps = self.total_steps
+        if config.data.color_noise_epochs is not None:
+            self.noise_steps = self.schedule.step_of(config.data.color_noise_epochs)
+            self.changes.append(self.noise_steps)
         tf.config.run_functions_eagerly(config.runtime.run_eagerly)
         with self.strategy.scope():
             self.model = run.build_model(config, placement)
@@ -75,13 +83,19 @@ class Trainer:
                 config.train.learning_rate,
                 config.train.momentum,
                 config.train.weight_decay,
-                config.train.bias_learning_rate,
-                config.train.decay_biases,
+                decay_biases=config.train.decay_biases,
                 skip_nan=config.runtime.dtype == "fp16",
             )
             self.optimizer.build(self.model.trainable_variables)
             self.loss_scale = LossScale(enabled=config.runtime.dtype == "fp16")
         run.check_placement(self.model, self.optimizer, placement)
+        run.check_layers(self.model, self.schedule)
+        self.initial_weights = {}
+        if clean or not checkpoints.exists(model_dir):
+            self.initial_weights = initialization.from_source(self.model, config)
+        if clean and placement.is_chief:
+            run_files.delete(model_dir)
+        self.statistics = dataset.find_statistics(config.data, model_dir)
         self.progress = Progress(self.loss_scale)
         self.checkpoints = Checkpoints(
             model_dir,
@@ -92,9 +106,12 @@ class Trainer:
         )
         self.normalize = run.make_normalize(config, self.statistics)
         self.evaluator = Evaluator(
-            self.strategy, self.model, self.normalize, config.train.eval_crops
+            self.strategy,
+            [Member(self.model, self.normalize)],
+            config.train.eval_crops,
         )
-        self.train_steps = tf.function(self._train_steps)
+        self.traced_for = None
+        self._set_rates(0)
 
     def run(self) -> dict:
         """Trains to the end."""
@@ -102,8 +119,11 @@ class Trainer:
         logging.info("%s", self.placement.describe())
         if step:
             logging.info("Going on from step %d in %s", step, self.model_dir)
-        elif self.config.model.init == "unit_variance":
-            self._init_unit_variance()
+        else:
+            initialization.initialize(
+                self.model, self.config, self.initial_weights, self._measured_images
+            )
+            self.initial_weights = {}  # The model has them now.
         self.writer = None
         if self.placement.is_chief:
             self._write_settings()
@@ -121,7 +141,7 @@ class Trainer:
         clock = _Clock(step)
         while step < self.total_steps:
             stop = self._next_stop(step)
-            self._set_learning_rate(step)
+            self._set_rates(step)
             sums = self._run_steps(batches, step, stop)
             self._check_finite(sums, stop)
             self.progress.sums = [
@@ -149,9 +169,7 @@ class Trainer:
         if self.eval_split:
             periods.append(self._eval_steps())
         stops = [step + period - step % period for period in periods]
-        for epoch in train.learning_rate_steps:
-            change = math.ceil(epoch * self.epoch_steps)
-            stops += [change] if change > step else []
+        stops += [change for change in self.changes if change > step]
         stops += [s for s in train.profile_steps if s > step]
         return min([*stops, self.total_steps])
 
@@ -161,11 +179,17 @@ class Trainer:
     def _eval_steps(self) -> int:
         return max(1, round(self.config.train.epochs_between_evals * self.epoch_steps))
 
-    def _set_learning_rate(self, step: int) -> None:
-        rate = schedules.learning_rate(
-            self.config.train, step / self.epoch_steps, self.progress.plateau
-        )
-        self.optimizer.learning_rate.assign(rate)
+    def _set_rates(self, step: int) -> None:
+        """Prepares the compiled loop for the steps up to the next change."""
+        rates = self.schedule.rates(step, self.progress.plateau)
+        self.optimizer.learning_rate.assign(rates.learning_rate)
+        traced_for = (rates.bias_multiple, rates.layers, step < self.noise_steps)
+        if traced_for != self.traced_for:
+            self.traced_for = traced_for
+            self.optimizer.bias_learning_rate = rates.bias_multiple
+            self.optimizer.layer_learning_rates = dict(rates.layers)
+            self.has_noise = step < self.noise_steps
+            self.train_steps = tf.function(self._train_steps)
 
     def _run_steps(self, batches, step: int, stop: int) -> np.ndarray:
         profile = self.config.train.profile_steps
@@ -213,7 +237,11 @@ class Trainer:
             The sums of `evaluation.score`, and 1 where a gradient overflowed.
         """
         images = self.normalize(batch["image"], self._color_noise())
-        variables = self.model.trainable_variables
+        variables = [
+            variable
+            for variable in self.model.trainable_variables
+            if self.optimizer.multiple(variable) > 0
+        ]
         with tf.GradientTape() as tape:
             logits = self.model(images, training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -230,7 +258,7 @@ class Trainer:
     def _color_noise(self) -> tf.Tensor | None:
         """Noise of the replica's images, drawn for the global batch of this step."""
         data = self.config.data
-        if data.color_noise == "none":
+        if data.color_noise == "none" or not self.has_noise:
             return None
         replica = tf.distribute.get_replica_context()
         batch_size = self.config.train.batch_size
@@ -253,7 +281,7 @@ class Trainer:
             lambda context: self.train_split.training(
                 data,
                 train.batch_size,
-                self.config.model.input_size,
+                self.config.model.image_size,
                 train.seed,
                 step,
                 context,
@@ -290,8 +318,8 @@ class Trainer:
         return values
 
     def _evaluate(self, step: int) -> dict:
-        result = evaluate(self.evaluator, self.eval_split, self.config.train.batch_size)
         train = self.config.train
+        result, _ = evaluate(self.evaluator, self.eval_split, train.batch_size)
         if train.schedule == "plateau":
             self.progress.plateau = self.progress.plateau.after(
                 1 - result.accuracy, train.plateau_patience, train.plateau_reductions
@@ -333,34 +361,25 @@ class Trainer:
         self.writer.pictures("input_images", step, images)
 
     def _write_kernels(self, step: int) -> None:
-        parts = variables_by_name(self.model)["conv1/kernel"]
+        name, parts = next(iter(variables_by_name(self.model).items()))
         kernels = np.concatenate([np.asarray(part) for part in parts], axis=-1)
         columns = find_variant(self.config.model.variant).num_columns
         picture = summaries.kernel_picture(kernels, columns)
-        self.writer.pictures("conv1_kernels", step, picture[None])
+        self.writer.pictures(f"{name.partition('/')[0]}_kernels", step, picture[None])
+
+    def _measured_images(self) -> tf.Tensor:
+        return self.normalize(next(iter(self._sample_batches(0, 128)))["image"])
 
     def _sample_batches(self, step: int, count: int) -> tf.data.Dataset:
         """The first images of a step, the same in every process."""
         return self.train_split.training(
             self.config.data,
             count,
-            self.config.model.input_size,
+            self.config.model.image_size,
             self.config.train.seed,
             step,
             tf.distribute.InputContext(),
         )
-
-    def _init_unit_variance(self) -> None:
-        logging.info("Measuring unit-variance initial weights on 128 images.")
-        grouped = run.build_model(
-            dataclasses.replace(
-                self.config,
-                model=dataclasses.replace(self.config.model, num_columns=1),
-            )
-        )
-        images = next(iter(self._sample_batches(0, 128)))["image"]
-        unit_variance(grouped, self.normalize(images))
-        copy_weights(grouped, self.model)
 
 
 class _Clock:

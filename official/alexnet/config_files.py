@@ -1,0 +1,161 @@
+"""Settings of a run from YAML files, `--params_override` and flags."""
+
+import contextlib
+import dataclasses
+import difflib
+import importlib.resources
+import math
+import pathlib
+import types
+import typing
+
+import yaml
+
+from official.alexnet.config import Config
+from official.alexnet.errors import UserError
+
+
+def load(path: str) -> dict[str, dict]:
+    """Reads a YAML file of settings, or one of those that come with the package.
+
+    Args:
+        path: a path, or the name of a packaged file: `paper` or `paper.yaml`.
+
+    Returns:
+        Sections of settings, for `override`.
+
+    Raises:
+        UserError: there is no such file, or it is not such YAML.
+    """
+    packaged = importlib.resources.files("official.alexnet") / "configs"
+    names = sorted(file.name.removesuffix(".yaml") for file in packaged.iterdir())
+    file = pathlib.Path(path).expanduser()
+    if file.is_file():
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not YAML: it is not UTF-8 text") from error
+    elif path.removesuffix(".yaml") in names:
+        name = path.removesuffix(".yaml") + ".yaml"
+        text = (packaged / name).read_text(encoding="utf-8")
+    else:
+        raise UserError(
+            f"--config_file={path}: no such file, and the package has only "
+            + ", ".join(names)
+        )
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, source: str) -> dict[str, dict]:
+    """Sections of settings from YAML text; `source` is what an error calls it."""
+    try:
+        settings = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"{source} is not YAML: {line}") from error
+    if not isinstance(settings, dict) or not all(
+        isinstance(section, dict) for section in settings.values()
+    ):
+        raise UserError(
+            f"{source} should hold sections ({', '.join(_sections())}) of settings, "
+            "such as `train: {batch_size: 128}`"
+        )
+    return settings
+
+
+def parse_override(text: str) -> dict[str, dict]:
+    """Settings from `--params_override`, such as `train.seed=1,model.width=0.5`.
+
+    Raises:
+        UserError: the text is of another form.
+    """
+    settings: dict[str, dict] = {}
+    for item in _split_outside_brackets(text):
+        key, equals, value = item.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not (equals and dot):
+            raise UserError(
+                f"--params_override: {item!r} should read section.setting=value"
+            )
+        try:
+            settings.setdefault(section, {})[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(
+                f"--params_override: {value!r} in {item!r} is not a value in YAML"
+            ) from error
+    return settings
+
+
+def _split_outside_brackets(text: str) -> list[str]:
+    items, depth, start = [], 0, 0
+    for i, character in enumerate(text):
+        depth += (character == "[") - (character == "]")
+        if character == "," and depth == 0:
+            items.append(text[start:i])
+            start = i + 1
+    return [item for item in [*items, text[start:]] if item.strip()]
+
+
+def override(config: Config, settings: dict[str, dict], source: str) -> Config:
+    """Replaces settings.
+
+    Args:
+        config: what to start from.
+        settings: by section and name.
+        source: where they come from, for the error.
+
+    Raises:
+        UserError: an unknown section or setting, or a value of another type.
+    """
+    sections = {}
+    for section_name, values in settings.items():
+        _check_name(section_name, _sections(), f"{source}: no section")
+        section = getattr(config, section_name)
+        fields = {field.name: field for field in dataclasses.fields(section)}
+        hints = typing.get_type_hints(type(section))
+        converted = {}
+        for name, value in values.items():
+            _check_name(name, list(fields), f"{source}: {section_name} has no")
+            what = f"{source}: {section_name}.{name}"
+            choices = fields[name].metadata["choices"]
+            converted[name] = _convert(value, hints[name], choices, what)
+        sections[section_name] = dataclasses.replace(section, **converted)
+    return dataclasses.replace(config, **sections)
+
+
+def _sections() -> list[str]:
+    return [field.name for field in dataclasses.fields(Config)]
+
+
+def _check_name(name: str, known: list[str], source: str) -> None:
+    if name in known:
+        return
+    close = difflib.get_close_matches(str(name), known, n=1)
+    advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    raise UserError(f"{source} {name!r}; {advice}")
+
+
+def _convert(value, hint, choices, what: str):
+    """Checks a value from YAML or a flag against a field's type."""
+    optional = isinstance(hint, types.UnionType)
+    if optional and value is None:
+        return None
+    kind = typing.get_args(hint)[0] if optional else hint
+    if typing.get_origin(kind) is tuple:
+        item_kind = typing.get_args(kind)[0]
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(item, item_kind, None, what) for item in items)
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        # YAML reads 1e-3 as text.
+        with contextlib.suppress(ValueError, OverflowError):
+            value = float(value)
+    if kind is str and isinstance(value, str) and value.startswith("~"):
+        # The shell leaves the ~ of --data_dir=~/imagenet alone.
+        value = str(pathlib.Path(value).expanduser())
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"{what} should be of type {kind.__name__}, not {value!r}")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"{what} should be a finite number, not {value}")
+    if choices and value not in choices:
+        raise UserError(f"{what} should be one of {', '.join(choices)}, not {value!r}")
+    return value
