@@ -1,0 +1,162 @@
+"""Weights in the layout of Caffe and PyTorch, and in ours.
+
+There a convolution's kernel is (maps out, maps in a group, height, width) and a
+connected layer's (out, in), and the maps that fc6 reads are flattened map by map.
+Here they are (height, width, maps in a group, maps out) and (in, out), and the maps
+are flattened pixel by pixel.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from official.alexnet.errors import UserError
+from official.alexnet.modeling.variants import OWT, Variant
+from official.alexnet.weights.structure import input_factors
+
+# Names of torchvision's `alexnet`: numbers of its modules.
+TORCHVISION = {
+    "conv1": "features.0",
+    "conv2": "features.3",
+    "conv3": "features.6",
+    "conv4": "features.8",
+    "conv5": "features.10",
+    "fc6": "classifier.1",
+    "fc7": "classifier.4",
+    "fc8": "classifier.6",
+}
+_OURS = {theirs: ours for ours, theirs in TORCHVISION.items()}
+_KINDS = {"weight": "kernel", "bias": "bias"}
+
+
+def to_ours(
+    arrays: Mapping[str, np.ndarray], net: Variant, channel_order: str
+) -> dict[str, np.ndarray]:
+    """Weights in our layout.
+
+    Args:
+        arrays: by PyTorch's names: `conv1.weight`, or torchvision's.
+        net: the net they are for, with its dropout.
+        channel_order: of the images that `arrays` are for, `rgb` or `bgr`.
+
+    Returns:
+        float32 by our names, such as `conv1/kernel`, for RGB images.
+
+    Raises:
+        UserError: a name that is not one of a layer's weights, or a shape that
+            cannot be brought into our order.
+    """
+    named: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        layer, _, suffix = name.removeprefix("module.").rpartition(".")
+        layer = _OURS.get(layer, layer)
+        if suffix not in _KINDS or not layer:
+            raise UserError(f"it holds {name}, which no AlexNet here has")
+        if f"{layer}/{_KINDS[suffix]}" in named:
+            raise UserError(f"it holds the {suffix} of {layer} twice")
+        named[f"{layer}/{_KINDS[suffix]}"] = array
+    factors, first, reader = input_factors(net), _first(net), net.dense[0].name
+
+    def kernel(layer: str, array: np.ndarray) -> np.ndarray:
+        if array.ndim == 2 and layer == reader:
+            array = _by_pixel(array, _maps(named, net))
+        array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+        if layer == first and channel_order == "bgr" and array.ndim == 4:
+            array = array[:, :, ::-1]
+        array = _float32(array)
+        return array / np.float32(factors[layer]) if layer in factors else array
+
+    found = {}
+    for name, array in named.items():
+        layer, _, kind = name.partition("/")
+        found[name] = kernel(layer, array) if kind == "kernel" else _float32(array)
+    return found
+
+
+def to_theirs(
+    weights: Mapping[str, np.ndarray], net: Variant, channel_order: str
+) -> dict[str, np.ndarray]:
+    """Weights in the layout of Caffe and PyTorch, the reverse of `to_ours`.
+
+    Returns:
+        float32 by the names `conv1.weight`, `conv1.bias`, ...
+
+    Raises:
+        UserError: there are weights that have no place there (batch normalisation).
+    """
+    factors, first, reader = input_factors(net), _first(net), net.dense[0].name
+    last = next(conv for conv in reversed(net.convolutions) if conv.filters)
+
+    def weight(layer: str, array: np.ndarray) -> np.ndarray:
+        if layer in factors:
+            array = array * np.float32(factors[layer])
+        if layer == first and channel_order == "bgr":
+            array = array[:, :, ::-1]
+        array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+        return _by_map(array, last.filters) if layer == reader else array
+
+    found = {}
+    for name, array in weights.items():
+        layer, _, kind = name.partition("/")
+        if kind not in _KINDS.values():
+            raise UserError(
+                f"{name} has no place in the formats of Caffe and PyTorch here: nets "
+                "with batch normalisation go into .keras files and checkpoints only"
+            )
+        if kind == "kernel":
+            found[f"{layer}.weight"] = np.ascontiguousarray(weight(layer, array))
+        else:
+            found[f"{layer}.bias"] = array
+    return found
+
+
+def torch_names(arrays: Mapping[str, np.ndarray], net: Variant) -> dict:
+    """The arrays by torchvision's names, if the net is torchvision's."""
+    same = [conv.then for conv in net.convolutions] == [
+        conv.then for conv in OWT.convolutions
+    ] and all(conv.filters for conv in net.convolutions)
+    if not same:
+        return dict(arrays)
+    renamed = {}
+    for name, array in arrays.items():
+        layer, _, suffix = name.rpartition(".")
+        renamed[f"{TORCHVISION[layer]}.{suffix}"] = array
+    return renamed
+
+
+def _first(net: Variant) -> str:
+    return next(conv.name for conv in net.convolutions if conv.filters)
+
+
+def _maps(named: Mapping[str, np.ndarray], net: Variant) -> int:
+    """How many maps the first connected layer reads: those of the last convolution."""
+    for conv in reversed(net.convolutions):
+        array = named.get(f"{conv.name}/kernel")
+        if array is not None and array.ndim == 4:
+            return len(array)
+    raise UserError("it holds no convolutional layer of this net")
+
+
+def _by_pixel(kernel: np.ndarray, maps: int) -> np.ndarray:
+    """(out, maps * height * width) as (out, height * width * maps)."""
+    out, inputs = kernel.shape
+    side = math.isqrt(inputs // maps)
+    if maps * side * side != inputs:
+        raise UserError(
+            f"its first connected layer reads {inputs} numbers, which are not square "
+            f"maps of {maps}"
+        )
+    return kernel.reshape(out, maps, -1).transpose(0, 2, 1).reshape(out, inputs)
+
+
+def _by_map(kernel: np.ndarray, maps: int) -> np.ndarray:
+    """(out, height * width * maps) as (out, maps * height * width)."""
+    out, inputs = kernel.shape
+    return kernel.reshape(out, -1, maps).transpose(0, 2, 1).reshape(out, inputs)
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    # Too large for float32: infinity, which the check of the values refuses.
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, np.float32)

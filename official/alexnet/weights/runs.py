@@ -1,0 +1,157 @@
+"""Weights of a run's checkpoint, and a directory that the binaries take for a run."""
+
+import pathlib
+import tempfile
+
+import numpy as np
+
+from official.alexnet import run_files
+from official.alexnet.config import Config, DataConfig, ModelConfig
+from official.alexnet.data import atomic
+from official.alexnet.data.statistics import (
+    IMAGE_SHAPE,
+    STATISTICS_FILE,
+    TORCHVISION_STD,
+    Statistics,
+)
+from official.alexnet.errors import UserError
+from official.alexnet.modeling.alexnet import AlexNet
+from official.alexnet.modeling.weights import set_weights
+from official.alexnet.training import checkpoints, run
+from official.alexnet.training.checkpoints import Checkpoints, Progress
+from official.alexnet.training.optimizer import PaperSGD
+from official.alexnet.weights import structure
+from official.alexnet.weights.preprocessing import Preprocessing
+
+# Colour PCA of ILSVRC-2012's training images (input_meta of cuda-convnet2, 2014):
+# standard deviations in grey levels, and the direction of each.
+_COLOR_STD = np.array([121.7801, 37.0939, 19.7208])
+_COLOR_DIRECTIONS = np.array(
+    [[0.5635, 0.5762, 0.5920], [0.7126, 0.0235, -0.7012], [-0.4180, 0.8170, -0.3973]]
+)
+
+
+def read(
+    path: pathlib.Path,
+) -> tuple[dict[str, np.ndarray], Preprocessing | None, list[str] | None]:
+    """Weights, preprocessing and net of a run.
+
+    Args:
+        path: its directory, or a checkpoint in it.
+
+    Raises:
+        UserError: there is no checkpoint, or it is damaged.
+    """
+    folder = path if path.is_dir() else path.parent
+    prefix = checkpoints.latest(folder) if path.is_dir() else str(path)
+    weights = checkpoints.read(prefix).weights
+    if not (folder / run_files.PARAMS_FILE).is_file():
+        return weights, None, None
+    config = run_files.load_config(str(folder))
+    preprocessing = None
+    if (folder / STATISTICS_FILE).is_file():
+        statistics = Statistics.load(folder / STATISTICS_FILE)
+        preprocessing = _preprocessing(config, statistics)
+    return weights, preprocessing, structure.lines(config.model.net())
+
+
+def _preprocessing(config: Config, statistics: Statistics) -> Preprocessing:
+    mean = statistics.mean_image.mean(axis=(0, 1), dtype=np.float64)
+    scale, std = 1.0, np.ones(3)
+    if config.data.input_scale == "torchvision":
+        scale, std = 1 / 255, np.array(TORCHVISION_STD)
+    elif config.data.input_scale == "unit_variance":
+        std = np.full(3, statistics.pixel_std)
+    same = np.ptp(statistics.mean_image, axis=(0, 1)).max() < 1e-3
+    return Preprocessing(
+        config.model.image_size,
+        scale=scale,
+        mean=tuple(float(value) for value in mean * scale),
+        std=tuple(float(value) for value in std),
+        mean_image=None if same else statistics.mean_image * np.float32(scale),
+    )
+
+
+def write(
+    folder: pathlib.Path,
+    weights: dict[str, np.ndarray],
+    model: ModelConfig,
+    preprocessing: Preprocessing,
+    statistics: Statistics | None,
+    labels: list[str] | None,
+) -> list[str]:
+    """Writes what the binaries take for the directory of a run, at step 0.
+
+    Args:
+        folder: where; must not exist yet, or be empty.
+        weights: float32 by name, in this package's layout; they fit the model.
+        model: the net.
+        preprocessing: of its images.
+        statistics: to keep as they are; None to make them of the preprocessing, with
+            the colour PCA of ILSVRC-2012.
+        labels: names of the classes.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        UserError: the folder is taken, or there is no setting for such an input.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--output={folder} exists: name a new directory")
+    data = DataConfig(input_scale=_input_scale(preprocessing))
+    config = Config(model=model, data=data)
+    if statistics is None:
+        statistics = _statistics(preprocessing)
+    folder.mkdir(parents=True, exist_ok=True)
+    net = run.build_model(config)
+    set_weights(net, weights)
+    optimizer = PaperSGD()
+    optimizer.build(net.trainable_variables)
+    statistics.save(folder / STATISTICS_FILE)
+    (folder / run_files.PARAMS_FILE).write_text(config.to_yaml(), "utf-8")
+    if labels is not None:
+        text = "".join(f"{label}\n" for label in labels)
+        (folder / run_files.LABELS_FILE).write_text(text, "utf-8")
+    # Last: what has a checkpoint is a run.
+    Checkpoints(folder, net, optimizer, Progress(), max_to_keep=1).save()
+    return sorted(str(path) for path in folder.iterdir())
+
+
+def _input_scale(preprocessing: Preprocessing) -> str:
+    """The setting that divides as the preprocessing does."""
+    factors = np.array([preprocessing.scale / std for std in preprocessing.std])
+    torchvision = 1 / (255 * np.array(TORCHVISION_STD))
+    if np.allclose(factors, 1, rtol=1e-6, atol=0):
+        return "none"
+    if np.allclose(factors, torchvision, rtol=1e-6, atol=0):
+        return "torchvision"
+    raise UserError(
+        "a run divides its pixels by nothing, or as torchvision does; these weights "
+        f"were trained on {preprocessing.formula()}"
+    )
+
+
+def _statistics(preprocessing: Preprocessing) -> Statistics:
+    image = preprocessing.mean_image
+    if image is None:
+        image = np.broadcast_to(np.array(preprocessing.mean), IMAGE_SHAPE)
+    return Statistics(
+        np.asarray(image / preprocessing.scale, np.float32),
+        _COLOR_STD**2,
+        _COLOR_DIRECTIONS.T,
+        # Not taken from images here.
+        num_images=0,
+    )
+
+
+def save_keras(
+    path: pathlib.Path, weights: dict[str, np.ndarray], model: ModelConfig
+) -> None:
+    """Writes the grouped form, with probabilities, as a .keras file."""
+    net = AlexNet(model.net(), model.num_classes)
+    set_weights(net, weights)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        whole = pathlib.Path(folder) / path.name
+        net.save(whole)
+        atomic.move_into_place(whole, path)

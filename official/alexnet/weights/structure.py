@@ -1,0 +1,115 @@
+"""What a net computes, in words and shapes, without building it."""
+
+from official.alexnet.modeling.variants import LRN, VARIANTS, Conv, Variant
+
+
+def lines(net: Variant) -> list[str]:
+    """What the net does to an image, one operation a line.
+
+    Two nets with the same lines compute the same from the same weights; how they are
+    initialised is not in them.
+    """
+    found = []
+    for layer in (*net.convolutions, *net.dense):
+        if not isinstance(layer, Conv):
+            found.append(layer.name)
+        elif layer.filters:
+            found.append(convolution(layer.name, layer.stride, layer.padding))
+        for operation in layer.then:
+            match operation:
+                case "lrn":
+                    alone = net.num_columns > 1 and net.lrn.reads == "own"
+                    found.append(norm("lrn", net.lrn, alone))
+                case "spatial_norm":
+                    found.append(norm("spatial_norm", net.spatial_norm, False))
+                case "pool":
+                    found.append(pool(net.pool_size, net.pool_stride, net.pool_ceil))
+                case "dropout":
+                    found.append(dropout(net.dropout, net.inverted_dropout))
+                case _:
+                    found.append(operation)
+    return [*found, "fc8"]
+
+
+def convolution(name: str, stride: int, padding: tuple[int, int]) -> str:
+    """The line of a convolution."""
+    return f"{name} stride {stride} padding {padding[0]},{padding[1]}"
+
+
+def norm(name: str, constants: LRN, alone: bool) -> str:
+    """The line of a normalisation, `alone`: within each of several columns."""
+    k, n, alpha, beta = constants.k, constants.n, constants.alpha, constants.beta
+    where = " a column" if alone else ""
+    return f"{name} k {k:g} n {n} alpha {alpha:g} beta {beta:g}{where}"
+
+
+def pool(size: int, stride: int, ceil: bool) -> str:
+    """The line of a max pooling."""
+    return f"pool {size} stride {stride}" + (" ceil" if ceil else "")
+
+
+def dropout(rate: float, inverted: bool) -> str:
+    """The line of dropout; inverted, its rate does not matter in testing."""
+    return "dropout" if inverted else f"dropout times {1 - rate:g}"
+
+
+def difference(found: list[str], wanted: list[str]) -> str | None:
+    """Where two nets differ first, in words; None where they do not."""
+    for here, there in zip([*found, "nothing"], [*wanted, "nothing"], strict=False):
+        if here != there:
+            return f"it has `{here}` where this net has `{there}`"
+    return None
+
+
+def variants_of(found: list[str]) -> list[str]:
+    """Names of the variants with these lines."""
+    return [name for name, net in VARIANTS.items() if lines(net) == found]
+
+
+def input_factors(net: Variant) -> dict[str, float]:
+    """By what a layer's input is multiplied in testing, where that is not 1.
+
+    Dropout as published multiplies by 1 - rate. Caffe and PyTorch do not: there the
+    factor belongs to the kernel of the layer that reads.
+    """
+    factors: dict[str, float] = {}
+    factor = 1.0
+    for layer in (*net.convolutions, *net.dense):
+        if not isinstance(layer, Conv) or layer.filters:
+            factors[layer.name] = factor
+            factor = 1.0
+        if not net.inverted_dropout:
+            factor *= (1 - net.dropout) ** layer.then.count("dropout")
+    factors["fc8"] = factor
+    return {name: factor for name, factor in factors.items() if factor != 1}
+
+
+def weight_shapes(net: Variant, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of kernels and biases by name, as the grouped form has them."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    side, maps = net.input_size, 3
+
+    def add(name: str, *kernel: int) -> None:
+        shapes[f"{name}/kernel"] = kernel
+        shapes[f"{name}/bias"] = kernel[-1:]
+
+    for conv in net.convolutions:
+        if conv.filters:
+            groups = net.num_columns if conv.reads == "own" else 1
+            add(conv.name, conv.size, conv.size, maps // groups, conv.filters)
+            side = (side + sum(conv.padding) - conv.size) // conv.stride + 1
+            maps = conv.filters
+        if "batch_norm" in conv.then:
+            number = "_conv6" if conv.name == "conv6" else conv.name[-1]
+            for name in ("gamma", "beta", "moving_mean", "moving_variance"):
+                shapes[f"norm{number}/{name}"] = (maps,)
+        for _ in range(conv.then.count("pool")):
+            room = side - net.pool_size
+            side = room // net.pool_stride + 1
+            side += bool(net.pool_ceil and room % net.pool_stride)
+    inputs = side * side * maps
+    for dense in net.dense:
+        add(dense.name, inputs, dense.units)
+        inputs = dense.units
+    add("fc8", inputs, num_classes)
+    return shapes

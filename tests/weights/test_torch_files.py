@@ -1,0 +1,316 @@
+""".pth files: PyTorch reads what is written, and what PyTorch saves is read."""
+
+import collections
+import io
+import os
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+from weight_nets import (
+    NUM_CLASSES,
+    assert_same_bits,
+    random_weights,
+    small_net,
+)
+
+from official.alexnet import AlexNet
+from official.alexnet.errors import UserError
+from official.alexnet.weights import files, torch_files
+from official.alexnet.weights.pickles import PickleError
+
+torch = pytest.importorskip("torch")
+LEGACY = {"_use_new_zipfile_serialization": False}
+
+
+def saved(obj, **options) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(obj, buffer, **options)
+    return buffer.getvalue()
+
+
+def torchvisions_alexnet(net, num_classes=NUM_CLASSES):
+    """Written down again from torchvision/models/alexnet.py, in another width."""
+    nn = torch.nn
+    maps = [conv.filters for conv in net.convolutions]
+    units = [dense.units for dense in net.dense]
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = nn.Sequential(
+                nn.Conv2d(3, maps[0], kernel_size=11, stride=4, padding=2),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(kernel_size=3, stride=2),
+                nn.Conv2d(maps[0], maps[1], kernel_size=5, padding=2),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(kernel_size=3, stride=2),
+                nn.Conv2d(maps[1], maps[2], kernel_size=3, padding=1),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(maps[2], maps[3], kernel_size=3, padding=1),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(maps[3], maps[4], kernel_size=3, padding=1),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(kernel_size=3, stride=2),
+            )
+            self.classifier = nn.Sequential(
+                nn.Dropout(),
+                nn.Linear(maps[4] * 6 * 6, units[0]),
+                nn.ReLU(inplace=True),
+                nn.Dropout(),
+                nn.Linear(units[0], units[1]),
+                nn.ReLU(inplace=True),
+                nn.Linear(units[1], num_classes),
+            )
+
+        def forward(self, x):
+            return self.classifier(torch.flatten(self.features(x), 1))
+
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+def same_logits(theirs, ours) -> None:
+    images = np.random.default_rng(0).normal(0, 1, (2, 224, 224, 3)).astype(np.float32)
+    with torch.no_grad():
+        wanted = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
+    found = ours(images).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("options", [{}, LEGACY])
+def test_torchvisions_net_computes_the_same_here(options, tmp_path):
+    net = small_net("owt", input_size=224)
+    theirs = torchvisions_alexnet(net)
+    path = tmp_path / "alexnet.pth"
+    path.write_bytes(saved(theirs.state_dict(), **options))
+    ours = AlexNet(net, NUM_CLASSES, classifier_activation=None, weights=str(path))
+    same_logits(theirs, ours)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_is_written_computes_the_same_there(suffix, tmp_path):
+    net = small_net("owt", input_size=224)
+    path = tmp_path / f"alexnet{suffix}"
+    files.write(str(path), random_weights(net), net)
+    theirs = torchvisions_alexnet(net)
+    if suffix == ".pth":
+        state = torch.load(path, weights_only=True)
+    else:
+        state = pytest.importorskip("safetensors.torch").load_file(path)
+    theirs.load_state_dict(state)
+    ours = AlexNet(net, NUM_CLASSES, classifier_activation=None, weights=str(path))
+    same_logits(theirs, ours)
+
+
+def test_torch_load_gives_the_bits_that_were_written():
+    rng = np.random.default_rng(0)
+    arrays = {
+        "conv1.weight": rng.normal(size=(8, 3, 5, 5)).astype(np.float32),
+        "conv1.bias": np.float32([0.0, -0.0, 1e-45, 3e38, -1, 2, 3, 4]),
+        "a.b": rng.normal(size=(70000, 1)).astype(np.float32),
+    }
+    written = torch_files.write(arrays, b"notes")
+    assert written == torch_files.write(arrays, b"notes")
+    for options in ({}, {"weights_only": True}, {"weights_only": False}):
+        found = torch.load(io.BytesIO(written), **options)
+        assert type(found) is collections.OrderedDict
+        assert_same_bits({k: t.numpy() for k, t in found.items()}, arrays)
+        assert found["a.b"].is_contiguous()
+    found, notes = torch_files.read(written)
+    assert_same_bits(found, arrays)
+    assert notes == b"notes"
+
+
+def test_torch_can_map_the_file_into_memory(tmp_path):
+    array = np.arange(1000, dtype=np.float32)
+    (tmp_path / "x.pth").write_bytes(torch_files.write({"a": array, "b": array}, b""))
+    found = torch.load(tmp_path / "x.pth", mmap=True, weights_only=True)
+    np.testing.assert_array_equal(found["b"].numpy(), array)
+    assert found["b"].data_ptr() % 64 == 0
+
+
+def states():
+    torch.manual_seed(0)
+    plain = torch.randn(4, 3, 2, 5)
+    yield "float32", {"a.weight": plain}, torch.float32
+    yield "float64", {"a.weight": plain.double()}, torch.float64
+    yield "float16", {"a.weight": plain.half()}, torch.float16
+    yield "bfloat16", {"a.weight": plain.bfloat16()}, torch.float32
+    last = plain.to(memory_format=torch.channels_last)
+    yield "channels last", {"a.weight": last}, torch.float32
+    yield "transposed", {"a.weight": torch.randn(4, 6).T}, torch.float32
+    yield "parameter", {"a.weight": torch.nn.Parameter(plain)}, torch.float32
+    yield "ordered", collections.OrderedDict([("a.weight", plain)]), torch.float32
+    nested = {"epoch": 3, "best": 0.5, "arch": "alexnet", "state_dict": {"x": plain}}
+    yield "training", nested, torch.float32
+
+
+@pytest.mark.parametrize("options", [{}, LEGACY])
+@pytest.mark.parametrize("case", list(states()), ids=lambda case: case[0])
+def test_what_torch_saves(case, options):
+    _, state, dtype = case
+    found, notes = torch_files.read(saved(state, **options))
+    assert notes == b""
+    for name, tensor in state.get("state_dict", state).items():
+        wanted = tensor.detach().to(dtype).numpy()
+        assert found[name].dtype == wanted.dtype
+        np.testing.assert_array_equal(found[name], wanted)
+
+
+def test_names_of_parallel_training(tmp_path):
+    net = small_net("owt", input_size=224)
+    theirs = torchvisions_alexnet(net)
+    torch.save(torch.nn.DataParallel(theirs).state_dict(), tmp_path / "parallel.pth")
+    ours = AlexNet(
+        *(net, NUM_CLASSES),
+        classifier_activation=None,
+        weights=str(tmp_path / "parallel.pth"),
+    )
+    same_logits(theirs, ours)
+
+
+class Call:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("options", [{}, LEGACY])
+def test_a_call_in_the_file_is_not_made(options, tmp_path):
+    mark = tmp_path / "mark"
+    path = tmp_path / "evil.pth"
+    path.write_bytes(saved({"conv1.weight": Call(mark)}, **options))
+    with pytest.raises(UserError, match=r"asks for \w+\.system.*nothing .* was run"):
+        AlexNet(small_net("owt"), weights=str(path))
+    assert not mark.exists()
+    # The oracle: it is a file that does harm.
+    torch.load(path, weights_only=False)
+    assert mark.exists()
+
+
+def test_a_call_in_other_places_is_not_made(tmp_path):
+    mark = tmp_path / "mark"
+    call = pickle.dumps(Call(mark), 2)
+    for name in ("archive/data.pkl", "x/data.pkl"):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr(name, call)
+        with pytest.raises(PickleError, match="system"):
+            torch_files.read(buffer.getvalue())
+    with pytest.raises(PickleError, match=r"not a file of torch\.save"):
+        torch_files.read(call)
+    assert not mark.exists()
+
+
+def test_a_whole_module_is_refused(tmp_path):
+    path = tmp_path / "module.pth"
+    torch.save(torch.nn.Linear(2, 2), path)
+    with pytest.raises(UserError, match=r"nn\.modules\.linear\.Linear.*state_dict"):
+        files.read(str(path), small_net("owt"))
+
+
+def test_views_and_shared_tensors_are_refused():
+    whole = torch.randn(4, 4)
+    for state in (
+        {"a": whole[:2]},
+        {"a": whole[2:]},
+        {"a": whole, "b": whole},
+        {"a": whole[:1].expand(100, 4)},
+    ):
+        with pytest.raises(PickleError, match=r"clone|does not fill|strides"):
+            torch_files.read(saved(state))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{}, [], {"a": 1.0}, {"a": [torch.zeros(2)]}, torch.zeros(2), {1: torch.zeros(2)}],
+)
+def test_what_is_no_state_dict(state):
+    with pytest.raises(PickleError, match="no state_dict"):
+        torch_files.read(saved(state))
+
+
+def test_whole_numbers_are_refused():
+    with pytest.raises(PickleError, match=r"torch\.LongStorage"):
+        torch_files.read(saved({"a": torch.zeros(2, dtype=torch.long)}))
+
+
+def member_changed(data, name, content):
+    """The archive with one member replaced."""
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(data)) as old,
+        zipfile.ZipFile(buffer, "w") as new,
+    ):
+        for info in old.infolist():
+            same = not info.filename.endswith(name)
+            new.writestr(info.filename, old.read(info) if same else content)
+    return buffer.getvalue()
+
+
+def test_sizes_are_compared_with_what_is_there():
+    data = torch_files.write({"a": np.zeros(100, np.float32)}, b"")
+    for size in (0, 4, 396, 404):
+        with pytest.raises(PickleError, match=f"has {size} bytes"):
+            torch_files.read(member_changed(data, "data/0", bytes(size)))
+    with pytest.raises(PickleError, match="big-endian"):
+        torch_files.read(member_changed(data, "byteorder", b"big"))
+    # 10 GB claimed: in the pickle, in the directory of the archive.
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        pickled = archive.read("archive/data.pkl")
+    claim = struct.pack("<i", 2**31 - 1)
+    bigger = pickled.replace(struct.pack("<i", 100), claim)
+    with pytest.raises(PickleError, match="has 400 bytes"):
+        torch_files.read(member_changed(data, "data.pkl", bigger))
+    start = data.rfind(b"PK\x01\x02", 0, data.find(b"archive/version", 2000))
+    end = data.rindex(b"archive/data/0")
+    huge = struct.pack("<II", 2**32 - 2, 2**32 - 2)
+    lying = data[: end - 26] + huge + data[end - 18 :]
+    assert start > 0
+    with pytest.raises(PickleError, match="data/0 in the archive is compressed"):
+        torch_files.read(lying)
+
+
+def test_a_bomb_is_not_unpacked():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(10**8))
+    assert len(buffer.getvalue()) < 10**6
+    with pytest.raises(PickleError, match="compressed"):
+        torch_files.read(buffer.getvalue())
+
+
+def test_a_flipped_bit_in_the_numbers_is_seen():
+    data = torch_files.write({"a": np.ones(100, np.float32)}, b"")
+    place = data.index(np.ones(100, np.float32).tobytes())
+    for i in (0, 123, 399):
+        changed = bytearray(data)
+        changed[place + i] ^= 1
+        with pytest.raises(PickleError, match="CRC-32"):
+            torch_files.read(bytes(changed))
+
+
+def test_the_legacy_forms_own_mistakes():
+    data = saved({"a": torch.arange(6.0), "b": torch.ones(2)}, **LEGACY)
+    assert len(torch_files.read(data)[0]) == 2
+    with pytest.raises(PickleError, match="ends too soon"):
+        torch_files.read(data[:-1])
+    with pytest.raises(PickleError, match="1 bytes are left"):
+        torch_files.read(data + b"x")
+    place = data.index(np.arange(6, dtype=np.float32).tobytes()) - 8
+    with pytest.raises(PickleError, match="two different sizes"):
+        torch_files.read(data[:place] + b"\x07" + data[place + 1 :])
+    with pytest.raises(PickleError, match="big-endian"):
+        torch_files.read(data.replace(b"endianq\x02\x88", b"endianq\x02\x89"))
+
+
+def test_torchscript_is_named():
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), buffer)
+    with pytest.raises(PickleError, match="TorchScript"):
+        torch_files.read(buffer.getvalue())

@@ -1,0 +1,273 @@
+r"""Converts weights of AlexNet between Caffe, PyTorch and this package.
+
+From the published files to what the binaries and Keras take, and back:
+
+  python tools/convert_weights.py --input=bvlc_alexnet.caffemodel --variant=caffe \
+      --mean=imagenet_mean.binaryproto --labels=labels.txt --output=runs/bvlc
+  python tools/convert_weights.py --input=alexnet-owt-7be5be79.pth --sha256=7be5be79 \
+      --variant=owt --output=torchvision.keras
+  python tools/convert_weights.py --input=runs/paper --output=paper.caffemodel
+
+The names say the formats: .caffemodel (a .prototxt is written beside it), .pth (.pt,
+.bin: a state_dict), .safetensors, .keras; a name without any of these is the
+directory of a run, as --model_dir of the binaries takes it. The net of a run is known;
+for files, say it with --variant (paper if it is not said) and the other settings of
+the net. The number of classes is that of the file.
+
+Nothing in a file is run. A .caffemodel, a .pth from before PyTorch 1.6 and a
+.safetensors file of others have no checksum of their numbers: give --sha256 where it is
+known. The last line on stdout is one JSON object with the results.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+from absl import flags
+
+from official.alexnet import cli, run_files
+from official.alexnet.config import Config, ModelConfig
+from official.alexnet.data.statistics import IMAGE_SHAPE, Statistics
+from official.alexnet.errors import UserError
+from official.alexnet.weights import caffemodel, files, structure
+from official.alexnet.weights import preprocessing as preprocessing_lib
+from official.alexnet.weights.preprocessing import Preprocessing
+from official.alexnet.weights.protobuf import WireError
+
+SETTINGS = (
+    *("variant", "width", "input_size", "activation", "normalization", "dropout"),
+    *("pool_size", "pool_stride", "remove"),
+)
+
+
+def define_flags() -> None:
+    """Defines the flags; done only when this file is the program."""
+    flags.DEFINE_string(
+        "input", None, "File, checkpoint or directory of a run to read.", required=True
+    )
+    flags.DEFINE_string("output", None, "What to write; a new name.", required=True)
+    flags.DEFINE_string(
+        "sha256", None, "Of --input, or its first 8 digits or more: else it is refused."
+    )
+    flags.DEFINE_enum(
+        "channel_order",
+        None,
+        ["rgb", "bgr"],
+        "Of the images that --input was trained on, if it is a file of Caffe or "
+        "PyTorch. Default: what the file says, bgr for a .caffemodel, else rgb.",
+    )
+    flags.DEFINE_string(
+        "preprocessing",
+        None,
+        "JSON of how images become the input, as --preprocessing_out writes it. "
+        "Default: what --input says, or what the variant's published weights take.",
+    )
+    flags.DEFINE_string(
+        "mean",
+        None,
+        "Mean to subtract, in place of that of --preprocessing: three numbers "
+        "(red,green,blue, 0..255), or Caffe's mean image, BGR: a .binaryproto or a "
+        ".npy of (3, 256, 256).",
+    )
+    flags.DEFINE_string(
+        "statistics",
+        None,
+        "statistics.npz with the mean image, in place of --mean; a run keeps it whole, "
+        "with its colour PCA.",
+    )
+    flags.DEFINE_string(
+        "labels", None, "Names of the classes for a run, one a line, in their order."
+    )
+    flags.DEFINE_string(
+        "preprocessing_out", None, "JSON file to write, for --output's channel order."
+    )
+    cli.define_config_flags(SETTINGS)
+
+
+def main() -> dict:
+    """Converts what the flags say; returns the results to print."""
+    values = flags.FLAGS
+    source = pathlib.Path(cli.path("input"))
+    target = pathlib.Path(cli.path("output"))
+    if target.exists() and (target.is_file() or any(target.iterdir())):
+        raise UserError(f"--output={target} exists: give a new name")
+    if cli.path("labels") and target.suffix in files.SUFFIXES:
+        raise UserError(f"--labels goes into the directory of a run, not into {target}")
+    if not target.parent.is_dir():
+        raise UserError(f"--output={target}: there is no directory {target.parent}")
+    needs_tensorflow = (
+        source.suffix not in files.SUFFIXES
+        or target.suffix not in files.SUFFIXES
+        or target.suffix == files.KERAS
+    )
+    model = _model(source)
+    net = model.net()
+    if needs_tensorflow:
+        cli.start_tensorflow()
+    found = files.read(
+        str(source), net, sha256=values.sha256, channel_order=values.channel_order
+    )
+    model = dataclasses.replace(model, num_classes=found.num_classes)
+    files.check(found, net, structure.weight_shapes(net, found.num_classes))
+    preprocessing = _preprocessing(found, model)
+    written = _write(target, found, model, preprocessing)
+    out_order = "bgr" if target.suffix == files.CAFFE else "rgb"
+    if preprocessing is not None:
+        preprocessing = preprocessing.in_order(out_order)
+    written += _write_preprocessing(preprocessing)
+    results = {
+        "input": str(source),
+        "output": str(target),
+        "written": written,
+        "variant": net.name,
+        "num_classes": found.num_classes,
+        "num_parameters": sum(array.size for array in found.weights.values()),
+        "preprocessing": preprocessing.as_dict() if preprocessing else None,
+    }
+    if source.is_file():
+        results["sha256"] = hashlib.sha256(source.read_bytes()).hexdigest()
+    return results
+
+
+def _model(source: pathlib.Path) -> ModelConfig:
+    """The net that --input's run and the flags describe."""
+    base = Config()
+    folder = source if source.is_dir() else source.parent
+    is_run = source.suffix not in files.SUFFIXES
+    if is_run and (folder / run_files.PARAMS_FILE).is_file():
+        run = run_files.load_config(str(folder))
+        base = dataclasses.replace(base, model=run.model)
+    return cli.config_from_flags(base, reads_data=False).model
+
+
+def _preprocessing(found: files.WeightFile, model: ModelConfig) -> Preprocessing | None:
+    """How images become the net's input, RGB: of the flags, the file, or published."""
+    values = flags.FLAGS
+    given = None
+    if values.preprocessing:
+        path = pathlib.Path(cli.path("preprocessing"))
+        if not path.is_file():
+            raise UserError(f"--preprocessing={path}: there is no such file")
+        text = path.read_bytes()
+        given = preprocessing_lib.from_json(text, str(path)).in_order("rgb")
+    known = (
+        given
+        or found.preprocessing
+        or preprocessing_lib.published(model.variant, model.image_size)
+    )
+    if values.mean and values.statistics:
+        raise UserError("--mean and --statistics both name a mean: give one of them")
+    if not values.mean and not values.statistics:
+        return known
+    known = known or Preprocessing(model.image_size)
+    if values.statistics:
+        image = Statistics.load(cli.path("statistics")).mean_image
+    else:
+        image = _mean(values.mean)
+    mean = tuple(float(m) for m in image.reshape(-1, 3).mean(0) * known.scale)
+    image = np.float32(image * known.scale) if image.ndim == 3 else None
+    return dataclasses.replace(known, mean=mean, mean_image=image)
+
+
+def _mean(text: str) -> np.ndarray:
+    """(3,) or (256, 256, 3) float64 RGB in 0..255."""
+    path = pathlib.Path(text).expanduser()
+    if path.suffix not in (".binaryproto", ".npy"):
+        try:
+            mean = np.array([float(number) for number in text.split(",")])
+        except ValueError:
+            mean = np.zeros(0)
+        if mean.shape != (3,) or not np.all((mean >= 0) & (mean <= 255)):
+            raise UserError(
+                f"--mean={text} should be three numbers from 0 to 255, or a "
+                ".binaryproto or .npy file"
+            )
+        return mean
+    data = files.read_bytes(path, (".binaryproto", ".npy"))
+    try:
+        if path.suffix == ".npy":
+            image = np.load(path, mmap_mode="r", allow_pickle=False)
+        else:
+            image = caffemodel.read_blob(data)
+    except (WireError, ValueError, OSError, EOFError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"--mean={path}: it is no mean image ({text})") from None
+    planes = (3, *IMAGE_SHAPE[:2])
+    if image.shape not in (planes, (1, *planes)) or image.dtype.kind != "f":
+        raise UserError(
+            f"--mean={path}: {image.dtype} of {image.shape}, not numbers of {planes}"
+        )
+    image = np.asarray(image, np.float64).reshape(planes)
+    if not np.all((image >= 0) & (image <= 255)):
+        raise UserError(f"--mean={path}: it holds what is not in 0 to 255")
+    return image[::-1].transpose(1, 2, 0)
+
+
+def _write(
+    target: pathlib.Path,
+    found: files.WeightFile,
+    model: ModelConfig,
+    preprocessing: Preprocessing | None,
+) -> list[str]:
+    if target.suffix not in files.SUFFIXES:
+        from official.alexnet.weights import runs  # noqa: PLC0415
+
+        if preprocessing is None:
+            raise UserError(
+                f"--output={target}: what is subtracted from the images is not known "
+                f"for variant {model.variant}; give --mean, --statistics or "
+                "--preprocessing"
+            )
+        statistics = cli.path("statistics")
+        statistics = Statistics.load(statistics) if statistics else None
+        labels = _labels(found.num_classes)
+        return runs.write(
+            target, found.weights, model, preprocessing, statistics, labels
+        )
+    if target.suffix == files.KERAS:
+        from official.alexnet.weights import runs  # noqa: PLC0415
+
+        runs.save_keras(target, found.weights, model)
+        return [str(target)]
+    return files.write(str(target), found.weights, model.net(), preprocessing)
+
+
+def _labels(num_classes: int) -> list[str] | None:
+    path = cli.path("labels")
+    if path is None:
+        return None
+    try:
+        labels = pathlib.Path(path).read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--labels={path} cannot be read: {error}") from None
+    if len(labels) != num_classes:
+        raise UserError(
+            f"--labels={path} has {len(labels)} lines, but the net has {num_classes} "
+            "classes"
+        )
+    return labels
+
+
+def _write_preprocessing(preprocessing: Preprocessing | None) -> list[str]:
+    """The JSON, and a mean image beside it as Caffe's .npy has it."""
+    path = cli.path("preprocessing_out")
+    if path is None:
+        return []
+    if preprocessing is None:
+        raise UserError(
+            "--preprocessing_out: what the net's input is, is not known; give --mean"
+        )
+    text = json.dumps(preprocessing.as_dict(), indent=2) + "\n"
+    pathlib.Path(path).write_text(text, "utf-8")
+    if preprocessing.mean_image is None:
+        return [path]
+    beside = pathlib.Path(path).with_suffix(".mean.npy")
+    np.save(beside, preprocessing.in_order("bgr").mean_image.transpose(2, 0, 1))
+    return [path, str(beside)]
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run("convert_weights", main)
