@@ -1,24 +1,33 @@
-"""Exports a trained AlexNet as SavedModel and .keras file.
+"""Exports a trained AlexNet as SavedModel, .keras file, ONNX and LiteRT.
 
 Example:
-  alexnet-export --model_dir=runs/paper --export_dir=exported
+  alexnet-export --model_dir=runs/paper --export_dir=exported \\
+      --formats=saved_model,keras,onnx,litert
 
-The SavedModel needs TensorFlow alone. Its signatures: serving_default (JPEG or PNG
-bytes to probabilities, logits, classes), image_tensor (uint8 RGB of any size to the
-same) and features (bytes to the 4096 activations of fc7). Beside it stand
-alexnet.keras, labels.txt, statistics.npz (the mean image) and params.yaml.
+- saved_model: saved_model/ needs TensorFlow alone. Its signatures: serving_default
+  (JPEG or PNG bytes to probabilities, logits, classes), image_tensor (uint8 RGB of
+  any size to the same) and features (bytes to the 4096 activations of fc7).
+- keras: alexnet.keras, the bare net, for pixels minus the mean image.
+- onnx, litert: alexnet.onnx and alexnet.tflite, from images (uint8 RGB of the net's
+  input size; the mean image is inside) to probabilities and logits.
+
+Beside them stand labels.txt, statistics.npz (the mean image) and params.yaml.
 """
 
 from absl import flags
 
 from official.alexnet import cli, run_files
+from official.alexnet.serving import formats as formats_lib
 
 SETTINGS = ("variant", "num_classes", "width", "input_size", "input_scale")
 
 
 def main() -> dict:
+    formats = flags.FLAGS["formats"].value
+    litert_quantization = flags.FLAGS["litert_quantization"].value
+    formats_lib.check_formats(formats, litert_quantization)
     model_dir, checkpoint_path = cli.path("model_dir"), cli.path("checkpoint_path")
-    config = cli.config_from_flags(run_files.load_config(model_dir))
+    config = cli.config_from_flags(run_files.load_config(model_dir), reads_data=False)
     cli.start_tensorflow()
     from official.alexnet.serving.export import export  # noqa: PLC0415
 
@@ -27,6 +36,8 @@ def main() -> dict:
         model_dir,
         cli.path("export_dir"),
         checkpoint_path,
+        formats=formats,
+        litert_quantization=litert_quantization,
         portable=flags.FLAGS.portable,
     )
 
@@ -41,6 +52,18 @@ def run() -> None:
         "checkpoint_path",
         None,
         "Such as MODEL_DIR/ckpt-1000. Default: the latest in --model_dir.",
+    )
+    flags.DEFINE_list(
+        "formats",
+        list(formats_lib.DEFAULT),
+        f"What to write, out of {', '.join(formats_lib.FILES)}; onnx needs the "
+        "package onnx.",
+    )
+    flags.DEFINE_enum(
+        "litert_quantization",
+        "none",
+        ["none", "dynamic_range"],
+        "dynamic_range: weights of the LiteRT file in 8 bits, a quarter of its size.",
     )
     flags.DEFINE_bool(
         "portable",

@@ -1,9 +1,9 @@
-"""Writes a trained net for others: SavedModel, .keras file, labels and settings."""
+"""Writes a trained net for others: in the formats asked for, labels and settings."""
 
 import contextlib
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -13,8 +13,11 @@ from official.alexnet.data import preprocessing
 from official.alexnet.data.dataset import read_labels
 from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
 from official.alexnet.errors import UserError
-from official.alexnet.modeling import layers
+from official.alexnet.modeling.columns import portable as portable_ops
 from official.alexnet.run_files import LABELS_FILE, PARAMS_FILE
+from official.alexnet.serving import formats as formats_lib
+from official.alexnet.serving.litert import Quantization, write_litert
+from official.alexnet.serving.onnx import write_onnx
 from official.alexnet.serving.signatures import ServedAlexNet
 from official.alexnet.training import checkpoints
 from official.alexnet.training.run import build_model
@@ -26,18 +29,24 @@ def export(
     export_dir: str,
     checkpoint_path: str | None = None,
     *,
+    formats: Sequence[str] = formats_lib.DEFAULT,
+    litert_quantization: Quantization = "none",
     portable: bool = True,
 ) -> dict:
     """Exports the grouped form, free of device names.
 
-    Writes `saved_model/`, `alexnet.keras`, `labels.txt`, `statistics.npz` and
-    `params.yaml`; the directory appears only when it is whole.
+    Writes the files of the formats, `labels.txt`, `statistics.npz` and `params.yaml`;
+    the directory appears only when it is whole.
 
     Args:
         config: settings of the run, with `num_columns` 1.
         model_dir: directory of the run.
         export_dir: where to write; must not exist yet, or be empty.
         checkpoint_path: such as `model_dir/ckpt-300`; the latest by default.
+        formats: what to write, out of `formats.FILES`: `saved_model`, from bytes or
+            images of any size; `keras`, the bare net; `onnx` and `litert`, from
+            pixels of the net's input size.
+        litert_quantization: see `litert.write_litert`.
         portable: the SavedModel uses ops that any TensorFlow runs on any device;
             otherwise those that are fastest here.
 
@@ -45,8 +54,10 @@ def export(
         What was written, from which step.
 
     Raises:
-        UserError: no checkpoint, one of another net, or export_dir is taken.
+        UserError: no checkpoint, one of another net, export_dir is taken, or a
+            format that cannot be written.
     """
+    formats_lib.check_formats(formats, litert_quantization)
     source, target = pathlib.Path(model_dir), pathlib.Path(export_dir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"--export_dir={target} exists: name a new directory")
@@ -55,23 +66,38 @@ def export(
     step = checkpoints.load_weights(model, path)
     statistics = Statistics.load(source / STATISTICS_FILE)
     labels = read_labels(source / LABELS_FILE, config.model.num_classes)
+    mean = preprocessing.central_mean(statistics, config.model.image_size)
+    scale = preprocessing.input_scale(statistics, config.data.input_scale)
+    files = {name: formats_lib.FILES[name] for name in formats}
     with _appearing_whole(target) as folder:
-        served = ServedAlexNet(
-            model,
-            preprocessing.central_mean(statistics, config.model.input_size),
-            preprocessing.input_scale(statistics, config.data.input_scale),
-        )
-        # Saving traces the Keras model itself besides the signatures.
-        with layers.portable() if portable else contextlib.nullcontext():
-            tf.saved_model.save(
-                served, str(folder / "saved_model"), served.signatures()
-            )
-        _with_softmax(model).save(folder / "alexnet.keras")
+        for name, file in files.items():
+            if name == "saved_model":
+                served = ServedAlexNet(model, mean, scale)
+                # Saving traces the Keras model itself besides the signatures.
+                with portable_ops() if portable else contextlib.nullcontext():
+                    tf.saved_model.save(served, str(folder / file), served.signatures())
+            elif name == "keras":
+                _with_softmax(model).save(folder / file)
+            elif name == "onnx":
+                write_onnx(model, folder / file, mean=mean, input_scale=scale)
+            elif name == "litert":
+                write_litert(
+                    model,
+                    folder / file,
+                    mean=mean,
+                    input_scale=scale,
+                    quantization=litert_quantization,
+                )
         statistics.save(folder / STATISTICS_FILE)
         text = "".join(f"{label}\n" for label in labels)
         (folder / LABELS_FILE).write_text(text, "utf-8")
         (folder / PARAMS_FILE).write_text(config.to_yaml(), "utf-8")
-    return {"export_dir": str(target), "checkpoint": path, "step": step}
+    return {
+        "export_dir": str(target),
+        "checkpoint": path,
+        "step": step,
+        "files": {name: str(target / file) for name, file in files.items()},
+    }
 
 
 def _with_softmax(model: keras.Model) -> keras.Model:

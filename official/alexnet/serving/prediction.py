@@ -34,7 +34,7 @@ def predict(export_dir: str, images: list[str], top: int, batch_size: int) -> di
     if not (saved_model / "saved_model.pb").is_file():
         raise UserError(
             f"--export_dir={folder} holds no saved_model/: name a directory that "
-            "alexnet-export wrote"
+            "alexnet-export wrote, with saved_model among its --formats"
         )
     paths = find_images(images)
     # The loaded object keeps the weights alive.

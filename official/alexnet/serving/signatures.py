@@ -13,14 +13,21 @@ class ServedAlexNet(tf.Module):
     Args:
         model: the grouped form, with logits as its output.
         mean: (size, size, 3) float32, grey levels: central crop of the mean image.
-        input_scale: factor of the mean-subtracted pixels.
+        input_scale: factor of the mean-subtracted pixels, one or one a channel.
     """
 
-    def __init__(self, model: keras.Model, mean: np.ndarray, input_scale: float):
+    def __init__(
+        self,
+        model: keras.Model,
+        mean: np.ndarray,
+        input_scale: float | np.ndarray,
+    ):
         super().__init__(name="alexnet")
-        self.model = keras.Model(
-            model.input, [model.output, model.get_layer("relu7").output]
+        # fc7 is followed by the net's nonlinearity.
+        (features,) = (
+            layer.output for layer in model.layers if layer.name in ("relu7", "tanh7")
         )
+        self.model = keras.Model(model.input, [model.output, features])
         self.mean = tf.constant(mean)
         self.input_scale = input_scale
         self.size = model.input_shape[1]
@@ -34,7 +41,7 @@ class ServedAlexNet(tf.Module):
         - `image_tensor`: `images`, (batch, height, width, 3) uint8 RGB of any size,
           to the same.
         - `features`: `image_bytes` to `features`, (batch, 4096) float32: fc7 after
-          its ReLU, the vectors of section 6.1.
+          its ReLU (or tanh), the vectors of section 6.1.
         """
         image_bytes = tf.TensorSpec([None], tf.string, "image_bytes")
         images = tf.TensorSpec([None, None, None, 3], tf.uint8, "images")

@@ -1,0 +1,76 @@
+"""The formats of an export: their names and files, and checks before writing."""
+
+import difflib
+import importlib.util
+from collections.abc import Sequence
+
+import numpy as np
+
+from official.alexnet.errors import UserError
+
+FILES = {
+    "saved_model": "saved_model",
+    "keras": "alexnet.keras",
+    "onnx": "alexnet.onnx",
+    "litert": "alexnet.tflite",
+}
+DEFAULT = ("saved_model", "keras")
+
+
+def check_formats(formats: Sequence[str], litert_quantization: str = "none") -> None:
+    """Checks that there are such formats and that they can be written here.
+
+    Args:
+        formats: names, out of `FILES`.
+        litert_quantization: see `litert.write_litert`.
+
+    Raises:
+        UserError: no format at all, an unknown one, a package is missing, or a
+            setting has no format to apply to.
+    """
+    known = ", ".join(FILES)
+    if not formats:
+        raise UserError(f"--formats is empty: name some of {known}")
+    for name in formats:
+        if name not in FILES:
+            close = difflib.get_close_matches(name, FILES, n=1)
+            advice = f"did you mean {close[0]}?" if close else f"known: {known}"
+            raise UserError(f"--formats: no format is called {name!r}; {advice}")
+    if litert_quantization != "none" and "litert" not in formats:
+        raise UserError(
+            f"--litert_quantization={litert_quantization} needs litert among --formats"
+        )
+    if "onnx" in formats:
+        check_onnx()
+
+
+def check_onnx() -> None:
+    """Checks that the optional package `onnx` is there.
+
+    Raises:
+        UserError: it is not.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        raise UserError(
+            "ONNX needs the package onnx, which is not installed: "
+            "pip install 'official-alexnet[onnx]'"
+        )
+
+
+def check_mean(mean: np.ndarray | None, size: int) -> None:
+    """Checks that a mean can be subtracted from a net's input.
+
+    Args:
+        mean: (size, size, 3) or what broadcasts to it; None is right as well.
+        size: side of the net's input, in pixels.
+
+    Raises:
+        UserError: it cannot.
+    """
+    shape = () if mean is None else np.shape(mean)
+    pairs = zip(shape[::-1], (3, size, size), strict=False)
+    if len(shape) > 3 or any(side not in (1, whole) for side, whole in pairs):
+        raise UserError(
+            f"a mean of shape {shape} does not fit the net's input, ({size}, {size}, "
+            "3): cut out its centre with preprocessing.central_mean"
+        )

@@ -1,0 +1,42 @@
+"""The snippets of docs/interchange.md run beside an export."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "interchange.md"
+SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+NEEDS = ("onnxruntime", "openvino", "ai_edge_litert", "onnx")
+
+
+def test_the_page_has_these_snippets():
+    assert len(SNIPPETS) == 1 + len(NEEDS)
+
+
+@pytest.mark.parametrize("number", range(len(NEEDS)), ids=NEEDS)
+def test_snippet_runs(number, all_formats, tmp_path):
+    pytest.importorskip(NEEDS[number])
+    (tmp_path / "exported").symlink_to(all_formats.folder)
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 280, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+    # This export's net is smaller than the page's, and reads 64 x 64 pixels.
+    code = (SNIPPETS[0] + SNIPPETS[1 + number]).replace(
+        "16:240, 16:240", "96:160, 96:160"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": ":".join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "2"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    if "labels[" in SNIPPETS[1 + number]:
+        labels = (all_formats.folder / "labels.txt").read_text().splitlines()
+        assert done.stdout.splitlines()[-1] in labels
