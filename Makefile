@@ -12,7 +12,7 @@ demo: $(READY)
 	$(BIN)/python tools/demo.py --output_dir=$(DEMO_DIR) $(DEMO_FLAGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -36,8 +36,21 @@ setuptools.setup(
             "torch>=2.4",
         ],
         "gpu": ["tensorflow[and-cuda]>=2.19"],
+        "onnx": ["onnx>=1.16"],
+        "oracles": [
+            "opencv-python-headless>=4.8",
+            "openvino>=2024.4",
+            "safetensors>=0.4",
+            "torch>=2.4",
+        ],
         "plots": ["matplotlib>=3.8"],
-        "test": ["pytest>=8.0", "ruff>=0.12"],
+        "test": [
+            "onnx>=1.16",
+            "onnxruntime>=1.18",
+            "pytest>=8.0",
+            "pytest-xdist>=3.5",
+            "ruff>=0.12",
+        ],
     },
     entry_points={
         "console_scripts": [

@@ -1,5 +1,6 @@
 """Four logical CPUs for every test, and small records to train on."""
 
+import gc
 import io
 import os
 import pathlib
@@ -27,6 +28,13 @@ tf.config.set_logical_device_configuration(
     _cpu, [tf.config.LogicalDeviceConfiguration()] * 4
 )
 tf.config.list_logical_devices()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _free_models():
+    """Nets are in reference cycles: hundreds of them would fill the memory."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -166,8 +166,8 @@ def test_the_wheel_holds_what_is_needed_and_runs_elsewhere(tmp_path):
     )
     code = (
         "import official.alexnet\n"
-        "from official.alexnet import config\n"
-        "print(official.alexnet.__file__, sorted(config.load('paper')))\n"
+        "from official.alexnet import config_files\n"
+        "print(official.alexnet.__file__, sorted(config_files.load('paper')))\n"
     )
     output = run_python(code, installed)
     assert output.startswith(str(installed))
