@@ -14,9 +14,9 @@ directory of a run, as --model_dir of the binaries takes it. The net of a run is
 for files, say it with --variant (paper if it is not said) and the other settings of
 the net. The number of classes is that of the file.
 
-Nothing in a file is run. A .caffemodel, a .pth from before PyTorch 1.6 and a
-.safetensors file of others have no checksum of their numbers: give --sha256 where it is
-known. The last line on stdout is one JSON object with the results.
+Nothing in a file is run. A .caffemodel or .safetensors file of others and a .pth from
+before PyTorch 1.6 have no checksum of their numbers: give --sha256 where it is known.
+The last line on stdout is one JSON object with the results.
 """
 
 import dataclasses

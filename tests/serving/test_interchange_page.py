@@ -24,10 +24,10 @@ def test_snippet_runs(number, all_formats, tmp_path):
     (tmp_path / "exported").symlink_to(all_formats.folder)
     pixels = np.random.default_rng(0).integers(0, 256, (300, 280, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.jpg")
-    # This export's net is smaller than the page's, and reads 64 x 64 pixels.
-    code = (SNIPPETS[0] + SNIPPETS[1 + number]).replace(
-        "16:240, 16:240", "96:160, 96:160"
-    )
+    # Smaller nets than the page's, of which the exported one reads 64 x 64 pixels.
+    code = SNIPPETS[0] + SNIPPETS[1 + number]
+    code = code.replace("16:240, 16:240", "96:160, 96:160")
+    code = code.replace("num_classes=10)", "num_classes=10, width=0.125)")
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -246,7 +246,10 @@ def test_the_binary_writes_it(records_dir, tmp_path):
     for binary, arguments in (
         (
             "train",
-            [*net, f"--data_dir={records_dir}", "--train_steps=1", "--skip_eval"],
+            [
+                *(*net, f"--data_dir={records_dir}", "--train_steps=1"),
+                *("--schedule=constant", "--skip_eval"),
+            ],
         ),
         ("export", ["--export_dir=out", "--formats=onnx, litert"]),
     ):

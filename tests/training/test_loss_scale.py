@@ -62,7 +62,7 @@ def test_a_step_in_float16_is_nearly_one_in_float32(tiny_config, tmp_path):
         assert difference < 0.1, name
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_overflow_changes_nothing_but_the_scale(tiny_config, tmp_path, replicas):
     config = on_two_columns(tiny_config, "fp16", replicas)
     trainer = Trainer(config, tmp_path, place(config.runtime, 2), clean=False)

@@ -139,10 +139,8 @@ def test_layers_frozen_from_the_start_never_change(tiny_config, tmp_path):
     assert same(first, state(tmp_path)) == still
 
 
-@pytest.mark.parametrize(
-    ("strategy", "columns"),
-    [("off", 2), pytest.param("mirrored", 2, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("strategy", "columns"), [("off", 2), ("mirrored", 2)])
 def test_rates_of_layers_are_the_same_on_any_grid(
     tiny_config, tmp_path, strategy, columns
 ):

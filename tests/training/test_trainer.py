@@ -82,7 +82,7 @@ def test_a_checkpoint_between_two_log_lines_keeps_the_running_sums(
         assert again[name] == whole[name]
 
 
-@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("columns", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_run_goes_on_in_the_other_form(tiny_config, tmp_path, columns):
     other = 3 - columns
     train(replaced(tiny_config, columns=columns, train_steps=3), str(tmp_path))

@@ -6,8 +6,8 @@ it stand for. What is asserted of every damaged file:
 - while it is read, nothing is run: no process, no code, no import (an audit hook
   looks);
 - if it is accepted, names and shapes are the net's, and every weight is what was
-  written, bit for bit. In formats without checksums (.caffemodel, .pth from before
-  PyTorch 1.6, .safetensors of others) there is one exception: where a byte of a number
+  written, bit for bit. In files without checksums (.caffemodel and .safetensors of
+  others, .pth from before PyTorch 1.6) there is one exception: where a byte of a number
   itself was changed, exactly that number is what its four bytes now say. Such damage
   cannot be seen without a checksum of the file, which is what `sha256` is for.
 """
@@ -41,7 +41,6 @@ CAFFE_NET = small_net("caffe", width=0.001)
 WEIGHTS = {"owt": random_weights(NET), "caffe": random_weights(CAFFE_NET)}
 SECONDS = 5
 WITHOUT_CHECKSUMS = {
-    "our caffemodel",
     "V1 caffemodel",
     "legacy pth",
     "package's safetensors",
@@ -155,7 +154,7 @@ def as_v1(data: bytes) -> bytes:
     types = {"Convolution": 4, "InnerProduct": 14, "LRN": 15, "Pooling": 17}
     types |= {"ReLU": 18, "Dropout": 6, "Softmax": 20}
     old = messages["NetParameter"].FromString(data)
-    new = messages["NetParameter"](name=old.name, input=["data"])
+    new = messages["NetParameter"](name="AlexNet", input=["data"])
     for layer in old.layer[1:]:
         other = new.layers.add(name=layer.name, type=types[layer.type])
         other.bottom.extend(layer.bottom)
@@ -297,7 +296,9 @@ def test_the_watch_sees_what_a_pickle_runs():
 
 def test_a_checksum_finds_a_changed_number(tmp_path):
     path = tmp_path / "net.caffemodel"
-    files.write(str(path), WEIGHTS["caffe"], CAFFE_NET)
+    path.write_bytes(
+        as_v1(written(tmp_path, ".caffemodel", WEIGHTS["caffe"], CAFFE_NET))
+    )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     files.read(str(path), CAFFE_NET, sha256=digest)
     files.read(str(path), CAFFE_NET, sha256=digest[:8].upper())

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import re
+import zlib
 
 import numpy as np
 
@@ -21,6 +23,8 @@ _NET_NAME, _NET_V1_LAYERS, _NET_LAYERS = 1, 2, 100
 _BLOB_LEGACY_SHAPE = (1, 2, 3, 4)
 _BLOB_DATA, _BLOB_DIFF, _BLOB_SHAPE, _BLOB_DOUBLES, _BLOB_DOUBLE_DIFF = 5, 6, 7, 8, 9
 _SHAPE_DIM = 1
+# Ends the name of a net written here: Caffe's format has no checksum of the numbers.
+_CHECKSUM = re.compile(r" crc32:([0-9a-f]{8})$")
 _MOST_LAYERS = 1000
 _MOST_BLOBS = 8
 
@@ -53,8 +57,10 @@ def read(data: bytes) -> list[Layer]:
     Raises:
         WireError: it is damaged, or something else.
     """
-    layers = []
+    layers, name = [], ""
     for field in protobuf.fields(memoryview(data)):
+        if field.number == _NET_NAME:
+            name = _text(field)
         is_v1 = field.number == _NET_V1_LAYERS
         if field.number not in (_NET_LAYERS, _NET_V1_LAYERS):
             # Net-wide settings are numbered up to 8.
@@ -66,7 +72,17 @@ def read(data: bytes) -> list[Layer]:
         layers.append(_read_layer(_message(field, "a layer"), is_v1))
     if not any(layer.blobs for layer in layers):
         raise WireError("it holds no layer with weights")
+    noted = _CHECKSUM.search(name)
+    if noted and noted[1] != _checksum(layers):
+        raise WireError("its checksum is another: it is damaged")
     return layers
+
+
+def _checksum(layers: list[Layer]) -> str:
+    checksum = 0
+    for blob in (blob for layer in layers for blob in layer.blobs):
+        checksum = zlib.crc32(np.ascontiguousarray(blob), checksum)
+    return f"{checksum:08x}"
 
 
 def read_blob(data: bytes) -> np.ndarray:
@@ -217,7 +233,8 @@ def _text(field: protobuf.Field) -> str:
 
 
 def write(layers: list[Layer], name: str) -> bytes:
-    """The bytes of a .caffemodel in the present form."""
+    """The bytes of a .caffemodel in the present form, a checksum in the net's name."""
+    name += f" crc32:{_checksum(layers)}"
     parts = [protobuf.write_bytes(_NET_NAME, name.encode())]
     parts += [protobuf.write_bytes(_NET_LAYERS, _write_layer(la)) for la in layers]
     return b"".join(parts)

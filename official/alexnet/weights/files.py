@@ -80,10 +80,10 @@ def read(
     """Reads weights; nothing that the file says is run.
 
     What is looked at: the structure of the file, checksums where the format has them
-    (.pth, .keras, checkpoints), that every number is finite. That the weights are
-    those of the net is for `check` to say. A .caffemodel, a .pth from before PyTorch
-    1.6, and a .safetensors file of others have no checksums: there a damaged number is
-    as good as a right one, unless `sha256` is given.
+    (.pth, .keras, checkpoints, files written here), that every number is finite. That
+    the weights are those of the net is for `check` to say. A .caffemodel or
+    .safetensors file of others and a .pth from before PyTorch 1.6 have no checksums:
+    there a damaged number is as good as a right one, unless `sha256` is given.
 
     Args:
         path: a .caffemodel, .pth (.pt, .bin), .safetensors or .keras file, a
