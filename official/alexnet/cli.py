@@ -18,7 +18,8 @@ from absl import app, flags, logging
 from official.alexnet import config as config_lib
 from official.alexnet import config_files
 from official.alexnet.config import Config
-from official.alexnet.errors import UserError
+from official.alexnet.errors import Interrupted, UserError
+from official.alexnet.training.preemption import EXIT_STATUS
 
 FLAGS = flags.FLAGS
 
@@ -132,8 +133,8 @@ def _number(text: str, flag: str) -> float | int:
 def run(name: str, main: Callable[[], dict]) -> None:
     """Runs a binary: flags in, `main`, one line of JSON out.
 
-    A mistake of the user's ends it with status 2 and one line on stderr; what is not
-    one keeps its traceback.
+    A mistake of the user's ends it with status 2 and one line on stderr, a signal
+    after which all is saved with status 75; what is neither keeps its traceback.
 
     Args:
         name: of the command, for messages.
@@ -177,6 +178,9 @@ def run(name: str, main: Callable[[], dict]) -> None:
             _fail(name, str(error))
         except _OUT_OF_REACH as error:
             _fail(name, f"{error.filename}: {error.strerror}; name another place")
+        except Interrupted as stopped:
+            print(f"{name}: {stopped}", file=sys.stderr)
+            sys.exit(EXIT_STATUS)
         except KeyboardInterrupt:
             print(f"{name}: interrupted", file=sys.stderr)
             sys.exit(130)

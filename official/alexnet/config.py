@@ -239,7 +239,12 @@ class TrainConfig:
     checkpoint_steps: int = _field(
         1000, "Steps between checkpoints; one follows every evaluation as well."
     )
-    max_to_keep: int = _field(3, "Checkpoints kept.")
+    max_to_keep: int = _field(
+        3, "Checkpoints kept; that of the best evaluation is kept besides, in best/."
+    )
+    loss_upper_bound: float = _field(
+        1e6, "Stop when the loss of a step is above this, or no number."
+    )
     steps_per_loop: int = _field(10, "Steps in one call of the compiled loop.")
     profile_steps: tuple[int, ...] = _field(
         (), "first,last: profile these steps for TensorBoard."
@@ -283,6 +288,11 @@ class RuntimeConfig:
         "Compile the step with XLA; only one column on one replica. XLA draws other "
         "dropout masks and colour noise from the same seed.",
     )
+    enable_op_determinism: bool = _field(
+        False,
+        "Have TensorFlow take only kernels that give the same bits twice. A CPU does "
+        "without it; a GPU gets slower.",
+    )
     run_eagerly: bool = _field(False, "Run step by step without a graph, to debug.")
 
 
@@ -321,6 +331,7 @@ _MORE_THAN_0 = (
     "log_steps",
     "checkpoint_steps",
     "max_to_keep",
+    "loss_upper_bound",
     "steps_per_loop",
     "logical_cpus",
 )

@@ -16,6 +16,7 @@ METRICS_FILE = "metrics.jsonl"
 _WRITTEN = (
     "checkpoint",
     "ckpt-*",
+    "best",
     "train",
     "validation",
     PARAMS_FILE,

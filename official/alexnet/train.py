@@ -7,7 +7,9 @@ Examples:
       --num_columns=2 --logical_cpus=2 --batch_size=16
 
 A run that is started again with the same --model_dir goes on from its latest
-checkpoint. Watch it with: tensorboard --logdir=runs/paper
+checkpoint. SIGTERM and Ctrl-C: the step under way is finished and saved, and the exit
+status is 75; a second signal stops at once. Watch a run with:
+tensorboard --logdir=runs/paper
 """
 
 import pathlib
@@ -16,6 +18,7 @@ from absl import flags
 
 from official.alexnet import cli
 from official.alexnet.errors import UserError
+from official.alexnet.training.preemption import Preemption
 
 
 def main() -> dict:
@@ -23,10 +26,16 @@ def main() -> dict:
     model_dir = pathlib.Path(cli.path("model_dir"))
     if model_dir.exists() and not model_dir.is_dir():
         raise UserError(f"--model_dir={model_dir} is a file: name a directory")
-    cli.start_tensorflow()
-    from official.alexnet.training.trainer import train  # noqa: PLC0415
+    with Preemption() as preemption:
+        cli.start_tensorflow()
+        from official.alexnet.training.trainer import train  # noqa: PLC0415
 
-    return train(config, str(model_dir), clean=flags.FLAGS.clean)
+        return train(
+            config,
+            str(model_dir),
+            clean=flags.FLAGS.clean,
+            preemption=preemption,
+        )
 
 
 def run() -> None:

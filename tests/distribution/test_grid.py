@@ -165,7 +165,7 @@ def test_every_op_of_a_column_is_on_its_device(
                 ]
     # Ops.
     batches = iter(trainer._batches(0))
-    step = tf.function(lambda: trainer.train_step(next(batches)))
+    step = tf.function(lambda: trainer.step.train_step(next(batches)))
     (graph,) = [
         g
         for g in graphs_of(step.get_concrete_function())

@@ -96,7 +96,7 @@ def test_ops_are_on_the_device_of_their_column(tiny_config, tmp_path, case, expe
     placement = place(config.runtime, 2)
     trainer = Trainer(config, tmp_path, placement, clean=False)
     batches = iter(trainer._batches(0))
-    step = tf.function(lambda: trainer.train_step(next(batches)))
+    step = tf.function(lambda: trainer.step.train_step(next(batches)))
     graph = step.get_concrete_function().graph
     # Not what is inside LRN, which is a function that its column calls.
     (graph,) = [

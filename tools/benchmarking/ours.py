@@ -63,6 +63,6 @@ def stepper(run: Config, work_dir: pathlib.Path) -> Callable[[int], tf.Tensor]:
     batches = iter(trainer._batches(0))
 
     def step(count: int = 1):
-        return trainer.train_steps(batches, tf.constant(count)).numpy()
+        return trainer.step.run(batches, count).sums
 
     return step

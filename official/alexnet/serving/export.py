@@ -61,9 +61,9 @@ def export(
     source, target = pathlib.Path(model_dir), pathlib.Path(export_dir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"--export_dir={target} exists: name a new directory")
-    path = checkpoint_path or checkpoints.latest(source)
+    path, contents = checkpoints.find(source, checkpoint_path)
     model = build_model(config)
-    step = checkpoints.load_weights(model, path)
+    step = checkpoints.set_weights(model, path, contents)
     statistics = Statistics.load(source / STATISTICS_FILE)
     labels = read_labels(source / LABELS_FILE, config.model.num_classes)
     mean = preprocessing.central_mean(statistics, config.model.image_size)

@@ -12,9 +12,12 @@ import re
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import weights
+from official.alexnet.training import checkpoint_files
+from official.alexnet.training.checkpoint_files import exists, latest
 from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
 from official.alexnet.training.schedules import Plateau
@@ -26,11 +29,13 @@ _TENSOR = re.compile(
 
 
 class Progress(tf.train.experimental.PythonState):
-    """What the loop remembers besides tensors: the plateau rule and running sums.
+    """What the loop remembers besides tensors.
 
     Attributes:
         plateau: state of the plateau rule.
         sums: loss, top-1, top-5 and images since the last line of metrics.
+        evaluated: step of the last evaluation; 0: there was none.
+        best: the best evaluation: its step, loss, accuracy and top-5 accuracy.
         loss_scale: the factor that float16 needs.
     """
 
@@ -38,11 +43,15 @@ class Progress(tf.train.experimental.PythonState):
         self.loss_scale = loss_scale or LossScale(enabled=False)
         self.plateau = Plateau()
         self.sums = [0.0] * 4
+        self.evaluated = 0
+        self.best: dict | None = None
 
     def serialize(self) -> bytes:
         state = {
             "plateau": dataclasses.asdict(self.plateau),
             "sums": self.sums,
+            "evaluated": self.evaluated,
+            "best": self.best,
             "loss_scale": self.loss_scale.state(),
         }
         return json.dumps(state).encode()
@@ -51,6 +60,9 @@ class Progress(tf.train.experimental.PythonState):
         state = json.loads(string_value)
         self.plateau = Plateau(**state["plateau"])
         self.sums = state["sums"]
+        # Checkpoints of earlier versions have neither of these three.
+        self.evaluated = state.get("evaluated", 0)
+        self.best = state.get("best")
         self.loss_scale.restore(state.get("loss_scale", [1.0, 0]))
 
 
@@ -81,7 +93,7 @@ class Checkpoints:
         model: net of either form, built under the strategy.
         optimizer: its optimizer, built.
         progress: state of the loop.
-        max_to_keep: older ones are deleted.
+        max_to_keep: older ones are deleted; the best one is kept besides, in `best/`.
     """
 
     def __init__(
@@ -92,9 +104,11 @@ class Checkpoints:
         progress: Progress,
         max_to_keep: int,
     ):
+        self._model_dir = model_dir
         self._model = model
         self._optimizer = optimizer
         self._progress = progress
+        self._max_to_keep = max_to_keep
         by_layer: dict[str, dict] = {}
         velocity_by_layer: dict[str, dict] = {}
         for layer in model.layers:
@@ -105,35 +119,46 @@ class Checkpoints:
                 velocity_by_layer.setdefault(layer.name, {})[variable.name] = (
                     velocity.value
                 )
-        checkpoint = tf.train.Checkpoint(
+        self._checkpoint = tf.train.Checkpoint(
             step=optimizer.iterations.value,
             weights=by_layer,
             velocity=velocity_by_layer,
             dropout={name: state.value for name, state in _dropout_states(model)},
             progress=progress,
         )
-        self._manager = tf.train.CheckpointManager(
-            checkpoint, str(model_dir), max_to_keep, checkpoint_name="ckpt"
-        )
+
+    def are_numbers(self) -> bool:
+        """Whether all weights and velocities are finite, so that saving makes sense."""
+        tensors = [*self._model.weights, *self._optimizer.velocities]
+        floats = [v.value for v in tensors if v.value.dtype.is_floating]
+        return all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in floats)
 
     def save(self) -> str:
         """Writes a checkpoint of the present step; returns its path."""
         step = int(self._optimizer.iterations.numpy())
-        return self._manager.save(checkpoint_number=step)
+        path = checkpoint_files.write(self._checkpoint, self._model_dir, step)
+        checkpoint_files.keep(self._model_dir, step, self._max_to_keep)
+        self.keep_best()
+        return path
+
+    def keep_best(self) -> None:
+        """Keeps the checkpoint of the best evaluation apart, if it is not there yet."""
+        best = self._progress.best
+        if best and best["step"] in checkpoint_files.steps(self._model_dir):
+            checkpoint_files.keep_best(self._model_dir, best)
 
     def restore(self) -> int:
-        """Restores the latest checkpoint, if there is one.
+        """Restores the latest checkpoint that is whole, if there is one.
 
         Returns:
             The step to go on from; 0 where there is no checkpoint.
 
         Raises:
-            UserError: it is damaged, or of another net.
+            UserError: all are damaged, or it is of another net.
         """
-        path = self._manager.latest_checkpoint
-        if path is None:
+        if not exists(self._model_dir):
             return 0
-        contents = read(path)
+        path, contents = find(self._model_dir)
         check_fit(self._model, contents, path)
         variables = weights.variables_by_name(self._model)
         for name, parts in variables.items():
@@ -151,24 +176,40 @@ class Checkpoints:
         return contents.step
 
 
-def exists(model_dir: pathlib.Path) -> bool:
-    """Whether there is a checkpoint in a model_dir."""
-    return tf.train.latest_checkpoint(str(model_dir)) is not None
+def find(
+    model_dir: pathlib.Path, checkpoint_path: str | None = None
+) -> tuple[str, Contents]:
+    """Reads a checkpoint: the one that is named, or the latest that is whole.
 
+    Args:
+        model_dir: directory of a run.
+        checkpoint_path: such as `model_dir/ckpt-300`; None for the latest. One that is
+            damaged is named in the log, and the one before it is read.
 
-def latest(model_dir: pathlib.Path) -> str:
-    """Path of the latest checkpoint.
+    Returns:
+        Its path and what it holds.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or none that can be read.
     """
-    path = tf.train.latest_checkpoint(str(model_dir))
-    if path is None:
-        raise UserError(
-            f"--model_dir={model_dir} holds no checkpoint: train there first, or name "
-            "the directory of a run"
-        )
-    return path
+    if checkpoint_path is not None:
+        return checkpoint_path, read(checkpoint_path)
+    newest = latest(model_dir)
+    damage = None
+    for step in reversed(checkpoint_files.steps(model_dir)):
+        path = checkpoint_files.prefix(model_dir, step)
+        try:
+            contents = read(path)
+        except UserError as error:
+            damage = damage or error
+            logging.warning("%s", error)
+            continue
+        if damage:
+            logging.warning("%s is damaged: taking %s instead.", newest, path)
+        return path, contents
+    raise UserError(
+        f"no checkpoint in {model_dir} can be read: {damage}; --clean starts anew"
+    )
 
 
 def read(path: str) -> Contents:
@@ -211,7 +252,15 @@ def load_weights(model: keras.Model, path: str) -> int:
     Raises:
         UserError: the checkpoint cannot be read, or is of another net.
     """
-    contents = read(path)
+    return set_weights(model, path, read(path))
+
+
+def set_weights(model: keras.Model, path: str, contents: Contents) -> int:
+    """Gives a model of either form weights that were read; returns their step.
+
+    Raises:
+        UserError: they are of another net than the model.
+    """
     check_fit(model, contents, path)
     weights.set_weights(model, contents.weights)
     return contents.step

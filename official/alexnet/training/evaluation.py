@@ -14,7 +14,7 @@ from official.alexnet import run_files
 from official.alexnet.config import Config
 from official.alexnet.data import dataset, pipeline, preprocessing
 from official.alexnet.distribution.strategy import place
-from official.alexnet.errors import UserError
+from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.training import checkpoints, run
 
 
@@ -125,26 +125,39 @@ class Evaluator:
         strategy: the models'.
         members: the models.
         crops: 1 or 10.
+        stop: float32; at 1 the evaluation ends after the batch under way.
     """
 
     def __init__(
-        self, strategy: tf.distribute.Strategy, members: Sequence[Member], crops: int
+        self,
+        strategy: tf.distribute.Strategy,
+        members: Sequence[Member],
+        crops: int,
+        stop: tf.Variable | None = None,
     ):
         self._strategy = strategy
         self._members = members
         self._crops = crops
+        self._stop = stop
 
     def __call__(
         self,
         make_dataset: Callable[[tf.distribute.InputContext], tf.data.Dataset],
         num_steps: int,
     ) -> list[Result]:
-        """Scores `num_steps` global batches: the average first, then each member."""
+        """Scores `num_steps` global batches: the average first, then each member.
+
+        Raises:
+            Interrupted: it was told to stop.
+        """
         dataset = self._strategy.distribute_datasets_from_function(make_dataset)
         iterator = iter(dataset)
         sums = np.zeros((1 + len(self._members), 4))
         for _ in range(num_steps):
-            sums += self._step(next(iterator)).numpy()
+            *rows, (stop, *_) = self._step(next(iterator)).numpy()
+            if stop:
+                raise Interrupted("stopped by a signal during an evaluation")
+            sums += rows
         return [Result.from_sums(row) for row in sums]
 
     @tf.function
@@ -160,7 +173,11 @@ class Evaluator:
             )
             average += member.weight * probabilities
             rows.append(_score_probabilities(batch, probabilities))
-        return tf.stack([_score_probabilities(batch, average), *rows])
+        # In all workers after the same batch.
+        stop = tf.zeros([]) if self._stop is None else self._stop.read_value()
+        return tf.stack(
+            [_score_probabilities(batch, average), *rows, tf.fill([4], stop)]
+        )
 
 
 def _score_probabilities(batch, probabilities: tf.Tensor) -> tf.Tensor:
@@ -239,7 +256,7 @@ def evaluate_runs(runs: Sequence[Run]) -> dict:
     members, models = [], []
     for each in runs:
         folder = pathlib.Path(each.model_dir)
-        path = each.checkpoint_path or checkpoints.latest(folder)
+        path, contents = checkpoints.find(folder, each.checkpoint_path)
         statistics = dataset.find_statistics(each.config.data, folder)
         with placement.strategy.scope():
             model = run.build_model(each.config, placement)
@@ -247,7 +264,7 @@ def evaluate_runs(runs: Sequence[Run]) -> dict:
             {
                 "model_dir": each.model_dir,
                 "checkpoint": path,
-                "step": checkpoints.load_weights(model, path),
+                "step": checkpoints.set_weights(model, path, contents),
                 "variant": each.config.model.variant,
                 "weight": each.weight / total,
             }

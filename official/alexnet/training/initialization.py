@@ -106,13 +106,12 @@ def _assign(model: keras.Model, source: dict[str, np.ndarray]) -> None:
 
 def _read(path: str, net: Variant) -> dict[str, np.ndarray]:
     if pathlib.Path(path).is_dir():
-        latest = tf.train.latest_checkpoint(path)
-        if latest is None:
+        if not checkpoints.exists(pathlib.Path(path)):
             raise UserError(
                 f"--init_from={path} holds no checkpoint: name the directory of a run, "
                 "a checkpoint, or a weight file"
             )
-        return checkpoints.read(latest).weights
+        return checkpoints.find(pathlib.Path(path))[1].weights
     if pathlib.Path(path + ".index").is_file():
         return checkpoints.read(path).weights
     if not pathlib.Path(path).is_file():

@@ -1,11 +1,13 @@
 """What a run writes to be looked at: TensorBoard, metrics.jsonl and pictures."""
 
 import json
+import os
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet.data import atomic
 from official.alexnet.run_files import METRICS_FILE
 
 
@@ -13,21 +15,30 @@ class Summaries:
     """Writes scalars and pictures of one run.
 
     TensorBoard reads them under `model_dir/train` and `model_dir/validation`;
-    `metrics.jsonl` holds the same scalars, one JSON object a line.
+    `metrics.jsonl` holds the same scalars, one JSON object a line. What an earlier
+    process wrote of later steps than it saved is dropped from both, so no step is there
+    twice.
 
     Args:
         model_dir: where to write.
-        step: the step the run goes on from; later lines of an earlier process that
-            was stopped are dropped.
+        step: the step the run goes on from; 0 for a new one.
+
+    Attributes:
+        results: the last values of each split, as the binaries print them.
     """
 
     def __init__(self, model_dir: pathlib.Path, step: int):
-        self._writers = {
-            split: tf.summary.create_file_writer(str(model_dir / split))
-            for split in ("train", "validation")
-        }
         self._metrics = model_dir / METRICS_FILE
-        _drop_later_lines(self._metrics, step)
+        rows = _drop_later_lines(self._metrics, step)
+        self.results = {}
+        for row in rows:
+            values = {k: v for k, v in row.items() if k not in ("step", "split")}
+            self.results |= named(row["split"], values)
+        self._writers = {}
+        for split in ("train", "validation"):
+            for path in sorted((model_dir / split).glob("events.out.tfevents.*")):
+                _drop_later_events(path, step)
+            self._writers[split] = tf.summary.create_file_writer(str(model_dir / split))
 
     def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
         """Writes values of one step of the split `train` or `validation`."""
@@ -38,6 +49,8 @@ class Summaries:
         line = json.dumps({"step": step, "split": split, **values})
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def pictures(self, name: str, step: int, pictures: np.ndarray) -> None:
         """Writes (count, height, width, 3) uint8 pictures of the split `train`."""
@@ -50,17 +63,51 @@ class Summaries:
             writer.close()
 
 
-def _drop_later_lines(path: pathlib.Path, step: int) -> None:
+def named(split: str, values: dict[str, float]) -> dict[str, float]:
+    """Values of a split as the binaries print them: `eval_` before the validation's."""
+    prefix = "eval_" if split == "validation" else ""
+    return {f"{prefix}{name}": value for name, value in values.items()}
+
+
+def _drop_later_lines(path: pathlib.Path, step: int) -> list[dict]:
+    """Keeps the lines up to a step and returns them."""
     if not path.exists():
-        return
-    kept = []
-    for line in path.read_text("utf-8").splitlines():
+        return []
+    rows = []
+    for line in path.read_text("utf-8", errors="replace").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
+            row = json.loads(line)
+            is_kept = row["step"] <= step
         except ValueError:  # A line cut short when the process was killed.
             continue
-    path.write_text("".join(kept), "utf-8")
+        if is_kept:
+            rows.append(row)
+    with atomic.atomic_write(path) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return rows
+
+
+def _drop_later_events(path: pathlib.Path, step: int) -> None:
+    """Keeps the events of a TensorBoard file up to a step; at step 0 there are none."""
+    kept, dropped = [], False
+    try:
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            if event.HasField("file_version") or (step and event.step <= step):
+                kept.append(record.numpy())
+            else:
+                dropped = True
+    except tf.errors.DataLossError:  # Cut short when the process was killed.
+        dropped = True
+    if len(kept) <= 1:
+        path.unlink()
+    elif dropped:
+        with (
+            atomic.atomic_write(path) as temporary,
+            tf.io.TFRecordWriter(str(temporary)) as writer,
+        ):
+            for event in kept:
+                writer.write(event)
 
 
 def kernel_picture(

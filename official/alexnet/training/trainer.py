@@ -3,7 +3,9 @@
 import math
 import pathlib
 import time
+import typing
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -11,43 +13,57 @@ from absl import logging
 from official.alexnet import config as config_lib
 from official.alexnet import run_files
 from official.alexnet.config import Config
-from official.alexnet.data import dataset, preprocessing
+from official.alexnet.data import atomic, dataset
 from official.alexnet.data.statistics import STATISTICS_FILE
 from official.alexnet.distribution.strategy import Placement, place
-from official.alexnet.errors import UserError
+from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.modeling.variants import find_variant
 from official.alexnet.modeling.weights import variables_by_name
-from official.alexnet.training import checkpoints, initialization, run, summaries
-from official.alexnet.training.checkpoints import Checkpoints, Progress
-from official.alexnet.training.evaluation import (
-    Evaluator,
-    Member,
-    Result,
-    evaluate,
-    score,
+from official.alexnet.training import (
+    checkpoint_files,
+    checkpoints,
+    initialization,
+    run,
+    summaries,
 )
+from official.alexnet.training.checkpoints import Checkpoints, Progress
+from official.alexnet.training.evaluation import Evaluator, Member, Result, evaluate
 from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
+from official.alexnet.training.preemption import Preemption
 from official.alexnet.training.schedules import Schedule
+from official.alexnet.training.step import Steps, TrainStep
 
 
-def train(config: Config, model_dir: str, *, clean: bool = False) -> dict:
+def train(
+    config: Config,
+    model_dir: str,
+    *,
+    clean: bool = False,
+    preemption: Preemption | None = None,
+) -> dict:
     """Trains a net, going on from the latest checkpoint in `model_dir`.
 
     Args:
         config: all settings.
         model_dir: where checkpoints, TensorBoard logs and metrics.jsonl go.
         clean: delete an earlier run in `model_dir` first.
+        preemption: watches for signals, after which the step under way is saved.
 
     Returns:
         The results of the last step and the last evaluation.
 
     Raises:
         UserError: a mistake in the settings, the data, or an earlier checkpoint.
+        Interrupted: by a signal; what was done is saved.
     """
     config_lib.check(config)
+    if config.runtime.enable_op_determinism:
+        keras.utils.set_random_seed(config.train.seed)
+        tf.config.experimental.enable_op_determinism()
     placement = place(config.runtime, config.model.num_columns)
-    return Trainer(config, pathlib.Path(model_dir), placement, clean).run()
+    trainer = Trainer(config, pathlib.Path(model_dir), placement, clean)
+    return trainer.run(preemption)
 
 
 class Trainer:
@@ -105,17 +121,27 @@ class Trainer:
             config.train.max_to_keep,
         )
         self.normalize = run.make_normalize(config, self.statistics)
+        self.step = TrainStep(
+            config,
+            self.strategy,
+            self.model,
+            self.optimizer,
+            self.loss_scale,
+            self.statistics,
+            self.normalize,
+        )
         self.evaluator = Evaluator(
             self.strategy,
             [Member(self.model, self.normalize)],
             config.train.eval_crops,
+            self.step.stop,
         )
-        self.traced_for = None
         self._set_rates(0)
 
-    def run(self) -> dict:
-        """Trains to the end."""
+    def run(self, preemption: Preemption | None = None) -> dict:
+        """Trains to the end, or until a signal."""
         train, step = self.config.train, self.checkpoints.restore()
+        self.saved_step = step
         logging.info("%s", self.placement.describe())
         if step:
             logging.info("Going on from step %d in %s", step, self.model_dir)
@@ -124,11 +150,15 @@ class Trainer:
                 self.model, self.config, self.initial_weights, self._measured_images
             )
             self.initial_weights = {}  # The model has them now.
-        self.writer = None
+        self.writer, results = None, {"step": step}
         if self.placement.is_chief:
+            checkpoint_files.remove_unfinished(self.model_dir)
+            self.checkpoints.keep_best()
             self._write_settings()
             self.writer = summaries.Summaries(self.model_dir, step)
-            self._write_first_pictures(step)
+            results |= self.writer.results
+            if step == 0:
+                self._write_first_pictures()
         logging.info(
             "Training to step %d: %.2f epochs of %.1f steps of %d images.",
             self.total_steps,
@@ -136,27 +166,34 @@ class Trainer:
             self.epoch_steps,
             train.batch_size,
         )
-        results = {"step": step}
         batches = iter(self._batches(step))
+        self._set_rates(step)
+        self.step.trace(batches)
+        if preemption:
+            preemption.hold(self.step.stop)
         clock = _Clock(step)
-        while step < self.total_steps:
-            stop = self._next_stop(step)
+        while step < self.total_steps or self._evaluation_is_due(step):
+            if self._evaluation_is_due(step):
+                results |= self._evaluate(step)
+                self._save(step)
+                clock.restart()
+                continue
             self._set_rates(step)
-            sums = self._run_steps(batches, step, stop)
-            self._check_finite(sums, stop)
-            self.progress.sums = [
-                a + float(b) for a, b in zip(self.progress.sums, sums, strict=True)
-            ]
-            clock.add_steps(stop)
-            step = stop
+            steps = self._run_steps(batches, step, self._next_stop(step))
+            step += steps.count
+            clock.add_steps(step)
+            self._check_loss(steps, step)
+            sums = zip(self.progress.sums, steps.sums, strict=True)
+            self.progress.sums = [a + float(b) for a, b in sums]
             if self._due(step, train.log_steps):
                 results |= self._log(step, clock)
-            if self.eval_split and self._due(step, self._eval_steps()):
-                results |= self._evaluate(step)
-                self._save()
-            elif self._due(step, train.checkpoint_steps):
-                self._save()
             results["step"] = step
+            if steps.stopped:
+                self._stop(step)
+            # What is evaluated is saved after it.
+            due = self._due(step, train.checkpoint_steps)
+            if due and not self._evaluation_is_due(step):
+                self._save(step)
             clock.restart()
         if self.writer:
             self.writer.close()
@@ -179,100 +216,48 @@ class Trainer:
     def _eval_steps(self) -> int:
         return max(1, round(self.config.train.epochs_between_evals * self.epoch_steps))
 
-    def _set_rates(self, step: int) -> None:
-        """Prepares the compiled loop for the steps up to the next change."""
-        rates = self.schedule.rates(step, self.progress.plateau)
-        self.optimizer.learning_rate.assign(rates.learning_rate)
-        traced_for = (rates.bias_multiple, rates.layers, step < self.noise_steps)
-        if traced_for != self.traced_for:
-            self.traced_for = traced_for
-            self.optimizer.bias_learning_rate = rates.bias_multiple
-            self.optimizer.layer_learning_rates = dict(rates.layers)
-            self.has_noise = step < self.noise_steps
-            self.train_steps = tf.function(self._train_steps)
+    def _evaluation_is_due(self, step: int) -> bool:
+        """Also when a run goes on that was stopped during an evaluation."""
+        return (
+            self.eval_split is not None
+            and step > 0
+            and self._due(step, self._eval_steps())
+            and self.progress.evaluated != step
+        )
 
-    def _run_steps(self, batches, step: int, stop: int) -> np.ndarray:
+    def _set_rates(self, step: int) -> None:
+        rates = self.schedule.rates(step, self.progress.plateau)
+        self.step.set_rates(rates, has_noise=step < self.noise_steps)
+
+    def _run_steps(self, batches, step: int, stop: int) -> Steps:
         profile = self.config.train.profile_steps
         if self.writer and profile and step == profile[0]:
             tf.profiler.experimental.start(str(self.model_dir / "train"))
         try:
-            sums = self.train_steps(batches, tf.constant(stop - step)).numpy()
+            steps = self.step.run(batches, stop - step)
         except tf.errors.OpError as error:
             raise dataset.explained(error, self.train_split) from error
         if self.writer and profile and stop == profile[1]:
             tf.profiler.experimental.stop()
-        return sums
+        return steps
 
-    def _check_finite(self, sums: np.ndarray, step: int) -> None:
+    def _check_loss(self, steps: Steps, step: int) -> None:
         """Stops before weights that are no numbers reach a checkpoint."""
-        if not np.isfinite(sums[0]):
-            rate = float(self.optimizer.learning_rate.numpy())
-            raise UserError(
-                f"the loss was {sums[0]} by step {step}, at a learning rate of "
-                f"{rate:g}: the checkpoints in {self.model_dir} are from before; go on "
-                "from there with a lower --learning_rate"
+        bound = self.config.train.loss_upper_bound
+        if not steps.last_loss <= bound:
+            above = "" if math.isnan(steps.last_loss) else f", above {bound:g}"
+            self._diverged(f"the loss was {steps.last_loss:g}{above}", step)
+
+    def _diverged(self, what: str, step: int) -> typing.NoReturn:
+        rate = float(self.optimizer.learning_rate.numpy())
+        advice = "there is no checkpoint yet; start again with a lower --learning_rate"
+        if checkpoints.exists(self.model_dir):
+            advice = (
+                f"the last good checkpoint is {checkpoints.latest(self.model_dir)}; "
+                "the same command with a lower --learning_rate goes on from there"
             )
-
-    def _train_steps(self, batches, count: tf.Tensor) -> tf.Tensor:
-        """Runs `count` steps; returns the sums of `evaluation.score`."""
-        sums = tf.zeros(4)
-        for _ in tf.range(count):
-            sums += self.train_step(next(batches))
-        return sums
-
-    def train_step(self, batch) -> tf.Tensor:
-        """One step of every replica on its part of a global batch."""
-        replica_step = self._replica_step
-        if self.config.runtime.enable_xla:
-            replica_step = tf.function(replica_step, jit_compile=True)
-        sums = self.strategy.run(replica_step, args=(batch,))
-        sums = self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
-        self.loss_scale.update(overflows=sums[4])
-        return sums[:4]
-
-    def _replica_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Forward, backward and update; gradients are summed over the replicas.
-
-        Returns:
-            The sums of `evaluation.score`, and 1 where a gradient overflowed.
-        """
-        images = self.normalize(batch["image"], self._color_noise())
-        variables = [
-            variable
-            for variable in self.model.trainable_variables
-            if self.optimizer.multiple(variable) > 0
-        ]
-        with tf.GradientTape() as tape:
-            logits = self.model(images, training=True)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                batch["label"], logits
-            )
-            loss = tf.reduce_sum(losses) / self.config.train.batch_size
-            loss *= self.loss_scale.scale
-        gradients = tape.gradient(loss, [variable.value for variable in variables])
-        gradients, overflow = self.loss_scale.unscale(gradients)
-        self.optimizer.apply(gradients, variables)
-        sums = score(batch["label"], losses, logits, tf.ones_like(losses))
-        return tf.concat([sums, [overflow]], axis=0)
-
-    def _color_noise(self) -> tf.Tensor | None:
-        """Noise of the replica's images, drawn for the global batch of this step."""
-        data = self.config.data
-        if data.color_noise == "none" or not self.has_noise:
-            return None
-        replica = tf.distribute.get_replica_context()
-        batch_size = self.config.train.batch_size
-        count = batch_size // replica.num_replicas_in_sync
-        start = replica.replica_id_in_sync_group * count
-        step = tf.cast(self.optimizer.iterations.value, tf.int32)
-        gaussians = tf.random.stateless_normal(
-            [batch_size, 3], [self.config.train.seed, step], alg="philox"
-        )
-        return preprocessing.color_noise(
-            self.statistics,
-            gaussians[start : start + count],
-            sigma=data.color_noise_sigma,
-            scale=data.color_noise,
+        raise UserError(
+            f"{what} at step {step}, at a learning rate of {rate:g}: {advice}"
         )
 
     def _batches(self, step: int) -> tf.distribute.DistributedDataset:
@@ -315,11 +300,14 @@ class Trainer:
             values["images_per_second"],
             time.strftime("%H:%M:%S", time.gmtime(left)),
         )
-        return values
+        return summaries.named("train", values)
 
     def _evaluate(self, step: int) -> dict:
         train = self.config.train
-        result, _ = evaluate(self.evaluator, self.eval_split, train.batch_size)
+        try:
+            result, _ = evaluate(self.evaluator, self.eval_split, train.batch_size)
+        except Interrupted:
+            self._stop(step)
         if train.schedule == "plateau":
             self.progress.plateau = self.progress.plateau.after(
                 1 - result.accuracy, train.plateau_patience, train.plateau_reductions
@@ -329,36 +317,55 @@ class Trainer:
             "accuracy": result.accuracy,
             "top_5_accuracy": result.top_5_accuracy,
         }
+        self.progress.evaluated = step
+        best = self.progress.best
+        if best is None or result.accuracy > best["accuracy"]:
+            self.progress.best = {"step": step, **values}
         if self.writer:
             self.writer.scalars("validation", step, values)
             self._write_kernels(step)
         logging.info(
             "evaluation at step %d | %d images | loss %.4f | top-1 %.1f %% | "
-            "top-5 %.1f %%",
+            "top-5 %.1f %% | best: %.1f %% at step %d",
             step,
             result.num_examples,
             result.loss,
             100 * result.accuracy,
             100 * result.top_5_accuracy,
+            100 * self.progress.best["accuracy"],
+            self.progress.best["step"],
         )
-        return {f"eval_{name}": value for name, value in values.items()}
+        return summaries.named("validation", values)
 
-    def _save(self) -> None:
+    def _save(self, step: int) -> None:
+        if not self.checkpoints.are_numbers():
+            self._diverged("a weight or velocity was no number", step)
         if self.placement.is_chief:
             logging.info("Saved %s", self.checkpoints.save())
+        self.saved_step = step
+
+    def _stop(self, step: int) -> typing.NoReturn:
+        """After a signal."""
+        if self.saved_step != step:
+            self._save(step)
+        if self.writer:
+            self.writer.close()
+        raise Interrupted(
+            f"stopped by a signal after step {step}, which is saved in "
+            f"{self.model_dir}: the same command goes on from there"
+        )
 
     def _write_settings(self) -> None:
         self.model_dir.mkdir(parents=True, exist_ok=True)
-        (self.model_dir / run_files.PARAMS_FILE).write_text(
-            self.config.to_yaml(), "utf-8"
-        )
+        with atomic.atomic_write(self.model_dir / run_files.PARAMS_FILE) as temporary:
+            temporary.write_text(self.config.to_yaml(), "utf-8")
         self.statistics.save(self.model_dir / STATISTICS_FILE)
         dataset.write_labels(self.train_split, self.model_dir / run_files.LABELS_FILE)
 
-    def _write_first_pictures(self, step: int) -> None:
-        self._write_kernels(step)
-        images = next(iter(self._sample_batches(step, 8)))["image"].numpy()
-        self.writer.pictures("input_images", step, images)
+    def _write_first_pictures(self) -> None:
+        self._write_kernels(0)
+        images = next(iter(self._sample_batches(0, 8)))["image"].numpy()
+        self.writer.pictures("input_images", 0, images)
 
     def _write_kernels(self, step: int) -> None:
         name, parts = next(iter(variables_by_name(self.model).items()))

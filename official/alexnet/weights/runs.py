@@ -43,8 +43,8 @@ def read(
         UserError: there is no checkpoint, or it is damaged.
     """
     folder = path if path.is_dir() else path.parent
-    prefix = checkpoints.latest(folder) if path.is_dir() else str(path)
-    weights = checkpoints.read(prefix).weights
+    _, contents = checkpoints.find(folder, None if path.is_dir() else str(path))
+    weights = contents.weights
     if not (folder / run_files.PARAMS_FILE).is_file():
         return weights, None, None
     config = run_files.load_config(str(folder))

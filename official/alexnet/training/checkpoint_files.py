@@ -1,0 +1,140 @@
+"""The files `ckpt-N` of a run: which there are, how one appears, and which go.
+
+A checkpoint is `ckpt-N.index` and `ckpt-N.data-?????-of-?????`. The index comes last
+and goes first, so a checkpoint that is seen is whole, wherever the process was killed.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import tensorflow as tf
+from absl import logging
+
+from official.alexnet.data import atomic
+from official.alexnet.errors import UserError
+
+BEST_DIR = "best"
+BEST_FILE = "info.json"
+
+_INDEX = re.compile(r"ckpt-(\d+)\.index")
+_UNFINISHED = ".ckpt-unfinished-"
+
+
+def steps(model_dir: pathlib.Path) -> list[int]:
+    """Steps of the checkpoints in a folder, rising."""
+    matches = [_INDEX.fullmatch(path.name) for path in model_dir.glob("ckpt-*.index")]
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def prefix(model_dir: pathlib.Path, step: int) -> str:
+    """What TensorFlow calls the path of a checkpoint."""
+    return str(model_dir / f"ckpt-{step}")
+
+
+def exists(model_dir: pathlib.Path) -> bool:
+    """Whether there is a checkpoint in a folder."""
+    return bool(steps(model_dir))
+
+
+def latest(model_dir: pathlib.Path) -> str:
+    """Path of the latest checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = steps(model_dir)
+    if not found:
+        raise UserError(
+            f"--model_dir={model_dir} holds no checkpoint: train there first, or name "
+            "the directory of a run"
+        )
+    return prefix(model_dir, found[-1])
+
+
+def write(checkpoint: tf.train.Checkpoint, model_dir: pathlib.Path, step: int) -> str:
+    """Writes a checkpoint that appears when it is whole and on the disk.
+
+    Args:
+        checkpoint: what to write.
+        model_dir: where; made if it is not there.
+        step: N of its name; one of this name that is there already is replaced.
+
+    Returns:
+        Its path.
+    """
+    model_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=model_dir) as folder:
+        checkpoint.write(prefix(pathlib.Path(folder), step))
+        _remove(model_dir, step)
+        for path in _index_last(pathlib.Path(folder), step):
+            atomic.move_into_place(path, model_dir / path.name)
+    return prefix(model_dir, step)
+
+
+def remove_unfinished(model_dir: pathlib.Path) -> None:
+    """Removes what a process that was killed while writing has left."""
+    for folder in model_dir.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep(model_dir: pathlib.Path, step: int, max_to_keep: int) -> None:
+    """Deletes what is not among the last checkpoints up to `step`.
+
+    Later ones are of a run that could not be gone on with: they were damaged.
+    """
+    earlier = [other for other in steps(model_dir) if other <= step]
+    kept = earlier[-max_to_keep:]
+    # What `tf.train.latest_checkpoint` and other tools of TensorFlow's look into.
+    state = f'model_checkpoint_path: "ckpt-{step}"\n'
+    state += "".join(f'all_model_checkpoint_paths: "ckpt-{n}"\n' for n in kept)
+    with atomic.atomic_write(model_dir / "checkpoint") as temporary:
+        temporary.write_text(state, "utf-8")
+    for other in steps(model_dir):
+        if other > step:
+            logging.warning("Deleting %s: damaged.", prefix(model_dir, other))
+        if other not in kept:
+            _remove(model_dir, other)
+
+
+def keep_best(model_dir: pathlib.Path, values: dict) -> None:
+    """Keeps a checkpoint apart, in `best/`, where no later one takes its place.
+
+    Args:
+        model_dir: of the run; a checkpoint of the step is there.
+        values: `step` and the results there, for `best/info.json`.
+    """
+    best, step = model_dir / BEST_DIR, values["step"]
+    best.mkdir(exist_ok=True)
+    if step not in steps(best):
+        for path in _index_last(model_dir, step):
+            _link(path, best / path.name)
+    with atomic.atomic_write(best / BEST_FILE) as temporary:
+        temporary.write_text(json.dumps(values) + "\n", "utf-8")
+    for other in steps(best):
+        if other != step:
+            _remove(best, other)
+
+
+def _link(source: pathlib.Path, target: pathlib.Path) -> None:
+    """A second name for a file, or a copy where the file system has none."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with atomic.atomic_write(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+def _index_last(folder: pathlib.Path, step: int) -> Iterator[pathlib.Path]:
+    yield from sorted(folder.glob(f"ckpt-{step}.data-*"))
+    yield folder / f"ckpt-{step}.index"
+
+
+def _remove(folder: pathlib.Path, step: int) -> None:
+    for path in reversed([*_index_last(folder, step)]):
+        path.unlink(missing_ok=True)

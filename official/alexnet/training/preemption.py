@@ -1,0 +1,84 @@
+"""SIGTERM and SIGINT: the step under way is finished and saved.
+
+TensorFlow runs many steps in one call, and Python's own handlers wait until it comes
+back. So a thread reads the signals and sets a variable that the compiled loop looks at
+after each step.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import typing
+
+from official.alexnet.errors import Interrupted
+
+if typing.TYPE_CHECKING:
+    import tensorflow as tf
+
+# EX_TEMPFAIL of sysexits.h: nothing is wrong, start it again.
+EXIT_STATUS = 75
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Preemption:
+    """Watches for signals, as a context manager in the main thread.
+
+    Until `hold` is called there is nothing to save, and a signal raises `Interrupted`
+    wherever the program is. A second signal ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._flag: tf.Variable | None = None
+
+    def hold(self, flag: "tf.Variable") -> None:
+        """From now on a signal sets `flag` to 1 and raises nothing."""
+        self._flag = flag
+        if self.received:
+            flag.assign(1.0)
+
+    def __enter__(self) -> "Preemption":
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._old_fd = signal.set_wakeup_fd(
+            self._writer.fileno(), warn_on_full_buffer=False
+        )
+        self._old_handlers = {s: signal.signal(s, self._handle) for s in _SIGNALS}
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_fd)
+        self._writer.close()
+        self._thread.join()
+        self._reader.close()
+
+    def _watch(self) -> None:
+        """Runs in the thread: the kernel's side of each signal, as it comes."""
+        while numbers := self._reader.recv(1):
+            if numbers[0] not in _SIGNALS:
+                continue
+            name = signal.Signals(numbers[0]).name
+            if self.received:
+                print(f"{name} again: stopping without saving", file=sys.stderr)
+                sys.stderr.flush()
+                os._exit(128 + numbers[0])
+            self.received = signal.Signals(numbers[0])
+            if self._flag is not None:
+                print(f"{name}: finishing the step and saving", file=sys.stderr)
+                sys.stderr.flush()
+                self._flag.assign(1.0)
+
+    def _handle(self, number: int, _) -> None:
+        """Runs in the main thread, between two lines of Python."""
+        if self._flag is None:
+            raise Interrupted(
+                f"{signal.Signals(number).name} before the first step: there was "
+                "nothing to save"
+            )
