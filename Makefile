@@ -6,7 +6,7 @@ DEMO_FLAGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint wheel clean
+.PHONY: demo test test-slow test-reliability lint wheel clean
 
 demo: $(READY)
 	$(BIN)/python tools/demo.py --output_dir=$(DEMO_DIR) $(DEMO_FLAGS)
@@ -15,7 +15,10 @@ test: $(READY)
 	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m 'slow and not reliability'
+
+test-reliability: $(READY)
+	$(BIN)/python -m pytest -m reliability -n 2 --dist=worksteal --durations=15
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,122 @@
+"""`alexnet-train` in child processes, and what two runs have in common."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from official.alexnet.config import Config, RuntimeConfig
+from official.alexnet.training import checkpoints
+
+KILLED_RUN = pathlib.Path(__file__).with_name("killed_run.py")
+TRAIN = ("-m", "official.alexnet.train")
+# A step's speed is the one thing that no two runs share.
+_OF_THE_CLOCK = "images_per_second"
+
+
+def small_run(config: Config, columns: int = 1, **train_settings) -> Config:
+    """60 steps, 6 an epoch, evaluated after each, under a schedule with state."""
+    settings = {
+        "train_steps": 60,
+        "skip_eval": False,
+        "log_steps": 5,
+        "checkpoint_steps": 4,
+        "steps_per_loop": 3,
+        "schedule": "plateau",
+        "plateau_patience": 2,
+    }
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, num_columns=columns),
+        train=dataclasses.replace(config.train, **settings | train_settings),
+        runtime=RuntimeConfig(
+            num_gpus=0, logical_cpus=columns if columns > 1 else None
+        ),
+    )
+
+
+def start(
+    config: Config, model_dir: pathlib.Path, *flags: str, script: tuple = TRAIN
+) -> subprocess.Popen:
+    """Starts a training in a child process, its stderr in `<model_dir>.log`."""
+    settings = model_dir.with_suffix(".yaml")
+    settings.write_text(config.to_yaml())
+    with model_dir.with_suffix(".log").open("a") as log:
+        return subprocess.Popen(
+            [
+                *(sys.executable, *script),
+                f"--config_file={settings}",
+                f"--model_dir={model_dir}",
+                *flags,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+
+
+def finish(process: subprocess.Popen, seconds: float = 300) -> tuple[int, str]:
+    """Waits for a child; returns its status and what it printed on stdout."""
+    stdout, _ = process.communicate(timeout=seconds)
+    return process.returncode, stdout
+
+
+def log_of(model_dir: pathlib.Path) -> str:
+    return model_dir.with_suffix(".log").read_text()
+
+
+def train(config: Config, model_dir: pathlib.Path, *flags: str) -> dict:
+    """Trains to the end; returns the results."""
+    status, stdout = finish(start(config, model_dir, *flags))
+    assert status == 0, log_of(model_dir)[-3000:]
+    return json.loads(stdout.splitlines()[-1])
+
+
+def assert_same_run(a: pathlib.Path, b: pathlib.Path) -> None:
+    """Weights, velocity, schedule, metrics and curves are the same to the last bit."""
+    ours, theirs = (checkpoints.read(checkpoints.latest(folder)) for folder in (a, b))
+    assert ours.step == theirs.step
+    assert ours.progress == theirs.progress
+    for kind in ("weights", "velocity", "dropout"):
+        assert getattr(ours, kind).keys() == getattr(theirs, kind).keys()
+        for name, array in getattr(ours, kind).items():
+            np.testing.assert_array_equal(array, getattr(theirs, kind)[name], name)
+    assert rows(a) == rows(b)
+    for split in ("train", "validation"):
+        found = events(a / split)
+        assert found == events(b / split)
+        # No step twice.
+        assert len({(step, tag) for step, tag, _ in found}) == len(found)
+    assert sorted(p.name for p in a.glob("ckpt-*")) == sorted(
+        p.name for p in b.glob("ckpt-*")
+    )
+    assert (a / "best/info.json").read_text() == (b / "best/info.json").read_text()
+
+
+def rows(model_dir: pathlib.Path) -> list[dict]:
+    """Lines of metrics.jsonl."""
+    text = (model_dir / "metrics.jsonl").read_text()
+    found = [json.loads(line) for line in text.splitlines()]
+    return [{k: v for k, v in row.items() if k != _OF_THE_CLOCK} for row in found]
+
+
+def events(folder: pathlib.Path) -> list[tuple[int, str, bytes]]:
+    """Step, tag and value of everything TensorBoard is given, in order of the steps."""
+    found = []
+    for path in folder.glob("events*"):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                same = b"" if value.tag == _OF_THE_CLOCK else _content(value)
+                found.append((event.step, value.tag, same))
+    return sorted(found)
+
+
+def _content(value: tf.compat.v1.Summary.Value) -> bytes:
+    return value.tensor.SerializeToString(deterministic=True)

@@ -1,0 +1,90 @@
+"""`alexnet-train` that sends itself SIGKILL at a chosen place.
+
+python killed_run.py PLACE STEP SEED [flags of alexnet-train]
+
+PLACE, at the first opportunity from STEP on:
+  step         somewhere in a call of the compiled loop
+  evaluation   before one of an evaluation's batches
+  write        somewhere while TensorFlow writes a checkpoint
+  data         when a checkpoint is written and none of its files has its name
+  index        when its data has, and its index has not
+  state        when its index has, and older checkpoints are still there
+"""
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+
+import tensorflow as tf
+
+from official.alexnet import train
+from official.alexnet.data import atomic
+from official.alexnet.training import checkpoint_files, checkpoints
+from official.alexnet.training.evaluation import Evaluator
+from official.alexnet.training.step import TrainStep
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_within(seconds: float, rng: random.Random) -> None:
+    threading.Timer(rng.uniform(0, seconds), die).start()
+
+
+def arm(place: str, step: int, rng: random.Random) -> None:
+    """Puts the kill in its place."""
+    present = 0
+    run, evaluate = TrainStep.run, Evaluator._step
+    write = tf.train.Checkpoint.write
+    move, keep = atomic.move_into_place, checkpoint_files.keep
+
+    def counted_run(self, batches, count):
+        nonlocal present
+        if place == "step" and present + count >= step:
+            die_within(0.05, rng)
+            result = run(self, batches, count)
+            # The timer is for this call: it may not outlive it.
+            time.sleep(0.05)
+            return result
+        result = run(self, batches, count)
+        present = int(self._optimizer.iterations.numpy())
+        return result
+
+    def killed_evaluate(self, batch):
+        if place == "evaluation" and present >= step and rng.random() < 0.5:
+            die()
+        return evaluate.__get__(self, Evaluator)(batch)
+
+    def killed_write(self, path, *args, **kwargs):
+        if place == "write" and present >= step:
+            die_within(0.03, rng)
+        result = write(self, path, *args, **kwargs)
+        if place == "data" and present >= step:
+            die()
+        return result
+
+    def killed_move(temporary, path):
+        if place == "index" and present >= step and path.suffix == ".index":
+            die()
+        move(temporary, path)
+
+    def killed_keep(*args):
+        if place == "state" and present >= step:
+            die()
+        keep(*args)
+
+    TrainStep.run = counted_run
+    Evaluator._step = killed_evaluate
+    tf.train.Checkpoint.write = killed_write
+    checkpoint_files.atomic.move_into_place = killed_move
+    checkpoints.checkpoint_files.keep = killed_keep
+
+
+if __name__ == "__main__":
+    arm(sys.argv[1], int(sys.argv[2]), random.Random(int(sys.argv[3])))
+    del sys.argv[1:4]
+    train.run()

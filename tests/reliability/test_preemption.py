@@ -1,0 +1,137 @@
+"""SIGTERM and SIGINT: finish the step, save, status 75; a second signal: at once."""
+
+import pathlib
+import signal
+import subprocess
+import time
+
+import child_runs
+import pytest
+
+from official.alexnet.training import checkpoints
+from official.alexnet.training.preemption import EXIT_STATUS
+
+# The promise is ten seconds and one step; a step of these runs takes milliseconds.
+SECONDS = 10
+
+
+def wait_for(process: subprocess.Popen, model_dir: pathlib.Path, text: str) -> None:
+    log = model_dir.with_suffix(".log")
+    for _ in range(3000):
+        if text in log.read_text():
+            return
+        assert process.poll() is None, log.read_text()[-3000:]
+        time.sleep(0.1)
+    raise AssertionError(f"{text!r} did not come: {log.read_text()[-3000:]}")
+
+
+def send(process: subprocess.Popen, number: signal.Signals) -> tuple[int, str, float]:
+    """Status, stdout, and the seconds from the signal to the end."""
+    process.send_signal(number)
+    started = time.monotonic()
+    status, stdout = child_runs.finish(process)
+    return status, stdout, time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("number", "columns", "moment"),
+    [
+        (signal.SIGTERM, 2, "step 5/"),
+        *(
+            pytest.param(
+                number,
+                columns,
+                moment,
+                marks=[pytest.mark.slow, pytest.mark.reliability],
+            )
+            for number in (signal.SIGTERM, signal.SIGINT)
+            for columns in (1, 2)
+            for moment in ("Training to step", "step 15/", "evaluation at step 12 ")
+        ),
+    ],
+)
+def test_a_signal_ends_the_run_saved_and_it_goes_on(
+    tiny_config, tmp_path, number, columns, moment
+):
+    config = child_runs.small_run(tiny_config, columns)
+    process = child_runs.start(config, tmp_path / "parts")
+    wait_for(process, tmp_path / "parts", moment)
+    status, stdout, seconds = send(process, number)
+    log = child_runs.log_of(tmp_path / "parts")
+    assert status == EXIT_STATUS, log[-3000:]
+    assert seconds < SECONDS
+    assert stdout == ""
+    assert "Traceback" not in log
+    last = log.splitlines()[-1]
+    assert last.startswith("alexnet-train: ")
+    if "before the first step" in last:
+        assert moment == "Training to step"
+    else:
+        saved = checkpoints.find(tmp_path / "parts")[1].step
+        assert 0 < saved < 60
+        assert f"stopped by a signal after step {saved}, which is saved in" in last
+    child_runs.train(config, tmp_path / "parts")
+    child_runs.train(config, tmp_path / "whole")
+    assert_same_but_for_kept(tmp_path / "whole", tmp_path / "parts")
+
+
+def assert_same_but_for_kept(whole: pathlib.Path, parts: pathlib.Path) -> None:
+    """A signal adds a checkpoint, so others may be among the last three."""
+    for folder in (whole, parts):
+        for path in folder.glob("ckpt-*"):
+            if not path.name.startswith("ckpt-60."):
+                path.unlink()
+    child_runs.assert_same_run(whole, parts)
+
+
+@pytest.mark.slow
+@pytest.mark.reliability
+def test_a_signal_during_an_evaluation_leaves_it_to_the_next_start(
+    tiny_config, tmp_path
+):
+    # Long evaluations: ten crops in batches of one.
+    config = child_runs.small_run(
+        tiny_config, batch_size=1, eval_crops=10, log_steps=1, train_steps=48
+    )
+    process = child_runs.start(config, tmp_path / "parts")
+    wait_for(process, tmp_path / "parts", "step 48/48")
+    status, _, _ = send(process, signal.SIGTERM)
+    log = child_runs.log_of(tmp_path / "parts")
+    assert status == EXIT_STATUS, log[-3000:]
+    assert "evaluation at step 48" not in log
+    results = child_runs.train(config, tmp_path / "parts")
+    assert "evaluation at step 48" in child_runs.log_of(tmp_path / "parts")
+    assert {"loss", "accuracy", "eval_accuracy", "step"} <= results.keys()
+    child_runs.train(config, tmp_path / "whole")
+    assert_same_but_for_kept(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.slow
+@pytest.mark.reliability
+def test_a_signal_while_starting_saves_nothing(tiny_config, tmp_path):
+    config = child_runs.small_run(tiny_config)
+    process = child_runs.start(config, tmp_path / "run")
+    time.sleep(2)
+    status, stdout, seconds = send(process, signal.SIGTERM)
+    log = child_runs.log_of(tmp_path / "run")
+    assert (status, stdout) == (EXIT_STATUS, ""), log
+    assert seconds < SECONDS
+    assert "SIGTERM before the first step: there was nothing to save" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.slow
+@pytest.mark.reliability
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_stops_at_once(tiny_config, tmp_path, number):
+    # Steps in one call of the loop that would take minutes, were they not cut short.
+    config = child_runs.small_run(tiny_config, checkpoint_steps=1000, train_steps=20000)
+    process = child_runs.start(config, tmp_path / "run")
+    wait_for(process, tmp_path / "run", "step 5/")
+    process.send_signal(signal.SIGSTOP)  # So that the first is not answered yet.
+    process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
+    process.send_signal(number)
+    status, _ = child_runs.finish(process, SECONDS)
+    # Too late for the second one, if the first was answered meanwhile.
+    assert status in (128 + number, EXIT_STATUS)
