@@ -26,11 +26,12 @@ _WRITTEN = (
 )
 
 
-def load_config(model_dir: str) -> Config:
+def load_config(model_dir: str, flag: str = "model_dir") -> Config:
     """Settings of an earlier run, for the grouped form on any machine.
 
     Args:
-        model_dir: directory of the run, with its params.yaml.
+        model_dir: directory of the run, with its params.yaml, or of an export of it.
+        flag: that it was given with, for messages.
 
     Raises:
         UserError: `model_dir` is not the directory of a run.
@@ -38,7 +39,7 @@ def load_config(model_dir: str) -> Config:
     file = pathlib.Path(model_dir) / PARAMS_FILE
     if not file.is_file():
         raise UserError(
-            f"--model_dir={model_dir} has no {PARAMS_FILE}: name the directory of a run"
+            f"--{flag}={model_dir} has no {PARAMS_FILE}: name the directory of a run"
         )
     settings = config_files.load(str(file))
     run = config_files.override(Config(), settings, str(file))

@@ -43,6 +43,11 @@ def read_files(files: tf.data.Dataset, records: Records) -> tf.data.Dataset:
     return dataset.apply(tf.data.experimental.assert_cardinality(records.num_examples))
 
 
+def tag_of(file: int, number: int) -> int:
+    """Tag of a record by the index of its file and its number in it."""
+    return file * _RECORDS_A_FILE + number
+
+
 def place_of(tag: int) -> tuple[int, int]:
     """Index of a record's file, and its number in it."""
     return divmod(tag, _RECORDS_A_FILE)

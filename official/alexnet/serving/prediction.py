@@ -43,7 +43,7 @@ def predict(export_dir: str, images: list[str], top: int, batch_size: int) -> di
     predictions = []
     for start in range(0, len(paths), batch_size):
         batch = paths[start : start + batch_size]
-        encoded = [_read_image(path) for path in batch]
+        encoded = [read_image(path) for path in batch]
         probabilities = classify(tf.constant(encoded))["probabilities"].numpy()
         labels = read_labels(folder / LABELS_FILE, probabilities.shape[1])
         for path, row in zip(batch, probabilities, strict=True):
@@ -52,8 +52,12 @@ def predict(export_dir: str, images: list[str], top: int, batch_size: int) -> di
     return {"predictions": predictions}
 
 
-def find_images(names: list[str]) -> list[pathlib.Path]:
+def find_images(names: list[str], flag: str = "images") -> list[pathlib.Path]:
     """The image files that files, directories or patterns name, in order.
+
+    Args:
+        names: files, directories or patterns.
+        flag: that they were given with, for messages.
 
     Raises:
         UserError: a name stands for no image.
@@ -68,12 +72,17 @@ def find_images(names: list[str]) -> list[pathlib.Path]:
         else:
             matches = [pathlib.Path(match) for match in glob.glob(name)]  # noqa: PTH207
         if not matches:
-            raise UserError(f"--images={name}: no such image")
+            raise UserError(f"--{flag}={name}: no such image")
         found += sorted(matches)
     return found
 
 
-def _read_image(path: pathlib.Path) -> bytes:
+def read_image(path: pathlib.Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        UserError: it is not a whole JPEG or PNG.
+    """
     try:
         # Pillow says nothing on stderr of its own, as libjpeg does.
         with Image.open(path, formats=("JPEG", "PNG")) as image:

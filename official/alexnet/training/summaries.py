@@ -123,15 +123,8 @@ def kernel_picture(
     Returns:
         (height, width, 3) uint8; each kernel is stretched to 0..255 by itself.
     """
-    kernels = np.moveaxis(kernels, -1, 0)
-    low = kernels.min(axis=(1, 2, 3), keepdims=True)
-    high = kernels.max(axis=(1, 2, 3), keepdims=True)
-    tiles = np.uint8(255 * (kernels - low) / np.maximum(high - low, 1e-12))
-    tiles = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
-    tiles = np.pad(tiles, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
-    columns = np.split(tiles, num_columns)
-    across = min(16, len(columns[0]))
-    blocks = [_mosaic(column, across) for column in columns]
+    tiles = stretched(kernels)
+    blocks = [mosaic(column, zoom) for column in np.split(tiles, num_columns)]
     gap = np.full((4 * zoom, blocks[0].shape[1], 3), 255, np.uint8)
     rows = [blocks[0]]
     for block in blocks[1:]:
@@ -139,7 +132,34 @@ def kernel_picture(
     return np.concatenate(rows)
 
 
-def _mosaic(tiles: np.ndarray, across: int) -> np.ndarray:
+def stretched(kernels: np.ndarray) -> np.ndarray:
+    """Each kernel from its least weight, 0, to its greatest, 255.
+
+    Args:
+        kernels: (size, size, 3, count).
+
+    Returns:
+        (count, size, size, 3) uint8.
+    """
+    kernels = np.moveaxis(kernels, -1, 0)
+    low = kernels.min(axis=(1, 2, 3), keepdims=True)
+    high = kernels.max(axis=(1, 2, 3), keepdims=True)
+    return np.uint8(255 * (kernels - low) / np.maximum(high - low, 1e-12))
+
+
+def mosaic(tiles: np.ndarray, zoom: int) -> np.ndarray:
+    """Lays kernels out on white, sixteen a row, each with a rim of one pixel.
+
+    Args:
+        tiles: (count, size, size, 3) uint8.
+        zoom: pixels a weight.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    tiles = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    tiles = np.pad(tiles, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
+    across = min(16, len(tiles))
     missing = -len(tiles) % across
     tiles = np.pad(tiles, ((0, missing), *[(0, 0)] * 3), constant_values=255)
     down, (height, width) = len(tiles) // across, tiles.shape[1:3]

@@ -1,0 +1,185 @@
+"""Images to look at, with their labels: files, or the records of a split."""
+
+import dataclasses
+import itertools
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from official.alexnet.data import framing, preprocessing, reading
+from official.alexnet.data.records import Records
+from official.alexnet.serving.prediction import read_image
+
+UNKNOWN = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Photograph:
+    """One image.
+
+    Attributes:
+        name: its path; of a record, the file's and the record's number in it.
+        pixels: (256, 256, 3) uint8 RGB, the square that evaluation takes crops from.
+        label: 0-based class, or `UNKNOWN`.
+    """
+
+    name: str
+    pixels: np.ndarray
+    label: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Image files; an image's place is its index.
+
+    Attributes:
+        paths: of the files.
+        labels: 0-based classes, or `UNKNOWN`, one a file.
+    """
+
+    paths: tuple[pathlib.Path, ...]
+    labels: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def dataset(self) -> tf.data.Dataset:
+        """(place int64, encoded image, label int32) of every image, in order."""
+        names = tf.constant([str(path) for path in self.paths])
+        labels = tf.constant(self.labels, tf.int32)
+
+        def read(place: tf.Tensor):
+            return place, tf.io.read_file(names[place]), labels[place]
+
+        return tf.data.Dataset.range(len(self)).map(read, tf.data.AUTOTUNE)
+
+    def photograph(self, place: int) -> Photograph:
+        """The image at a place.
+
+        Raises:
+            UserError: it is not a whole image.
+        """
+        encoded = read_image(self.paths[place])
+        return Photograph(
+            str(self.paths[place]), square(encoded).numpy(), self.labels[place]
+        )
+
+    def spread(self, count: int) -> list[Photograph]:
+        """`count` images, spread evenly over all; all if there are fewer."""
+        return [self.photograph(i) for i in evenly(len(self), count)]
+
+    def explained(self, error: tf.errors.OpError) -> Exception:
+        """The error to raise for one of `dataset`."""
+        for path in self.paths:
+            read_image(path)  # Raises the UserError of the file it was.
+        return error
+
+    def identity(self) -> list:
+        """What a cache must know these images by."""
+        return [_stamp(path) for path in self.paths] + list(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """The images of a split; an image's place is its record's tag (`reading`).
+
+    Attributes:
+        records: of the split.
+    """
+
+    records: Records
+
+    def __len__(self) -> int:
+        return self.records.num_examples
+
+    def dataset(self) -> tf.data.Dataset:
+        """As `Files.dataset`."""
+
+        def parse(tag: tf.Tensor, serialized: tf.Tensor):
+            encoded, labels = reading.parse_records(
+                tag[None], serialized[None], self.records
+            )
+            return tag, encoded[0], labels[0]
+
+        files = tf.data.Dataset.range(len(self.records.files))
+        return reading.read_files(files, self.records).map(parse, tf.data.AUTOTUNE)
+
+    def photograph(self, place: int) -> Photograph:
+        """As `Files.photograph`."""
+        file, number = reading.place_of(place)
+        path = self.records.files[file]
+        offset, length = next(itertools.islice(framing.spans(path), number, None))
+        with pathlib.Path(path).open("rb") as stream:
+            stream.seek(offset)
+            serialized = stream.read(length)
+        tag = tf.constant([place], tf.int64)
+        try:
+            encoded, labels = reading.parse_records(
+                tag, tf.constant([serialized]), self.records
+            )
+            pixels = square(encoded[0]).numpy()
+        except tf.errors.OpError as error:
+            raise self.explained(error) from error
+        return Photograph(f"{path}, record {number}", pixels, int(labels[0]))
+
+    def spread(self, count: int) -> list[Photograph]:
+        """As `Files.spread`, over the records file by file."""
+        wanted = evenly(len(self), count)
+        found, before = [], 0
+        for index, path in enumerate(self.records.files):
+            inside = framing.count_records(path)
+            found += [
+                self.photograph(reading.tag_of(index, i - before))
+                for i in wanted
+                if before <= i < before + inside
+            ]
+            before += inside
+        return found
+
+    def explained(self, error: tf.errors.OpError) -> Exception:
+        """As `Files.explained`."""
+        return reading.as_user_error(error, self.records) or error
+
+    def identity(self) -> list:
+        """As `Files.identity`."""
+        return [_stamp(path) for path in self.records.files] + [
+            self.records.first_label
+        ]
+
+
+Images = Files | Recorded
+
+
+def files_with_labels(paths: Sequence[pathlib.Path], labels: Sequence[str]) -> Files:
+    """Image files, labelled by the folders they are in.
+
+    A folder tells the class if its name is that class's line in labels.txt, or the
+    WordNet id that the line begins with.
+    """
+    classes = {}
+    for number, line in enumerate(labels):
+        classes[line] = number
+        if wordnet_id := re.match(r"n\d{8}\b", line):
+            classes[wordnet_id[0]] = number
+    known = [classes.get(path.absolute().parent.name, UNKNOWN) for path in paths]
+    return Files(tuple(paths), tuple(known))
+
+
+def evenly(total: int, count: int) -> list[int]:
+    """`count` numbers spread over 0..total - 1, or all of them."""
+    count = min(total, count)
+    return [i * total // count for i in range(count)]
+
+
+def square(encoded: bytes | tf.Tensor) -> tf.Tensor:
+    """The (256, 256, 3) uint8 image that preparation makes of an encoded one."""
+    return preprocessing.resize_to_square(preprocessing.decode_image(encoded))
+
+
+def _stamp(path: str | pathlib.Path) -> list:
+    status = os.stat(path)  # noqa: PTH116
+    return [str(pathlib.Path(path).absolute()), status.st_size, status.st_mtime_ns]

@@ -1,0 +1,121 @@
+"""The net that is looked at: out of a run's checkpoint, or out of an export."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from official.alexnet import config as config_lib
+from official.alexnet import run_files
+from official.alexnet.config import Config
+from official.alexnet.data import dataset
+from official.alexnet.errors import UserError
+from official.alexnet.modeling.weights import set_weights
+from official.alexnet.serving import formats
+from official.alexnet.training import checkpoints, run
+from official.alexnet.weights import files
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained net.
+
+    Attributes:
+        config: its settings; `num_columns` is 1.
+        folder: the directory of the run or of the export.
+        source: the checkpoint or file of the weights.
+        step: steps it was trained for; 0 for an export, which does not say.
+        weights: by name, such as `conv1/kernel`, as the grouped form holds them.
+        labels: names of the classes.
+    """
+
+    config: Config
+    folder: pathlib.Path
+    source: str
+    step: int
+    weights: dict[str, np.ndarray]
+    labels: list[str]
+
+    def model(self) -> keras.Model:
+        """The grouped form, with logits as its output.
+
+        Raises:
+            UserError: the weights are those of another net.
+        """
+        model = run.build_model(self.config)
+        try:
+            set_weights(model, self.weights)
+        except UserError as error:
+            raise UserError(
+                f"{self.source} does not fit {self.folder / run_files.PARAMS_FILE}: "
+                f"{error}"
+            ) from error
+        return model
+
+    def normalize(self) -> Callable[..., tf.Tensor]:
+        """The function from uint8 crops to the model's input."""
+        statistics = dataset.find_statistics(self.config.data, self.folder)
+        return run.make_normalize(self.config, statistics)
+
+    def split(self, name: str) -> dataset.Split:
+        """The split `train` or `validation` of the run's records.
+
+        Raises:
+            UserError: there is none, or its images are random.
+        """
+        config_lib.check(self.config)
+        if self.config.data.use_synthetic_data:
+            raise UserError(
+                f"{self.folder} was trained on random images: name others with "
+                "--images and --search_images"
+            )
+        classes = self.config.model.num_classes
+        return dataset.find_split(self.config.data, name, classes)
+
+
+def from_run(
+    config: Config, model_dir: str, checkpoint_path: str | None, labels: str | None
+) -> Trained:
+    """The net of a checkpoint of either form; the latest by default.
+
+    Raises:
+        UserError: there is no checkpoint, it cannot be read, or the labels are those
+            of other classes.
+    """
+    folder = pathlib.Path(model_dir)
+    path = checkpoint_path or checkpoints.latest(folder)
+    contents = checkpoints.read(path)
+    names = _labels(config, folder, labels)
+    return Trained(config, folder, path, contents.step, contents.weights, names)
+
+
+def from_export(config: Config, export_dir: str, labels: str | None) -> Trained:
+    """The net that `alexnet-export` wrote.
+
+    Raises:
+        UserError: the export has no .keras file, or one that cannot be read.
+    """
+    folder = pathlib.Path(export_dir)
+    path = folder / formats.FILES["keras"]
+    if not path.is_file():
+        raise UserError(
+            f"--export_dir={folder} has no {path.name}: export with keras among the "
+            "--formats of alexnet-export, or name the run with --model_dir"
+        )
+    weights = files.read(str(path), config.model.net()).weights
+    return Trained(
+        config, folder, str(path), 0, weights, _labels(config, folder, labels)
+    )
+
+
+def _labels(config: Config, folder: pathlib.Path, labels: str | None) -> list[str]:
+    if labels and not pathlib.Path(labels).is_file():
+        raise UserError(f"--labels={labels}: no such file")
+    path = pathlib.Path(labels) if labels else folder / run_files.LABELS_FILE
+    try:
+        return dataset.read_labels(path, config.model.num_classes)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file of class names") from error
