@@ -1,11 +1,12 @@
-r"""Draws what runs have written: learning curves, and the pictures of TensorBoard.
+r"""Collects what runs have written, for a page of results.
 
   python tools/report.py --runs=paper=runs/paper,source=runs/source \
       --output_dir=docs/results/imagenette
 
-Writes curves.png (loss and top-1 of all runs), and for each run NAME its metrics
-(NAME.metrics.jsonl), its last picture of conv1's kernels (NAME.conv1_kernels.png) and,
-with --input_images, its first input images (NAME.input_images.png). Needs matplotlib:
+Writes curves.png (loss, top-1 and top-5 of all runs), and for each run NAME its metrics
+(NAME.metrics.jsonl), the first layer's kernels in its latest checkpoint
+(NAME.conv1_kernels.png) and, with --input_images, its first input images
+(NAME.input_images.png). The pictures are those of tools/visualize.py. Needs matplotlib:
 pip install 'official-alexnet[plots]'.
 """
 
@@ -15,94 +16,71 @@ import pathlib
 
 from absl import flags
 
-from official.alexnet import cli
+from official.alexnet import cli, run_files
 from official.alexnet.errors import UserError
 
-RUNS = flags.DEFINE_list("runs", None, "name=model_dir of each run.", required=True)
-INPUT_IMAGES = flags.DEFINE_bool(
-    "input_images", False, "Write the first input images as well: yours to publish?"
-)
-OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where to write.", required=True)
-COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
+
+def define_flags() -> None:
+    """Defines the flags; done only when this file is the program."""
+    flags.DEFINE_list("runs", None, "name=model_dir of each run.", required=True)
+    flags.DEFINE_bool(
+        "input_images", False, "Write the first input images as well: yours to publish?"
+    )
+    flags.DEFINE_string("output_dir", None, "Where to write.", required=True)
 
 
 def main() -> dict:
-    output_dir = pathlib.Path(OUTPUT_DIR.value)
+    """Writes; returns what was written."""
+    from visualizing import curves, drawing  # noqa: PLC0415
+
+    runs = curves.parse_runs(flags.FLAGS.runs)
+    histories = [curves.read(name, folder) for name, folder in runs.items()]
+    cli.start_tensorflow()
+    output_dir = pathlib.Path(cli.path("output_dir"))
     output_dir.mkdir(parents=True, exist_ok=True)
-    runs = {}
-    for item in RUNS.value:
-        name, _, folder = item.partition("=")
-        metrics = pathlib.Path(folder) / "metrics.jsonl"
-        if not metrics.is_file():
-            raise UserError(f"--runs={item}: {metrics} does not exist")
-        text = metrics.read_text("utf-8")
-        (output_dir / f"{name}.metrics.jsonl").write_text(text, "utf-8")
-        runs[name] = [json.loads(line) for line in text.splitlines()]
-        _copy_pictures(pathlib.Path(folder), output_dir, name)
-    _draw_curves(runs, output_dir / "curves.png")
+    for history, (name, folder) in zip(histories, runs.items(), strict=True):
+        lines = "".join(json.dumps(row) + "\n" for row in history.rows)
+        (output_dir / f"{name}.{run_files.METRICS_FILE}").write_text(lines, "utf-8")
+        layer, picture = _kernels(folder)
+        drawing.write_png(picture, output_dir / f"{name}.{layer}_kernels.png")
+        if flags.FLAGS.input_images:
+            _write_inputs(pathlib.Path(folder), output_dir / f"{name}.input_images.png")
+    picture = drawing.pixels_of(curves.draw(histories))
+    drawing.write_png(picture, output_dir / "curves.png")
     return {"written": sorted(str(path) for path in output_dir.iterdir())}
 
 
-def _draw_curves(runs: dict[str, list[dict]], path: pathlib.Path) -> None:
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError as error:
-        raise UserError(
-            "curves need matplotlib: pip install 'official-alexnet[plots]'"
-        ) from error
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    panels = figure.subplots(1, 2)
-    for panel, key, title in zip(
-        panels, ("loss", "accuracy"), ("cross-entropy (nats)", "top-1 (%)"), strict=True
-    ):
-        factor = 100 if key == "accuracy" else 1
-        for color, (name, rows) in zip(COLORS, runs.items(), strict=False):
-            for split, style in (("train", "-"), ("validation", "o--")):
-                points = [
-                    (row["step"], factor * row[key])
-                    for row in rows
-                    if row["split"] == split
-                ]
-                if points:
-                    panel.plot(
-                        *zip(*points, strict=True),
-                        style,
-                        color=color,
-                        label=f"{name}, {split}",
-                        markersize=4,
-                        linewidth=1.2,
-                    )
-        panel.set(xlabel="step", title=title)
-        panel.grid(alpha=0.3)
-    panels[0].legend(fontsize=8)
-    figure.savefig(path, dpi=100)
+def _kernels(folder: str):
+    from visualizing import kernels, trained  # noqa: PLC0415
+
+    net = trained.from_run(run_files.load_config(folder), folder, None, None)
+    layer, columns = kernels.first_kernels(net)
+    return layer, kernels.draw(columns, "each")
 
 
-def _copy_pictures(folder: pathlib.Path, output_dir: pathlib.Path, name: str) -> None:
-    """Takes conv1's last kernels and the first inputs out of the event files."""
+def _write_inputs(folder: pathlib.Path, path: pathlib.Path) -> None:
+    """Takes the first inputs out of the event files of training."""
     import tensorflow as tf  # noqa: PLC0415
     from PIL import Image  # noqa: PLC0415
 
-    found: dict[str, list[tuple[int, list[bytes]]]] = {}
-    for path in sorted((folder / "train").glob("events*")):
-        for record in tf.data.TFRecordDataset(str(path)):
+    found = []
+    for file in sorted((folder / "train").glob("events*")):
+        for record in tf.data.TFRecordDataset(str(file)):
             event = tf.compat.v1.Event.FromString(record.numpy())
             for value in event.summary.value:
-                if value.metadata.plugin_data.plugin_name == "images":
+                if value.tag == "input_images":
                     # The first two strings are width and height.
-                    images = list(value.tensor.string_val)[2:]
-                    found.setdefault(value.tag, []).append((event.step, images))
-    kernels = max(found["conv1_kernels"], key=lambda item: item[0])[1]
-    (output_dir / f"{name}.conv1_kernels.png").write_bytes(kernels[0])
-    if not INPUT_IMAGES.value:
-        return
-    inputs = min(found["input_images"], key=lambda item: item[0])[1]
-    pictures = [Image.open(io.BytesIO(image)).resize((112, 112)) for image in inputs]
+                    found.append((event.step, list(value.tensor.string_val)[2:]))
+    if not found:
+        raise UserError(f"{folder / 'train'} holds no event file with input images")
+    images = min(found, key=lambda item: item[0])[1]
+    pictures = [Image.open(io.BytesIO(image)).resize((112, 112)) for image in images]
     row = Image.new("RGB", (114 * len(pictures), 112), "white")
     for i, picture in enumerate(pictures):
         row.paste(picture, (114 * i, 0))
-    row.save(output_dir / f"{name}.input_images.png", optimize=True)
+    row.save(path, optimize=True)
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run("report.py", main)

@@ -27,6 +27,7 @@ import difflib
 import pathlib
 
 from absl import flags
+from visualizing.curves import parse_runs
 
 from official.alexnet import cli, run_files
 from official.alexnet.config import Config
@@ -192,15 +193,7 @@ def _runs() -> dict[str, str]:
     if not flags.FLAGS.runs:
         folder = pathlib.Path(cli.path("model_dir"))
         return {folder.absolute().name: str(folder)}
-    runs = {}
-    for item in flags.FLAGS.runs:
-        name, equals, folder = item.partition("=")
-        if not (name and equals and folder):
-            raise UserError(f"--runs={item}: should be name=model_dir")
-        if name in runs:
-            raise UserError(f"--runs: two runs are called {name}")
-        runs[name] = str(pathlib.Path(folder).expanduser())
-    return runs
+    return parse_runs(flags.FLAGS.runs)
 
 
 def _logdir(output_dir: pathlib.Path) -> pathlib.Path:

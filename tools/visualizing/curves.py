@@ -57,6 +57,23 @@ class History:
         return [(step, new) for (step, old), (_, new) in pairs if new != old]
 
 
+def parse_runs(items: Sequence[str]) -> dict[str, str]:
+    """The runs of `--runs=name=model_dir,...`, directories by name.
+
+    Raises:
+        UserError: an item is not of that form, or a name comes twice.
+    """
+    runs = {}
+    for item in items:
+        name, equals, folder = item.partition("=")
+        if not (name and equals and folder):
+            raise UserError(f"--runs={item}: should be name=model_dir")
+        if name in runs:
+            raise UserError(f"--runs: two runs are called {name}")
+        runs[name] = str(pathlib.Path(folder).expanduser())
+    return runs
+
+
 def read(name: str, model_dir: str) -> History:
     """Reads a run's metrics; a last line that is cut short is passed over.
 
@@ -129,7 +146,7 @@ def draw(histories: Sequence[History]) -> "Figure":
             for step, rate in history.rate_changes():
                 panel.axvline(step / unit, color=color, linestyle=":", linewidth=1)
                 panel.text(
-                    *(step / unit, 0.98, f" {rate:.2g}"),
+                    *(step / unit, 0.98, f" lr {rate:.2g}"),
                     transform=panel.get_xaxis_transform(),
                     va="top",
                     fontsize=7,

@@ -73,7 +73,7 @@ def draw(
     height = head + len(queries) * (side + text)
     figure = drawing.new_figure(width, height)
 
-    def show(row: int, column: int, photograph: Photograph, caption: str) -> None:
+    def show(row: int, column: int, photograph: Photograph, *captions: str) -> None:
         left = gap + column * (side + gap) + (between if column else 0)
         bottom = height - head - row * (side + text) - side
         panel = figure.add_axes(
@@ -81,15 +81,14 @@ def draw(
         )
         panel.imshow(photograph.pixels)
         panel.set_axis_off()
-        panel.text(
-            *(0.5, -0.03, caption),
-            transform=panel.transAxes,
-            ha="center",
-            va="top",
-            fontsize=7.5,
-            linespacing=1.1,
-            parse_math=False,
-        )
+        for line, caption in enumerate(captions, 1):
+            panel.text(
+                *(0.5, -0.1 * line, caption),
+                transform=panel.transAxes,
+                ha="center",
+                fontsize=7.5,
+                parse_math=False,
+            )
 
     for left, words in ((0, "image"), (side + gap + between, "nearest, by fc7")):
         figure.text(
@@ -100,8 +99,9 @@ def draw(
     for row, (query, found) in enumerate(zip(queries, neighbors, strict=True)):
         show(row, 0, query, _name(query, labels))
         for i, neighbor in enumerate(found):
-            caption = f"{_name(neighbor, labels)}\n{distances[row, i]:.3g}"
-            show(row, i + 1, neighbor, caption.strip())
+            distance = f"{distances[row, i]:.3g}"
+            captions = filter(None, (_name(neighbor, labels), distance))
+            show(row, i + 1, neighbor, *captions)
     return figure
 
 

@@ -81,14 +81,14 @@ def draw(
         image.imshow(photograph.pixels)
         image.set_axis_off()
         if photograph.label != UNKNOWN:
-            name = drawing.short(labels[photograph.label], 28)
+            name = drawing.short(labels[photograph.label], 26)
             middle = 1 + label / 2 / side
             image.text(
                 *(0.5, 1 - middle, name),
                 transform=image.transAxes,
                 ha="center",
                 va="center",
-                fontsize=10,
+                fontsize=9.5,
                 weight="bold",
                 parse_math=False,
             )
@@ -104,7 +104,7 @@ def _draw_bars(panel, row: np.ndarray, classes: np.ndarray, correct: int, labels
     panel.barh(range(len(classes)), row[classes], color=colors, height=0.86)
     for i, label in enumerate(classes):
         text = {"va": "center", "fontsize": 8.5, "parse_math": False}
-        panel.text(0.02, i, drawing.short(labels[label], 24), **text)
+        panel.text(0.02, i, drawing.short(labels[label], 22), **text)
         panel.text(0.98, i, f"{100 * row[label]:.1f} %", ha="right", **text)
     panel.set(xlim=(0, 1), ylim=(len(classes) - 0.5, -0.5), xticks=[], yticks=[])
     for side in ("top", "right", "bottom"):
