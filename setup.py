@@ -20,7 +20,7 @@ setuptools.setup(
         "importlib_resources>=6.0",
         "keras>=3.10",
         "numpy>=1.26",
-        "Pillow>=10.0",
+        "Pillow>=10.1",
         "PyYAML>=6.0",
         "tensorboard>=2.19",
         "tensorflow>=2.19",

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -384,6 +385,14 @@ def test_features_are_kept_for_the_same_net_and_images_only(net, photos, tmp_pat
     np.testing.assert_array_equal(extractor.of_images(images, tmp_path), table)
 
 
+def test_features_that_do_not_fit_on_the_disk(net, photos, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(UserError, match="GB are free; name another --cache_dir"):
+        features.Extractor(net, 4).of_images(images_of(photos, net), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_image_among_the_searched_that_is_none(net, photos, tmp_path):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes((photos / "holiday" / "0.jpg").read_bytes()[:500])
@@ -641,3 +650,25 @@ def test_report_writes_the_same_pictures(run_dir, net, tmp_path):
         drawing.pixels_of(curves.draw([history])),
     )
     assert read_png(tmp_path / "out" / "tiny.input_images.png").shape == (112, 912, 3)
+
+
+# The page
+
+
+def test_the_pages_commands_have_these_flags_and_its_links_lead_somewhere():
+    page = TOOLS.parent / "docs" / "visualize.md"
+    text = page.read_text("utf-8")
+    given = set()
+    for command in re.findall(r"python tools/visualize\.py(?:.*\\\n)*.*", text):
+        given |= set(re.findall(r"--(\w+)", command))
+    helped = subprocess.run(
+        [sys.executable, str(TOOLS / "visualize.py"), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    known = set(re.findall(r"^ +--(\w+)", helped, re.MULTILINE))
+    assert {"what", "images", "runs", "export_dir"} <= given <= known
+    assert set(re.findall(r"`--(\w+)", text)) <= known | {"width"}
+    for link in re.findall(r"\]\(([\w./-]+)\)", text):
+        assert (page.parent / link).exists(), link

@@ -7,8 +7,6 @@ import pathlib
 import typing
 from collections.abc import Sequence
 
-from absl import logging
-
 from official.alexnet import run_files
 from official.alexnet.errors import UserError
 from visualizing import drawing
@@ -92,7 +90,7 @@ def read(name: str, model_dir: str) -> History:
             row = json.loads(line)
         except ValueError:
             if number == len(lines):  # Its writer was killed, or is writing.
-                logging.info("%s: the last line is cut short", path)
+                print(f"{path}: the last line is cut short", flush=True)
                 break
             row = None
         if not isinstance(row, dict) or not {"step", "split"} <= row.keys():

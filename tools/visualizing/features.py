@@ -3,12 +3,12 @@
 import hashlib
 import json
 import pathlib
+import shutil
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from official.alexnet.data import atomic, preprocessing
 from official.alexnet.errors import UserError
@@ -63,28 +63,26 @@ class Extractor:
             `features` float32 (size,), `place` int64 and `label` int32.
 
         Raises:
-            UserError: an image cannot be read, or the table does not fit on the disk.
+            UserError: an image cannot be read, or there is no room for the table.
         """
         path = cache_dir / f"fc7-{self._key(images)}.npy"
         if path.is_file():
             try:
                 table = np.load(path, mmap_mode="r")
-                logging.info("Features of %d images in %s", len(table), path)
+                print(f"features of {len(table):,} images: {path}", flush=True)
                 return table
             except (ValueError, EOFError):
-                logging.warning("%s is damaged: computing it again.", path)
+                print(f"{path} is damaged: computing it again", flush=True)
         cache_dir.mkdir(parents=True, exist_ok=True)
         row = [("features", "<f4", (self.size,)), ("place", "<i8"), ("label", "<i4")]
-        try:
-            with atomic.atomic_write(path) as temporary:
-                table = np.lib.format.open_memmap(
-                    temporary, "w+", np.dtype(row), (len(images),)
-                )
-                self._fill(table, images)
-                table.flush()
-                del table
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror}") from error
+        _check_room(cache_dir, len(images) * np.dtype(row).itemsize)
+        with atomic.atomic_write(path) as temporary:
+            table = np.lib.format.open_memmap(
+                temporary, "w+", np.dtype(row), (len(images),)
+            )
+            self._fill(table, images)
+            table.flush()
+            del table
         return np.load(path, mmap_mode="r")
 
     def _fill(self, table: np.ndarray, images: Images) -> None:
@@ -102,7 +100,7 @@ class Extractor:
                 rows["place"], rows["label"] = places, labels
                 before, done = done, done + len(places)
                 if done // 1024 > before // 1024 or done == len(table):
-                    logging.info("Features of %d of %d images", done, len(table))
+                    print(f"features: {done:,} of {len(table):,} images", flush=True)
         except tf.errors.OpError as error:
             raise images.explained(error) from error
 
@@ -121,3 +119,13 @@ class Extractor:
         digest.update(net.encode())
         digest.update(json.dumps(images.identity()).encode())
         return digest.hexdigest()[:16]
+
+
+def _check_room(folder: pathlib.Path, size: int) -> None:
+    """A disk that fills up under a mapped file ends the process without a word."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise UserError(
+            f"{folder}: the features take {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
+            "are free; name another --cache_dir"
+        )
