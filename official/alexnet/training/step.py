@@ -96,11 +96,12 @@ class TrainStep:
         return Steps(int(done), sums[:4], float(loss), stopped=sums[4] > 0)
 
     def _repeat(self, batches, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        sums, loss = tf.zeros(5), tf.zeros([])
+        # Float32's sums in float64 are exact: the same wherever a call is cut short.
+        sums, loss = tf.zeros(5, tf.float64), tf.zeros([])
         done, goes_on = tf.constant(0), tf.constant(True)
         while done < count and goes_on:
             step_sums = self.train_step(next(batches))
-            sums += step_sums
+            sums += tf.cast(step_sums, tf.float64)
             loss = step_sums[0] / tf.maximum(step_sums[3], 1.0)
             # False for NaN, too.
             fits = loss <= self._config.train.loss_upper_bound
