@@ -126,16 +126,20 @@ def test_seed_changes_order_and_crops(records, uninterrupted):
     assert windows[0] == windows[1] != windows[2]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize(
+    ("workers", "replicas", "batch"),
+    [(1, 2, 4), (2, 1, 4), (2, 2, 4), (4, 1, 4), (3, 2, 24)],
+)
 def test_union_over_workers_and_replicas_is_the_global_batch(
-    records, uninterrupted, workers, replicas
+    records, workers, replicas, batch
 ):
+    expected = train(records, 6, global_batch_size=batch, start_step=2)
     per_worker = [
         train(
             records,
             6 * replicas,
-            replica_batch_size=4 // (workers * replicas),
+            global_batch_size=batch,
+            replica_batch_size=batch // (workers * replicas),
             num_input_pipelines=workers,
             input_pipeline_id=worker,
             start_step=2,
@@ -152,7 +156,7 @@ def test_union_over_workers_and_replicas_is_the_global_batch(
             key: np.concatenate([part[key] for part in parts])
             for key in ("image", "label")
         }
-        assert_same([joined], [uninterrupted[2 + step]])
+        assert_same([joined], [expected[step]])
 
 
 def test_crops_are_windows_of_the_example_and_differ_between_epochs(

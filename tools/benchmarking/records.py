@@ -64,9 +64,9 @@ def find_train(settings: Settings, data_dir: str) -> Split:
 def read_jpegs(settings: Settings, data_dir: str) -> list[bytes]:
     """The encoded images of the first records, as many as a sample takes at most."""
     records = find_train(settings, data_dir).records
-    files = tf.data.Dataset.range(len(records.files))
     dataset = (
-        reading.read_files(files, records)
+        tf.data.TFRecordDataset(records.files)
+        .enumerate()
         .batch(1)
         .map(lambda *batch: reading.parse_records(*batch, records)[0][0])
     )

@@ -2,16 +2,16 @@
 
 Mean, colour noise and the cast to float are left to the device (`preprocessing`).
 
-The batch at step n is a function of (seed, n) alone. Example k = n * global batch +
-position belongs to epoch k // N; an epoch's order hangs on (seed, epoch), an example's
-crop on (seed, k). Every input pipeline walks the same global order and keeps its own
-positions of each global batch before decoding, so the union over any grid of workers
-and replicas is the same batch, and training resumes anywhere by skipping records.
+The batch at step n is a function of (seed, n, batch size) alone. Example k = n * global
+batch + position belongs to epoch k // N; which record it is hangs on (seed, epoch), see
+`lanes`, its crop on (seed, k). A worker reads the records of its own positions of each
+global batch, so the union over any grid of workers and replicas is the same batch, and
+training resumes anywhere by skipping records before they are decoded.
 """
 
 import tensorflow as tf
 
-from official.alexnet.data import preprocessing, reading
+from official.alexnet.data import lanes, preprocessing, reading
 from official.alexnet.data.records import Records
 from official.alexnet.errors import UserError
 
@@ -19,7 +19,6 @@ from official.alexnet.errors import UserError
 SHUFFLE_BUFFER = 8192
 
 _PREFETCHED_BATCHES = 4
-_MAX_INT32 = 2**31 - 1
 
 
 def training_dataset(
@@ -39,7 +38,7 @@ def training_dataset(
     """Endless shuffled batches of random crops and mirrors (section 4.1).
 
     Each example comes once an epoch, and a batch may span epochs. An input pipeline
-    reads every record and decodes its own share.
+    reads and decodes its own share.
 
     Args:
         records: what to read.
@@ -51,7 +50,7 @@ def training_dataset(
         start_step: the step whose batch comes first.
         image_size: side of the square the crops are taken from.
         crop_size: side of a crop; offsets are uniform in 0..image_size - crop_size.
-        shuffle_buffer: undecoded records held to draw from.
+        shuffle_buffer: undecoded records that all input pipelines hold to draw from.
         augment: False takes every centre crop, unmirrored.
 
     Returns:
@@ -65,8 +64,7 @@ def training_dataset(
     _check_shares(
         global_batch_size, replica_batch_size, num_input_pipelines, input_pipeline_id
     )
-    first_example = start_step * global_batch_size
-    first_epoch, skipped = divmod(first_example, records.num_examples)
+    share = lanes.Share.of(input_pipeline_id, num_input_pipelines, global_batch_size)
     border = image_size - crop_size
 
     def prepare(numbers: tf.Tensor, batch: tuple) -> dict[str, tf.Tensor]:
@@ -83,19 +81,27 @@ def training_dataset(
         )
         return {"image": images, "label": labels}
 
-    dataset = (
-        tf.data.Dataset.range(first_epoch, tf.int64.max)
-        .flat_map(lambda epoch: _shuffled_epoch(records, seed, epoch, shuffle_buffer))
-        .skip(skipped)
-        .enumerate(first_example)
-    )
-    dataset = _own_share(
-        dataset, global_batch_size, num_input_pipelines, input_pipeline_id
+    replicas = global_batch_size // num_input_pipelines // replica_batch_size
+
+    def number(index: tf.Tensor, batch: tuple) -> tuple:
+        """Adds the numbers k of a batch's examples."""
+        step, replica = start_step + index // replicas, index % replicas
+        first = step * global_batch_size + share.first + replica * replica_batch_size
+        return first + tf.range(replica_batch_size, dtype=tf.int64), batch
+
+    dataset = lanes.training_blocks(
+        records,
+        share,
+        seed=seed,
+        start_step=start_step,
+        shuffle_buffer=shuffle_buffer,
     )
     # A batch is prepared as one element: its images one after another, batches side by
     # side. Element by element, tf.data's own work took longer than decoding.
     return (
-        dataset.batch(replica_batch_size, drop_remainder=True)
+        dataset.rebatch(replica_batch_size, drop_remainder=True)
+        .enumerate()
+        .map(number)
         .map(prepare, tf.data.AUTOTUNE, deterministic=True)
         .prefetch(_PREFETCHED_BATCHES)
         .with_options(_options())
@@ -134,30 +140,26 @@ def evaluation_dataset(
         global_batch_size, replica_batch_size, num_input_pipelines, input_pipeline_id
     )
 
-    def prepare(_: tf.Tensor, record: tuple) -> dict[str, tf.Tensor]:
-        tag, serialized = record
+    def prepare(tag: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         encoded, labels = reading.parse_records(tag[None], serialized[None], records)
         image = _decode_crop(
             encoded[0], tf.constant([0, 0]), tf.constant(False), image_size, image_size
         )
         return {"image": image, "label": labels[0], "weight": tf.constant(1.0)}
 
-    files = tf.data.Dataset.range(len(records.files))
-    dataset = reading.read_files(files, records).enumerate()
-    dataset = _own_share(
-        dataset, global_batch_size, num_input_pipelines, input_pipeline_id
-    )
+    share = lanes.Share.of(input_pipeline_id, num_input_pipelines, global_batch_size)
     filling = {
         "image": tf.zeros((image_size, image_size, 3), tf.uint8),
         "label": tf.constant(0),
         "weight": tf.constant(0.0),
     }
-    share = global_batch_size // num_input_pipelines
     last_batch = (records.num_examples - 1) % global_batch_size + 1
-    own_last = min(max(last_batch - input_pipeline_id * share, 0), share)
-    fillings = tf.data.Dataset.from_tensors(filling).repeat(share - own_last)
+    missing = share.stop - min(max(last_batch, share.first), share.stop)
+    fillings = tf.data.Dataset.from_tensors(filling).repeat(missing)
     return (
-        dataset.map(prepare, tf.data.AUTOTUNE, deterministic=True)
+        lanes.evaluation_blocks(records, share)
+        .unbatch()
+        .map(prepare, tf.data.AUTOTUNE, deterministic=True)
         .concatenate(fillings)
         .batch(replica_batch_size, drop_remainder=True)
         .prefetch(_PREFETCHED_BATCHES)
@@ -235,46 +237,6 @@ def _options() -> tf.data.Options:
         tf.data.experimental.AutoShardPolicy.OFF
     )
     return options
-
-
-def _shuffled_epoch(
-    records: Records, seed: int, epoch: tf.Tensor, shuffle_buffer: int
-) -> tf.data.Dataset:
-    """One epoch's records in an order that hangs on (seed, epoch) alone."""
-    num_files = len(records.files)
-    # Crops are keyed by (seed, k >= 0); negative keys keep epochs apart from them.
-    key = tf.stack([tf.cast(seed, tf.int64), -1 - epoch])
-    draws = tf.random.stateless_uniform(
-        (num_files + 1,), key, 0, tf.int64.max, tf.int64, alg="philox"
-    )
-    files = tf.data.Dataset.from_tensor_slices(
-        tf.argsort(draws[:num_files], stable=True)
-    )
-    # Dataset.shuffle mixes in the graph's seed, which would be the program's. This
-    # sets it for this function's own graph only.
-    tf.compat.v1.set_random_seed(1)
-    return reading.read_files(files, records).shuffle(
-        min(shuffle_buffer, records.num_examples),
-        seed=draws[num_files] % _MAX_INT32,
-        reshuffle_each_iteration=False,
-    )
-
-
-def _own_share(
-    dataset: tf.data.Dataset,
-    global_batch_size: int,
-    num_input_pipelines: int,
-    input_pipeline_id: int,
-) -> tf.data.Dataset:
-    """Keeps a worker's positions of each global batch of numbered records."""
-    if num_input_pipelines == 1:
-        return dataset
-    share = global_batch_size // num_input_pipelines
-
-    def is_own(number: tf.Tensor, _: tuple) -> tf.Tensor:
-        return (number % global_batch_size) // share == input_pipeline_id
-
-    return dataset.filter(is_own)
 
 
 def _draws(seed: int, numbers: tf.Tensor, border: int) -> tuple[tf.Tensor, tf.Tensor]:

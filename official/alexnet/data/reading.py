@@ -5,12 +5,10 @@ import re
 import tensorflow as tf
 from absl import logging
 
-from official.alexnet.data import preprocessing
+from official.alexnet.data import framing, preprocessing
 from official.alexnet.data.records import Records
 from official.alexnet.errors import UserError
 
-# Files read side by side. A constant: the order of the examples depends on it.
-_INTERLEAVED_FILES = 16
 _READ_BUFFER_BYTES = 1 << 20
 
 # A record's tag is the index of its file times this, plus its number in the file.
@@ -19,28 +17,37 @@ _RECORDS_A_FILE = 1 << 32
 _LABEL_ERROR = re.compile(
     r"\[stored label outside \S+ at record, label:\]\s*\[(\d+)\]\s*\[(-?\d+)\]"
 )
-_COUNT_ERROR = re.compile(r"expected to contain (\d+) elements? but contained")
+_COUNT_ERROR = re.compile(r"expected to contain \d+ elements? but contained")
 _READING_OPS = re.compile(r"\{\{node [^}]*(Decode|ExtractJpegShape|ParseExample)")
 
 
-def read_files(files: tf.data.Dataset, records: Records) -> tf.data.Dataset:
-    """Reads the files of the given indices as (tag, bytes); see `place_of`."""
-    paths = tf.constant(records.files)
+def read_pieces(pieces: tf.data.Dataset, records: Records) -> tf.data.Dataset:
+    """Reads parts of files one after the other.
 
-    def read_file(index: tf.Tensor) -> tf.data.Dataset:
+    Args:
+        pieces: (index of a file, number of the first record, number after the last).
+        records: what there is.
+
+    Returns:
+        A dataset of (tag, serialized example); see `place_of`.
+    """
+    paths = tf.constant(records.files)
+    sizes = tf.constant(records.file_sizes, tf.int64)
+
+    def read_piece(
+        index: tf.Tensor, first: tf.Tensor, last: tf.Tensor
+    ) -> tf.data.Dataset:
+        # Up to the end if it should be there: a file that has grown is noticed.
+        count = tf.where(last == tf.gather(sizes, index), tf.int64.max, last - first)
         serialized = tf.data.TFRecordDataset(
             tf.gather(paths, index), buffer_size=_READ_BUFFER_BYTES
         )
-        return serialized.enumerate(tf.cast(index, tf.int64) * _RECORDS_A_FILE)
+        # Every example's number hangs on each file being as long as was counted.
+        piece = serialized.skip(first).take(count)
+        piece = piece.apply(tf.data.experimental.assert_cardinality(last - first))
+        return piece.enumerate(tf.cast(index, tf.int64) * _RECORDS_A_FILE + first)
 
-    dataset = files.interleave(
-        read_file,
-        cycle_length=min(_INTERLEAVED_FILES, len(records.files)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-    # Numbering examples across epochs needs each epoch to be as long as was counted.
-    return dataset.apply(tf.data.experimental.assert_cardinality(records.num_examples))
+    return pieces.flat_map(read_piece)
 
 
 def tag_of(file: int, number: int) -> int:
@@ -99,15 +106,22 @@ def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | Non
             f"{records.first_label}..{records.last_label} ({records.label_reason}); "
             "pass another --num_classes or mend the records"
         )
-    count = _COUNT_ERROR.search(error.message)
-    if count:
-        return UserError(
-            f"{records.files[0]} and its fellows no longer hold the {count[1]} records "
-            "they are said to hold; prepare them again or remove manifest.json"
-        )
+    if _COUNT_ERROR.search(error.message):
+        return _find_miscount(records)
     data_loss = isinstance(error, tf.errors.DataLossError)
     if data_loss or _READING_OPS.search(error.message):
         return _find_damage(records)
+    return None
+
+
+def _find_miscount(records: Records) -> UserError | None:
+    for path, counted in zip(records.files, records.file_sizes, strict=True):
+        found = framing.count_records(path)
+        if found != counted:
+            return UserError(
+                f"{path} holds {found} records and not the {counted} it is said to "
+                "hold; prepare the records again or remove manifest.json"
+            )
     return None
 
 

@@ -29,7 +29,7 @@ class Records:
         files: paths of the TFRecord files, sorted.
         schema: the feature keys of a record.
         first_label: the label stored for class 0.
-        num_examples: number of records in all files together.
+        file_sizes: number of records in each file.
         num_classes: labels lie in [first_label, first_label + num_classes).
         label_names: name of each class in label order, where the directory has them.
         label_reason: why labels are taken to begin at `first_label`, in words.
@@ -38,10 +38,15 @@ class Records:
     files: tuple[str, ...]
     schema: schemas.Schema
     first_label: int
-    num_examples: int
+    file_sizes: tuple[int, ...]
     num_classes: int
     label_names: tuple[str, ...] | None = None
     label_reason: str = ""
+
+    @property
+    def num_examples(self) -> int:
+        """The number of records in all files together."""
+        return sum(self.file_sizes)
 
     @property
     def last_label(self) -> int:
@@ -184,30 +189,28 @@ def _check_all_there(folder: pathlib.Path, names: list[str], remedy: str) -> Non
 def _classic_records(
     root: pathlib.Path, split: str, files: list[pathlib.Path], num_classes: int
 ) -> Records:
-    num_examples = _manifest_count(root / "manifest.json", split, files)
-    if num_examples is None:
+    sizes = _manifest_sizes(root / "manifest.json", split, files)
+    if sizes is None:
         # Headers are far apart: the time goes into waiting for the disk.
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            num_examples = sum(pool.map(framing.count_records, files))
-    if num_examples == 0:
+            sizes = list(pool.map(framing.count_records, files))
+    if sum(sizes) == 0:
         raise UserError(f"{files[0].parent}: the {split} files hold no records")
-    return _with_labels(
-        files, schemas.CLASSIC, num_examples, num_classes, root / "labels.txt"
-    )
+    return _with_labels(files, schemas.CLASSIC, sizes, num_classes, root / "labels.txt")
 
 
-def _manifest_count(
+def _manifest_sizes(
     manifest: pathlib.Path, split: str, files: list[pathlib.Path]
-) -> int | None:
-    """The examples a manifest counts, if it describes just these files."""
+) -> list[int] | None:
+    """The examples a manifest counts in each file, if it describes just these."""
     try:
         shards = json.loads(manifest.read_text("utf-8"))["splits"][split]["shards"]
         listed = {shard["file"]: shard["bytes"] for shard in shards}
-        total = sum(shard["num_examples"] for shard in shards)
+        sizes = {shard["file"]: int(shard["num_examples"]) for shard in shards}
     except (OSError, ValueError, KeyError, TypeError):
         return None
     found = {path.name: path.stat().st_size for path in files}
-    return total if listed == found else None
+    return [sizes[path.name] for path in files] if listed == found else None
 
 
 def _tfds_version_dir(root: pathlib.Path) -> pathlib.Path | None:
@@ -263,7 +266,7 @@ def _tfds_records(version_dir: pathlib.Path, split: str, num_classes: int) -> Re
     return _with_labels(
         files,
         schemas.TFDS,
-        sum(splits[found]),
+        splits[found],
         num_classes,
         version_dir / "label.labels.txt",
     )
@@ -272,7 +275,7 @@ def _tfds_records(version_dir: pathlib.Path, split: str, num_classes: int) -> Re
 def _with_labels(
     files: list[pathlib.Path],
     schema: schemas.Schema,
-    num_examples: int,
+    sizes: list[int],
     num_classes: int,
     names_file: pathlib.Path,
 ) -> Records:
@@ -291,7 +294,7 @@ def _with_labels(
         files=tuple(str(path) for path in files),
         schema=schema,
         first_label=first_label,
-        num_examples=num_examples,
+        file_sizes=tuple(sizes),
         num_classes=num_classes,
         label_names=names,
         label_reason=reason,
