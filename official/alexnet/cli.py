@@ -175,7 +175,7 @@ def run(name: str, main: Callable[[], dict]) -> None:
         try:
             results = main()
         except UserError as error:
-            _fail(name, str(error))
+            _fail(name, str(error), error.status)
         except _OUT_OF_REACH as error:
             _fail(name, f"{error.filename}: {error.strerror}; name another place")
         except Interrupted as stopped:
@@ -292,6 +292,6 @@ def start_tensorflow() -> None:
         os.close(silence)
 
 
-def _fail(name: str, message: str) -> typing.NoReturn:
+def _fail(name: str, message: str, status: int = UserError.status) -> typing.NoReturn:
     print(f"{name}: {' '.join(message.splitlines())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)

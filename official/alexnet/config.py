@@ -276,6 +276,11 @@ class RuntimeConfig:
         None, "host:port of every worker, with commas; instead of TF_CONFIG."
     )
     task_index: int = _field(0, "Which of --worker_hosts this process is.")
+    worker_timeout: float = _field(
+        120,
+        "Seconds to wait for the other workers to come up, and later for a sign of "
+        "life from each, before all stop with status 69.",
+    )
     dtype: str = _field(
         "fp32",
         "Type of the products: `fp32`; `bf16`, which recent CPUs and GPUs run faster; "
@@ -334,6 +339,7 @@ _MORE_THAN_0 = (
     "loss_upper_bound",
     "steps_per_loop",
     "logical_cpus",
+    "worker_timeout",
 )
 _AT_LEAST_0 = (
     "color_noise_sigma",

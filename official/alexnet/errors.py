@@ -4,6 +4,16 @@
 class UserError(Exception):
     """A mistake the user can mend: one line saying what, where, and what to do."""
 
+    # What a command exits with.
+    status = 2
+
+
+class WorkerLost(UserError):
+    """Another worker of the run is gone; started again, the run goes on."""
+
+    # EX_UNAVAILABLE of sysexits.h.
+    status = 69
+
 
 class Interrupted(BaseException):
     """A signal stopped the work: one line saying what is saved and how to go on.

@@ -1,13 +1,15 @@
 """From the flags to a distribution strategy and its device grid."""
 
 import dataclasses
-import json
-import os
+import functools
 
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from official.alexnet.config import RuntimeConfig
+from official.alexnet.distribution import cluster
 from official.alexnet.distribution.grid import DeviceGrid
+from official.alexnet.distribution.watch import Watch
 from official.alexnet.errors import UserError
 
 
@@ -20,11 +22,13 @@ class Placement:
         grid: devices of every column; None when there is one column, which needs no
             device but its replica's own.
         is_chief: whether this process writes checkpoints and logs.
+        watch: ties to the other workers, where there are any.
     """
 
     strategy: tf.distribute.Strategy
     grid: DeviceGrid | None
     is_chief: bool
+    watch: Watch
 
     def describe(self) -> str:
         """One line for the log."""
@@ -74,7 +78,7 @@ def place(runtime: RuntimeConfig, num_columns: int) -> Placement:
         strategy = tf.distribute.get_strategy()
     host = "/job:localhost/replica:0/task:0"
     grid = _grid(host, kind, num_replicas, num_columns)
-    return Placement(strategy, grid, is_chief=True)
+    return Placement(strategy, grid, is_chief=True, watch=Watch())
 
 
 def _split_cpu(count: int | None) -> None:
@@ -130,46 +134,35 @@ def _whole_replicas(
 
 
 def _place_workers(runtime: RuntimeConfig, num_columns: int) -> Placement:
-    _configure_cluster(runtime)
+    workers = cluster.configure(runtime)
     kind, count = _devices_here(runtime)
     # On a CPU, MultiWorkerMirroredStrategy makes one replica a worker.
     most = _whole_replicas(kind, count, num_columns, runtime)
     num_replicas = most if kind == "GPU" else 1
+    watch = Watch(workers, runtime.worker_timeout)
+    # Else the strategies would wait for one another without a word.
+    watch.agree({"--num_columns": num_columns, f"replicas on {kind}s": num_replicas})
+    _leave_health_to_watch(runtime.worker_timeout)
     strategy = tf.distribute.MultiWorkerMirroredStrategy(
         cluster_resolver=_OneDeviceAReplica(kind, num_replicas)
     )
     first = tf.DeviceSpec.from_string(strategy.extended.worker_devices[0])
     host = first.replace(device_type=None, device_index=None).to_string()
-    resolver = strategy.cluster_resolver
-    is_chief = resolver.task_type in (None, "chief") or (
-        resolver.task_type == "worker"
-        and resolver.task_id == 0
-        and "chief" not in resolver.cluster_spec().jobs
-    )
     grid = _grid(host, kind, num_replicas, num_columns)
-    return Placement(strategy, grid, is_chief)
+    return Placement(strategy, grid, is_chief=workers.index == 0, watch=watch)
 
 
-def _configure_cluster(runtime: RuntimeConfig) -> None:
-    """Writes TF_CONFIG from --worker_hosts and --task_index, if they are given."""
-    if runtime.worker_hosts is None:
-        if "TF_CONFIG" not in os.environ:
-            raise UserError(
-                "--distribution_strategy=multi_worker_mirrored needs --worker_hosts "
-                "and --task_index, or TF_CONFIG in the environment"
-            )
-        return
-    workers = [host.strip() for host in runtime.worker_hosts.split(",")]
-    if not 0 <= runtime.task_index < len(workers):
-        raise UserError(
-            f"--task_index={runtime.task_index} is not one of the {len(workers)} "
-            "--worker_hosts, which count from 0"
-        )
-    os.environ["TF_CONFIG"] = json.dumps(
-        {
-            "cluster": {"worker": workers},
-            "task": {"type": "worker", "index": runtime.task_index},
-        }
+def _leave_health_to_watch(timeout: float) -> None:
+    """Lets TensorFlow's own watch, which ends a run after 10 s, come second.
+
+    Its time is set where the strategy configures its coordination service, and there
+    is no public way to do that.
+    """
+    eager = context.context()
+    eager.configure_coordination_service = functools.partial(
+        type(eager).configure_coordination_service,
+        eager,
+        heartbeat_timeout_in_ms=round(1000 * (2 * timeout + 60)),
     )
 
 

@@ -13,9 +13,9 @@ from official.alexnet import config as config_lib
 from official.alexnet import run_files
 from official.alexnet.config import Config
 from official.alexnet.data import dataset, pipeline, preprocessing
-from official.alexnet.distribution.strategy import place
+from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import Interrupted, UserError
-from official.alexnet.training import checkpoints, run
+from official.alexnet.training import agreement, checkpoints, run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,6 +250,12 @@ def evaluate_runs(runs: Sequence[Run]) -> dict:
         config_lib.check(each.config)
         _check_alike(runs[0], each)
     placement = place(config.runtime, config.model.num_columns)
+    with placement.watch:
+        return _evaluate_on(placement, runs)
+
+
+def _evaluate_on(placement: Placement, runs: Sequence[Run]) -> dict:
+    config = runs[0].config
     run.check_batch_size(config, placement)
     split = dataset.find_split(config.data, "validation", config.model.num_classes)
     total = sum(each.weight for each in runs)
@@ -272,6 +278,9 @@ def evaluate_runs(runs: Sequence[Run]) -> dict:
         normalize = run.make_normalize(each.config, statistics)
         members.append(Member(model, normalize, each.weight / total))
     crops = config.train.eval_crops
+    steps = [(model["step"], model["weight"]) for model in models]
+    values = agreement.settings(config, (None, split))
+    placement.watch.agree(values | {"checkpoints of steps and weights": steps})
     logging.info("%s; %d crop(s) an image", placement.describe(), crops)
     evaluator = Evaluator(placement.strategy, members, crops)
     result, *own = evaluate(evaluator, split, config.train.batch_size)

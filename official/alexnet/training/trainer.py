@@ -20,6 +20,7 @@ from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.modeling.variants import find_variant
 from official.alexnet.modeling.weights import variables_by_name
 from official.alexnet.training import (
+    agreement,
     checkpoint_files,
     checkpoints,
     initialization,
@@ -62,8 +63,9 @@ def train(
         keras.utils.set_random_seed(config.train.seed)
         tf.config.experimental.enable_op_determinism()
     placement = place(config.runtime, config.model.num_columns)
-    trainer = Trainer(config, pathlib.Path(model_dir), placement, clean)
-    return trainer.run(preemption)
+    with placement.watch:
+        trainer = Trainer(config, pathlib.Path(model_dir), placement, clean)
+        return trainer.run(preemption)
 
 
 class Trainer:
@@ -111,6 +113,9 @@ class Trainer:
             self.initial_weights = initialization.from_source(self.model, config)
         if clean and placement.is_chief:
             run_files.delete(model_dir)
+        # Also: nobody looks for a checkpoint before the chief has deleted it.
+        splits = (self.train_split, self.eval_split)
+        placement.watch.agree(agreement.settings(config, splits))
         self.statistics = dataset.find_statistics(config.data, model_dir)
         self.progress = Progress(self.loss_scale)
         self.checkpoints = Checkpoints(
@@ -141,6 +146,9 @@ class Trainer:
     def run(self, preemption: Preemption | None = None) -> dict:
         """Trains to the end, or until a signal."""
         train, step = self.config.train, self.checkpoints.restore()
+        self.placement.watch.agree(
+            agreement.state(step, self.model, self.initial_weights, self.statistics)
+        )
         self.saved_step = step
         logging.info("%s", self.placement.describe())
         if step:

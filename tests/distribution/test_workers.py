@@ -1,0 +1,192 @@
+"""Training by several processes: as one, and after one of them was killed."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+from worker_processes import ended, free_hosts, started
+
+from official.alexnet.config import Config, RuntimeConfig
+from official.alexnet.distribution.strategy import place
+from official.alexnet.training import checkpoints
+from official.alexnet.training.trainer import Trainer
+
+LOST = 69
+SECONDS = 400
+
+
+@pytest.fixture
+def config(tiny_config) -> Config:
+    """Published weights and input: nothing to measure in each process."""
+    return dataclasses.replace(
+        tiny_config,
+        model=dataclasses.replace(tiny_config.model, init="published"),
+        data=dataclasses.replace(tiny_config.data, input_scale="none"),
+        train=dataclasses.replace(tiny_config.train, learning_rate=0.02),
+    )
+
+
+def of_workers(config: Config, columns: int, **train) -> Config:
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, num_columns=columns),
+        train=dataclasses.replace(config.train, **train),
+        runtime=RuntimeConfig(
+            "multi_worker_mirrored", logical_cpus=columns, num_gpus=0
+        ),
+    )
+
+
+def workers(
+    config: Config, folders: list[pathlib.Path], flags: list[list[str]] | None = None
+):
+    """Starts a worker for each model_dir, by TF_CONFIG; perhaps with more flags."""
+    hosts = free_hosts(len(folders))
+    file = folders[0].parent / f"settings-{hosts[0].partition(':')[2]}.yaml"
+    file.write_text(config.to_yaml())
+    commands = [
+        [
+            *(sys.executable, "-m", "official.alexnet.train"),
+            *(f"--config_file={file}", f"--model_dir={folder}"),
+            *(flags[index] if flags else []),
+        ]
+        for index, folder in enumerate(folders)
+    ]
+    task = [{"type": "worker", "index": i} for i in range(len(folders))]
+    environments = [
+        os.environ
+        | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+        | {"TF_CONFIG": json.dumps({"cluster": {"worker": hosts}, "task": task[i]})}
+        for i in range(len(folders))
+    ]
+    return started(commands, environments=environments)
+
+
+def finish(processes) -> list[str]:
+    outputs = [ended(process, SECONDS) for process in processes]
+    for status, stderr in outputs:
+        assert status == 0, stderr
+    return [stderr for _, stderr in outputs]
+
+
+def one_process(config: Config, folder: pathlib.Path) -> checkpoints.Contents:
+    placement = place(RuntimeConfig(num_gpus=0), 1)
+    Trainer(config, folder, placement, clean=False).run()
+    return checkpoints.read(checkpoints.latest(folder))
+
+
+def assert_close(found: checkpoints.Contents, wanted: checkpoints.Contents) -> None:
+    assert found.step == wanted.step
+    for name, array in wanted.weights.items():
+        np.testing.assert_allclose(found.weights[name], array, atol=1e-5)
+        np.testing.assert_allclose(
+            found.velocity[name], wanted.velocity[name], atol=1e-5
+        )
+    # The steps go further than the tolerance, or this would say nothing.
+    assert np.abs(wanted.velocity["fc8/kernel"]).max() > 1e-3
+
+
+def assert_same_bits(found: checkpoints.Contents, wanted: checkpoints.Contents):
+    assert found.step == wanted.step
+    for kind in ("weights", "velocity", "dropout"):
+        for name, array in getattr(wanted, kind).items():
+            np.testing.assert_array_equal(getattr(found, kind)[name], array)
+    assert found.progress == wanted.progress
+
+
+def test_two_processes_are_as_one_and_only_the_chief_writes(config, tmp_path):
+    """By TF_CONFIG, one column each; each process has a model_dir of its own."""
+    wanted = one_process(config, tmp_path / "one")
+    folders = [tmp_path / "chief", tmp_path / "other"]
+    with workers(of_workers(config, 1), folders) as processes:
+        finish(processes)
+    assert_close(checkpoints.read(checkpoints.latest(folders[0])), wanted)
+    written = {path.name.partition(".")[0] for path in folders[0].iterdir()}
+    assert written >= {"checkpoint", "ckpt-5", "metrics", "params", "statistics"}
+    assert not folders[1].exists()
+    # The other does not find the checkpoint that the chief goes on from.
+    with workers(of_workers(config, 1, train_steps=6), folders) as processes:
+        for process in processes:
+            status, stderr = ended(process, SECONDS)
+            assert status == 2, stderr
+            line = stderr.splitlines()[-1]
+            assert line.startswith("alexnet-train: worker 1 (127.0.0.1:")
+            assert "has --model_dir without a checkpoint, worker 0" in line
+            assert "at step 5" in line
+    assert not folders[1].exists()
+    assert checkpoints.read(checkpoints.latest(folders[0])).step == 5
+
+
+def test_workers_of_other_settings_do_not_start(config, tmp_path):
+    folders = [tmp_path / "run"] * 2
+    seeds = [["--seed=3"], ["--seed=4"]]
+    with workers(of_workers(config, 1), folders, flags=seeds) as processes:
+        for process in processes:
+            status, stderr = ended(process, SECONDS)
+            assert status == 2, stderr
+            line = stderr.splitlines()[-1]
+            assert "has --seed 4, worker 0" in line
+    assert not folders[0].exists()
+
+
+@pytest.mark.slow
+@pytest.mark.reliability
+@pytest.mark.parametrize("columns", [1, 2])
+def test_four_processes_are_as_one(config, tmp_path, columns):
+    wanted = one_process(config, tmp_path / "one")
+    with workers(of_workers(config, columns), [tmp_path / "run"] * 4) as processes:
+        finish(processes)
+    assert_close(checkpoints.read(checkpoints.latest(tmp_path / "run")), wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.reliability
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_run_goes_on_to_the_same_bits_after_each_worker_was_killed(
+    config, tmp_path, columns
+):
+    """Killed one after the other, and all started again; steps in many epochs."""
+    settings = of_workers(
+        config,
+        columns,
+        train_steps=30,
+        skip_eval=False,
+        epochs_between_evals=1,
+        checkpoint_steps=4,
+        log_steps=3,
+        steps_per_loop=2,
+    )
+    with workers(settings, [tmp_path / "never"] * 2) as processes:
+        finish(processes)
+    wanted = checkpoints.read(checkpoints.latest(tmp_path / "never"))
+    folder = tmp_path / "killed"
+    reached = 0
+    for victim in (1, 0):
+        with workers(settings, [folder] * 2) as processes:
+            # stderr of the chief tells of each checkpoint.
+            for line in processes[0].stderr:
+                if "Saved" in line and int(line.rpartition("-")[2]) > reached:
+                    break
+            processes[victim].kill()
+            status, stderr = ended(processes[1 - victim], 30)
+            assert status == LOST, stderr
+            last = stderr.splitlines()[-1]
+            assert last.startswith(f"alexnet: worker {victim} (127.0.0.1:")
+            assert "start all workers again" in last
+        reached = checkpoints.read(checkpoints.latest(folder)).step
+        assert 0 < reached < 30
+    with workers(settings, [folder] * 2) as processes:
+        finish(processes)
+    assert_same_bits(checkpoints.read(checkpoints.latest(folder)), wanted)
+    metrics = [
+        [
+            {k: v for k, v in json.loads(line).items() if k != "images_per_second"}
+            for line in (run / "metrics.jsonl").read_text().splitlines()
+        ]
+        for run in (folder, tmp_path / "never")
+    ]
+    assert metrics[0] == metrics[1]
