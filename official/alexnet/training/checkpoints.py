@@ -4,15 +4,18 @@ Tensors are stored under the name of their layer, one a column, so that either f
 of a net reads the checkpoints of the other.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import re
+import shutil
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet.data import atomic
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import weights
 from official.alexnet.training.loss_scale import LossScale
@@ -112,14 +115,27 @@ class Checkpoints:
             dropout={name: state.value for name, state in _dropout_states(model)},
             progress=progress,
         )
+        self._model_dir = model_dir
         self._manager = tf.train.CheckpointManager(
             checkpoint, str(model_dir), max_to_keep, checkpoint_name="ckpt"
         )
 
     def save(self) -> str:
-        """Writes a checkpoint of the present step; returns its path."""
+        """Writes a checkpoint of the present step; returns its path.
+
+        Raises:
+            UserError: it cannot be written; the earlier ones are intact.
+        """
         step = int(self._optimizer.iterations.numpy())
-        return self._manager.save(checkpoint_number=step)
+        path = self._model_dir / f"ckpt-{step}"
+        earlier = set(self._model_dir.glob(f"{path.name}[._]*"))
+        try:
+            with atomic.saying_where(path):
+                return self._manager.save(checkpoint_number=step)
+        except UserError:
+            for left in set(self._model_dir.glob(f"{path.name}[._]*")) - earlier:
+                _remove(left)
+            raise
 
     def restore(self) -> int:
         """Restores the latest checkpoint, if there is one.
@@ -230,6 +246,15 @@ def check_fit(model: keras.Model, contents: Contents, path: str) -> None:
             f"{path} does not fit the net of the flags (--variant, --num_classes, "
             f"--width, --input_size, ...): {error}"
         ) from error
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Makes room; what cannot be removed is written over by the next run."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _index(model: keras.Model, variable: keras.Variable) -> int:

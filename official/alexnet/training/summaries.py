@@ -6,7 +6,9 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet.data import atomic
 from official.alexnet.run_files import METRICS_FILE
+from official.alexnet.training.events import Events
 
 
 class Summaries:
@@ -22,32 +24,32 @@ class Summaries:
     """
 
     def __init__(self, model_dir: pathlib.Path, step: int):
-        self._writers = {
-            split: tf.summary.create_file_writer(str(model_dir / split))
-            for split in ("train", "validation")
+        self._events = {
+            split: Events(model_dir / split) for split in ("train", "validation")
         }
         self._metrics = model_dir / METRICS_FILE
         _drop_later_lines(self._metrics, step)
 
     def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
-        """Writes values of one step of the split `train` or `validation`."""
-        with self._writers[split].as_default(step=step):
+        """Writes values of one step of the split `train` or `validation`.
+
+        Raises:
+            UserError: they cannot be written; what was there before is intact.
+        """
+        with self._events[split].writing(step, len(values)):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
-        self._writers[split].flush()
         line = json.dumps({"step": step, "split": split, **values})
-        with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        atomic.append_text(self._metrics, line + "\n")
 
     def pictures(self, name: str, step: int, pictures: np.ndarray) -> None:
         """Writes (count, height, width, 3) uint8 pictures of the split `train`."""
-        with self._writers["train"].as_default(step=step):
+        with self._events["train"].writing(step, 1):
             tf.summary.image(name, pictures, max_outputs=len(pictures))
-        self._writers["train"].flush()
 
     def close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        for events in self._events.values():
+            events.close()
 
 
 def _drop_later_lines(path: pathlib.Path, step: int) -> None:
@@ -60,7 +62,7 @@ def _drop_later_lines(path: pathlib.Path, step: int) -> None:
                 kept.append(line + "\n")
         except ValueError:  # A line cut short when the process was killed.
             continue
-    path.write_text("".join(kept), "utf-8")
+    atomic.write_text(path, "".join(kept))
 
 
 def kernel_picture(

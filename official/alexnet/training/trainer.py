@@ -11,7 +11,7 @@ from absl import logging
 from official.alexnet import config as config_lib
 from official.alexnet import run_files
 from official.alexnet.config import Config
-from official.alexnet.data import dataset, preprocessing
+from official.alexnet.data import atomic, dataset, preprocessing
 from official.alexnet.data.statistics import STATISTICS_FILE
 from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import UserError
@@ -348,10 +348,9 @@ class Trainer:
             logging.info("Saved %s", self.checkpoints.save())
 
     def _write_settings(self) -> None:
-        self.model_dir.mkdir(parents=True, exist_ok=True)
-        (self.model_dir / run_files.PARAMS_FILE).write_text(
-            self.config.to_yaml(), "utf-8"
-        )
+        with atomic.saying_where(self.model_dir):
+            self.model_dir.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(self.model_dir / run_files.PARAMS_FILE, self.config.to_yaml())
         self.statistics.save(self.model_dir / STATISTICS_FILE)
         dataset.write_labels(self.train_split, self.model_dir / run_files.LABELS_FILE)
 
