@@ -298,8 +298,7 @@ def test_the_index_of_an_archive_does_not_fit(prepare, prepared, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.reliability
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("shards", [0, 1.5, 3.5])
+@pytest.mark.parametrize(("shards", "workers"), [(0, 1), (1.5, 1), (1.5, 2)])
 def test_a_shard_does_not_fit(prepare, prepared, tmp_path, shards, workers):
     command = [*prepare, f"--num_workers={workers}"]
     shard = max(p.stat().st_size for p in prepared.glob("train-*"))
@@ -344,26 +343,23 @@ FORMATS = {
 @pytest.mark.reliability
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_export_does_not_fit(whole_run, tmp_path, name):
+    target = tmp_path / "disk" / "export"
     command = [*EXPORT, f"--model_dir={whole_run}", f"--formats={name}"]
-    done = run(*command, f"--export_dir={tmp_path / 'whole'}")
-    assert done.returncode == 0, done.stderr
-    file = tmp_path / "whole" / FORMATS[name]
-    with disk(tmp_path / "disk", 2 * size_of(tmp_path / "whole")) as folder:
-        copy(tmp_path / "whole", folder / "earlier")
+    command += [f"--export_dir={target}"]
+    with disk(tmp_path / "disk", 50_000_000) as folder:
+        (folder / "earlier").write_bytes(b"an earlier export")
         before = contents(folder)
-        ballast = fill(folder, leaving=file.stat().st_size // 2)
-        for target in (folder / "export", folder / "new" / "export"):
-            done = run(*command, f"--export_dir={target}")
-            check_refused(done, "alexnet-export", target, NO_SPACE)
-            assert not target.exists()
-            assert contents(folder, "ballast") == before
+        # Any file of the net takes more: its weights are 1.3 MB.
+        ballast = fill(folder, leaving=600_000)
+        done = run(*command)
+        check_refused(done, "alexnet-export", target, NO_SPACE)
+        assert contents(folder, "ballast") == before
+        assert [path.name for path in folder.iterdir() if path.is_dir()] == []
         ballast.unlink()
-        done = run(*command, f"--export_dir={folder / 'export'}")
+        done = run(*command)
         assert done.returncode == 0, done.stderr
-        assert contents(folder / "earlier").keys() == contents(folder / "export").keys()
-        if name in ("onnx", "litert"):
-            exported = (folder / "export" / FORMATS[name]).read_bytes()
-            assert exported == file.read_bytes()
+        assert (target / FORMATS[name]).stat().st_size > 1_200_000
+        assert contents(folder, "export/*", "export/*/*", "export/*/*/*") == before
 
 
 def test_an_export_over_the_limit_of_a_file(whole_run, tmp_path):
