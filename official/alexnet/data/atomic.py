@@ -18,7 +18,7 @@ _REMEDIES = {
     errno.EDQUOT: f"free some and {_AGAIN}",
     errno.EFBIG: f"raise the limit on the size of files (ulimit -f) and {_AGAIN}",
     errno.EROFS: _ELSEWHERE,
-    errno.EACCES: _ELSEWHERE,
+    errno.EACCES: "allow it, or name another place",
 }
 
 
@@ -54,7 +54,7 @@ def explained(
     code, failed = _reason(error)
     if code is None:
         return None
-    if path is None or (failed and not failed.startswith(str(_folder(path)))):
+    if path is None or (failed and not _is_beside(failed, path)):
         path = failed or "a file"
     return UserError(f"{path}: {os.strerror(code)}; {_REMEDIES[code]}")
 
@@ -73,9 +73,9 @@ def _reason(error: Exception) -> tuple[int | None, str]:
     return None, ""
 
 
-def _folder(path: str | pathlib.Path) -> pathlib.Path | str:
-    folder = pathlib.Path(path).parent
-    return "" if folder == pathlib.Path() else folder
+def _is_beside(failed: str, path: str | pathlib.Path) -> bool:
+    folder = pathlib.Path(path).absolute().parent
+    return pathlib.Path(failed).absolute().is_relative_to(folder)
 
 
 @contextlib.contextmanager

@@ -128,14 +128,20 @@ class Checkpoints:
         """
         step = int(self._optimizer.iterations.numpy())
         path = self._model_dir / f"ckpt-{step}"
-        earlier = set(self._model_dir.glob(f"{path.name}[._]*"))
+        earlier = self._files_of(path)
         try:
             with atomic.saying_where(path):
                 return self._manager.save(checkpoint_number=step)
         except UserError:
-            for left in set(self._model_dir.glob(f"{path.name}[._]*")) - earlier:
-                _remove(left)
+            # It may be whole and known, with no room left to note what was deleted.
+            if tf.train.latest_checkpoint(str(self._model_dir)) != str(path):
+                for left in self._files_of(path) - earlier:
+                    _remove(left)
             raise
+
+    def _files_of(self, path: pathlib.Path) -> set[pathlib.Path]:
+        names = (f"{path.name}[._]*", "checkpoint.tmp*")
+        return {file for name in names for file in self._model_dir.glob(name)}
 
     def restore(self) -> int:
         """Restores the latest checkpoint, if there is one.

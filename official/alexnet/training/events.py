@@ -23,8 +23,13 @@ class Events:
     def __init__(self, folder: pathlib.Path):
         pattern = f"events.out.tfevents.*.{os.getpid()}.*"
         earlier = set(folder.glob(pattern))
-        with atomic.saying_where(folder):
-            self._writer = tf.summary.create_file_writer(str(folder))
+        try:
+            with atomic.saying_where(folder):
+                self._writer = tf.summary.create_file_writer(str(folder))
+        except UserError:
+            for empty in set(folder.glob(pattern)) - earlier:
+                empty.unlink()
+            raise
         (self._file,) = set(folder.glob(pattern)) - earlier
         self._whole = 0
         # The first event says of what version the file is.
