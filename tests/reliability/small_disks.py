@@ -70,7 +70,7 @@ def run(*command, limit: int | None = None, stdout=subprocess.PIPE, cwd=None):
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
         cwd=cwd,
         preexec_fn=None if limit is None else set_limit,
