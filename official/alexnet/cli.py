@@ -18,6 +18,7 @@ from absl import app, flags, logging
 from official.alexnet import config as config_lib
 from official.alexnet import config_files
 from official.alexnet.config import Config
+from official.alexnet.data import atomic
 from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.training.preemption import EXIT_STATUS
 
@@ -174,6 +175,7 @@ def run(name: str, main: Callable[[], dict]) -> None:
                 _fail(name, f"--{flag.name} is empty; see {name} --help")
         try:
             results = main()
+            print(json.dumps(results), flush=True)
         except UserError as error:
             _fail(name, str(error), error.status)
         except _OUT_OF_REACH as error:
@@ -184,9 +186,23 @@ def run(name: str, main: Callable[[], dict]) -> None:
         except KeyboardInterrupt:
             print(f"{name}: interrupted", file=sys.stderr)
             sys.exit(130)
-        print(json.dumps(results), flush=True)
+        except Exception as error:
+            _fail_if_disk_is_full(name, error)
+            raise
 
     app.run(call, flags_parser=parse)
+
+
+def _fail_if_disk_is_full(name: str, error: Exception) -> None:
+    clear = atomic.explained(error)
+    try:
+        sys.stdout.flush()
+    except OSError as full:
+        clear = atomic.explained(full, "standard output") or clear
+        # Python would try it once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if clear:
+        _fail(name, str(clear))
 
 
 _OUT_OF_REACH = (

@@ -14,6 +14,9 @@ import yaml
 from official.alexnet.config import Config
 from official.alexnet.errors import UserError
 
+# The longest recipe of the package has 2,000.
+_MOST_CHARACTERS = 100_000
+
 
 def load(path: str) -> dict[str, dict]:
     """Reads a YAML file of settings, or one of those that come with the package.
@@ -49,10 +52,10 @@ def load(path: str) -> dict[str, dict]:
 def parse_yaml(text: str, source: str) -> dict[str, dict]:
     """Sections of settings from YAML text; `source` is what an error calls it."""
     try:
-        settings = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+        settings = _plain_values(text) or {}
+    except ValueError as error:
         line = " ".join(str(error).split())
-        raise UserError(f"{source} is not YAML: {line}") from error
+        raise UserError(f"{source} is not YAML of settings: {line}") from error
     if not isinstance(settings, dict) or not all(
         isinstance(section, dict) for section in settings.values()
     ):
@@ -78,12 +81,33 @@ def parse_override(text: str) -> dict[str, dict]:
                 f"--params_override: {item!r} should read section.setting=value"
             )
         try:
-            settings.setdefault(section, {})[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            settings.setdefault(section, {})[name] = _plain_values(value)
+        except ValueError as error:
             raise UserError(
                 f"--params_override: {value!r} in {item!r} is not a value in YAML"
             ) from error
     return settings
+
+
+def _plain_values(text: str):
+    """What safe YAML says: numbers, text, lists and dictionaries, and no code.
+
+    Raises:
+        ValueError: the text is anything else.
+    """
+    if len(text) > _MOST_CHARACTERS:
+        raise ValueError(f"it is longer than {_MOST_CHARACTERS:,} characters")
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            # A few lines of them stand for more values than a memory holds.
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"*{event.anchor} is an alias: write the value itself")
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    # PyYAML's own errors, and what its constructors raise on `!!bool x`, `2001-99-99`.
+    except Exception as error:
+        raise ValueError(str(error)) from error
 
 
 def _split_outside_brackets(text: str) -> list[str]:

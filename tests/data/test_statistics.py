@@ -132,7 +132,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(np, "savez", fail)
-    with pytest.raises(OSError, match="space"):
+    with pytest.raises(UserError, match="No space left on device"):
         statistics.save(path)
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1

@@ -1,9 +1,81 @@
-"""A file appears under its name only when it is whole and on the disk."""
+"""A file appears under its name only when it is whole and on the disk.
+
+What a full or read-only disk raises becomes one line that names the place.
+"""
 
 import contextlib
+import errno
 import os
 import pathlib
 from collections.abc import Iterator
+
+from official.alexnet.errors import UserError
+
+_AGAIN = "run the same command again"
+_ELSEWHERE = "make it writable, or name another place"
+_REMEDIES = {
+    errno.ENOSPC: f"free some and {_AGAIN}",
+    errno.EDQUOT: f"free some and {_AGAIN}",
+    errno.EFBIG: f"raise the limit on the size of files (ulimit -f) and {_AGAIN}",
+    errno.EROFS: _ELSEWHERE,
+    errno.EACCES: "allow it, or name another place",
+}
+
+
+@contextlib.contextmanager
+def saying_where(path: str | pathlib.Path) -> Iterator[None]:
+    """Turns what a full or read-only disk raises in the body into a UserError.
+
+    Args:
+        path: what the body writes.
+
+    Raises:
+        UserError: it cannot be written; other exceptions pass as they are.
+    """
+    try:
+        yield
+    except Exception as error:
+        clear = explained(error, path)
+        if clear is None:
+            raise
+        raise clear from error
+
+
+def explained(
+    error: Exception, path: str | pathlib.Path | None = None
+) -> UserError | None:
+    """The line for an error of a full or read-only disk; None for any other error.
+
+    Args:
+        error: an OSError, or what TensorFlow or HDF5 made of one.
+        path: what was being written, if that is known. Another place is named where
+            the error does: a full folder for temporary files, say.
+    """
+    code, failed = _reason(error)
+    if code is None:
+        return None
+    if path is None or (failed and not _is_beside(failed, path)):
+        path = failed or "a file"
+    return UserError(f"{path}: {os.strerror(code)}; {_REMEDIES[code]}")
+
+
+def _reason(error: Exception) -> tuple[int | None, str]:
+    """The error's number, if it is one of ours, and the path that it names."""
+    if isinstance(error, OSError) and error.errno in _REMEDIES:
+        return error.errno, str(error.filename or "")
+    if not isinstance(error, UserError):
+        # TensorFlow: `{{node ...}} path; No space left on device [Op:SaveV2]`.
+        text = str(error).rpartition("}} ")[2]
+        for code in _REMEDIES:
+            before, found, _ = text.partition(os.strerror(code))
+            if found:
+                return code, before[:-2] if before.endswith("; ") else ""
+    return None, ""
+
+
+def _is_beside(failed: str, path: str | pathlib.Path) -> bool:
+    folder = pathlib.Path(path).absolute().parent
+    return pathlib.Path(failed).absolute().is_relative_to(folder)
 
 
 @contextlib.contextmanager
@@ -17,13 +89,48 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
     Yields:
         The temporary path to write to.
+
+    Raises:
+        UserError: the disk is full or read-only.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        move_into_place(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with saying_where(path):
+        try:
+            yield temporary
+            move_into_place(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text file, whole or not at all; one that says the same is left alone.
+
+    Raises:
+        UserError: the disk is full or read-only.
+    """
+    if path.is_file() and path.read_bytes() == text.encode():
+        return
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def append_text(path: pathlib.Path, text: str) -> None:
+    """Adds to a text file, on the disk; what does not fit leaves it as it was.
+
+    Raises:
+        UserError: the disk is full or read-only.
+    """
+    data = text.encode()
+    # Without a buffer, which would try once more when the file is closed.
+    with saying_where(path), path.open("ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            while data:
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def move_into_place(temporary: pathlib.Path, path: pathlib.Path) -> None:

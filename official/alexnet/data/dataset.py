@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from official.alexnet.config import DataConfig
-from official.alexnet.data import pipeline, reading, records
+from official.alexnet.data import atomic, pipeline, reading, records
 from official.alexnet.data.statistics import (
     IMAGE_SHAPE,
     STATISTICS_FILE,
@@ -168,7 +168,7 @@ def explained(error: tf.errors.OpError, split: Split) -> Exception:
 def write_labels(split: Split, path: pathlib.Path) -> None:
     """Writes the names of the classes, one a line, if they are known."""
     if split.label_names:
-        path.write_text("".join(f"{name}\n" for name in split.label_names), "utf-8")
+        atomic.write_text(path, "".join(f"{name}\n" for name in split.label_names))
 
 
 def read_labels(path: pathlib.Path, num_classes: int) -> list[str]:

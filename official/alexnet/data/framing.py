@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from official.alexnet.errors import UserError
 
 _HEADER_BYTES = 12
-_FOOTER_BYTES = 4
+FOOTER_BYTES = 4
 
 
-def spans(path: str | pathlib.Path) -> Iterator[tuple[int, int]]:
+def spans(path: str | pathlib.Path, start: int = 0) -> Iterator[tuple[int, int]]:
     """Yields (offset in the file, length) of each record's bytes.
+
+    Args:
+        path: the file.
+        start: where a record begins that is the first to be looked at.
 
     Raises:
         UserError: the file ends inside a record.
@@ -22,19 +26,19 @@ def spans(path: str | pathlib.Path) -> Iterator[tuple[int, int]]:
     path = pathlib.Path(path)
     size = path.stat().st_size
     with path.open("rb", buffering=0) as file:
-        offset = number = 0
+        offset, number = start, 0
         while offset < size:
             file.seek(offset)
             header = file.read(_HEADER_BYTES)
             length = int.from_bytes(header[:8], "little")
-            start = offset + _HEADER_BYTES
-            offset = start + length + _FOOTER_BYTES
+            body = offset + _HEADER_BYTES
+            offset = body + length + FOOTER_BYTES
             if offset > size:
                 raise UserError(
                     f"{path}: cut short or damaged in record {number}, which would end "
                     f"at byte {offset} of {size}; copy or prepare the file again"
                 )
-            yield start, length
+            yield body, length
             number += 1
 
 

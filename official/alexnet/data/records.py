@@ -18,6 +18,8 @@ _LABELS_READ = 2048
 _TFDS_SPLITS = {"train": ("train",), "validation": ("validation", "val", "test")}
 
 # A TFDS version directory lies at most <dataset>/<config>/<version> below data_dir.
+# `huggingface:cifar10`, but not `cifar10:3.0.2`.
+_NAMESPACE = re.compile(r"[^/:]*:(?!(\d|\*)|experimental_latest$)")
 _TFDS_MAX_DEPTH = 3
 
 
@@ -123,6 +125,11 @@ def tfds_records(
         UserError: TFDS does not know the name or cannot prepare the dataset, it is
             not prepared and `download` is false, or as in `find_records`.
     """
+    if _NAMESPACE.match(name):
+        raise UserError(
+            f"--tfds_name={name}: a dataset that is not TFDS's own is code from the "
+            "network; prepare it yourself and give --data_dir"
+        )
     # Only a dataset given by name needs TFDS, which is slow to import.
     import tensorflow_datasets as tfds  # noqa: PLC0415
 

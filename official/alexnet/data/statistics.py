@@ -16,6 +16,8 @@ from official.alexnet.errors import UserError
 
 STATISTICS_FILE = "statistics.npz"
 IMAGE_SHAPE = (256, 256, 3)
+# What is written takes 0.8 MB.
+_MOST_BYTES = 2**24
 # Of the colours of pixels in 0..1, RGB, as torchvision's models take them.
 TORCHVISION_MEAN = (0.485, 0.456, 0.406)
 TORCHVISION_STD = (0.229, 0.224, 0.225)
@@ -86,6 +88,7 @@ class Statistics:
         if not path.is_file():
             raise UserError(f"no statistics file {path}; {remedy}")
         try:
+            _check_size(path)
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in _DTYPES_AND_SHAPES}
         except KeyError as error:
@@ -96,6 +99,7 @@ class Statistics:
             OSError,
             ValueError,
             EOFError,
+            MemoryError,
             NotImplementedError,
             RuntimeError,
             zipfile.BadZipFile,
@@ -111,6 +115,13 @@ class Statistics:
             if not np.all(np.isfinite(array)):
                 raise UserError(f"{path}: {name} holds NaN or infinity; {remedy}")
         return cls(**{**arrays, "num_images": int(arrays["num_images"])})
+
+
+def _check_size(path: pathlib.Path) -> None:
+    """A small file of a huge array is refused before it fills the memory."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(info.file_size for info in archive.infolist()) > _MOST_BYTES:
+            raise ValueError("larger than any statistics")
 
 
 class StatisticsAccumulator:

@@ -23,6 +23,8 @@ _MAT_NUMBERS = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I"} | {
 }
 _MAT_MATRIX, _MAT_COMPRESSED, _MAT_UTF8, _MAT_UTF16 = 14, 15, 16, 17
 _MAT_STRUCT_CLASS, _MAT_CHAR_CLASS, _MAT_LAST_NUMERIC_CLASS = 2, 4, 15
+# Both files of a devkit are below 2 MB; what is packed to be huge is cut here.
+_MOST_BYTES = 2**26
 
 
 def read_synsets(path: pathlib.Path) -> list[tuple[str, str]]:
@@ -85,7 +87,7 @@ def read_devkit(path: pathlib.Path) -> tuple[dict[int, tuple[str, str]], list[st
                     r"ILSVRC20\d\d", "ILSVRC", pathlib.PurePath(member.name).name
                 )
                 if member.isreg() and name in wanted:
-                    wanted[name] = tar.extractfile(member).read()
+                    wanted[name] = tar.extractfile(member).read(_MOST_BYTES)
     except (OSError, EOFError, tarfile.TarError, zlib.error):
         raise UserError(
             f"cannot read the devkit {path}: missing, damaged or not a .tar.gz"
@@ -120,7 +122,8 @@ def parse_meta(mat: bytes) -> dict[int, tuple[str, str]]:
         raise ValueError("not a little-endian MAT-file of level 5")
     for kind, data in _elements(mat[128:]):
         if kind == _MAT_COMPRESSED:
-            kind, data = next(_elements(zlib.decompress(data)))  # noqa: PLW2901
+            content = zlib.decompressobj().decompress(data, _MOST_BYTES)
+            kind, data = next(_elements(content))  # noqa: PLW2901
         name, value = _matrix(data)
         if kind == _MAT_MATRIX and name == "synsets":
             break

@@ -273,13 +273,6 @@ def _finish(
     ]
     if not (output_dir / STATISTICS_FILE).exists():
         progress.statistics.result().save(output_dir / STATISTICS_FILE)
-    _write_text(output_dir / LABELS_FILE, "".join(labels))
-    _write_text(output_dir / MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n")
+    atomic.write_text(output_dir / LABELS_FILE, "".join(labels))
+    atomic.write_text(output_dir / MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n")
     return manifest
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    if path.exists() and path.read_text("utf-8") == text:
-        return
-    with atomic.atomic_write(path) as temporary:
-        temporary.write_text(text, "utf-8")

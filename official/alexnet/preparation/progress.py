@@ -157,7 +157,8 @@ class Progress:
                 f"{self._output_dir / file} was lost, and comes out otherwise now "
                 "(another Pillow?); prepare into a new --output_dir"
             )
-        atomic.move_into_place(temporary, self._output_dir / file)
+        with atomic.saying_where(self._output_dir / file):
+            atomic.move_into_place(temporary, self._output_dir / file)
         if known:
             return
         self.shards[file] = result.record
@@ -182,8 +183,9 @@ def exclusive(output_dir: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     work_dir = output_dir / WORK_DIR
     try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-        lock = (work_dir / _LOCK_FILE).open("a")
+        with atomic.saying_where(output_dir):
+            work_dir.mkdir(parents=True, exist_ok=True)
+            lock = (work_dir / _LOCK_FILE).open("a")
     except OSError as error:
         raise UserError(f"cannot write to {output_dir}: {error.strerror}") from None
     with lock:

@@ -1,11 +1,12 @@
 """Writes one shard of TFRecords; runs in a process of its own."""
 
+import contextlib
 import hashlib
 import pathlib
 
 import tensorflow as tf
 
-from official.alexnet.data import schemas
+from official.alexnet.data import atomic, schemas
 from official.alexnet.data.statistics import StatisticsAccumulator
 from official.alexnet.errors import UserError
 from official.alexnet.preparation import conversion
@@ -39,7 +40,12 @@ def write_shard(job: ShardJob) -> ShardResult:
                 writer.write(_example(stored.jpeg, entry, job))
         digest = _sha256(job.temporary)
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"cannot write {job.temporary}: {_one_line(error)}") from None
+        with contextlib.suppress(OSError):
+            job.temporary.unlink()
+        raise (
+            atomic.explained(error, job.temporary)
+            or UserError(f"cannot write {job.temporary}: {_one_line(error)}")
+        ) from None
     record = {
         "file": job.file,
         "num_examples": statistics.num_images,

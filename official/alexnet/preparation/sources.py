@@ -207,9 +207,9 @@ def _indexed(
             return index["members"]
     members = look(path)
     try:
-        index_dir.mkdir(parents=True, exist_ok=True)
-        with atomic.atomic_write(index_file) as temporary:
-            temporary.write_text(json.dumps({"key": key, "members": members}), "utf-8")
+        with atomic.saying_where(index_dir):
+            index_dir.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(index_file, json.dumps({"key": key, "members": members}))
     except OSError as error:
         raise UserError(f"cannot write to {index_dir}: {error.strerror}") from None
     return members

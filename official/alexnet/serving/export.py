@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from official.alexnet.config import Config
-from official.alexnet.data import preprocessing
+from official.alexnet.data import atomic, preprocessing
 from official.alexnet.data.dataset import read_labels
 from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
 from official.alexnet.errors import UserError
@@ -54,8 +54,8 @@ def export(
         What was written, from which step.
 
     Raises:
-        UserError: no checkpoint, one of another net, export_dir is taken, or a
-            format that cannot be written.
+        UserError: no checkpoint, one of another net, export_dir is taken, a format
+            that cannot be written, or a disk that is full or read-only.
     """
     formats_lib.check_formats(formats, litert_quantization)
     source, target = pathlib.Path(model_dir), pathlib.Path(export_dir)
@@ -109,12 +109,13 @@ def _with_softmax(model: keras.Model) -> keras.Model:
 def _appearing_whole(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder that takes the target's name when everything in it is written."""
     folder = target.with_name(target.name + ".partial")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-        if target.exists():
-            target.rmdir()
-        folder.rename(target)
-    finally:
+    with atomic.saying_where(target):
         shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+            if target.exists():
+                target.rmdir()
+            folder.rename(target)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

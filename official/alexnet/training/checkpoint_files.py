@@ -4,6 +4,7 @@ A checkpoint is `ckpt-N.index` and `ckpt-N.data-?????-of-?????`. The index comes
 and goes first, so a checkpoint that is seen is whole, wherever the process was killed.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -66,14 +67,27 @@ def write(checkpoint: tf.train.Checkpoint, model_dir: pathlib.Path, step: int) -
 
     Returns:
         Its path.
+
+    Raises:
+        UserError: the disk is full or read-only; the earlier ones are intact.
     """
-    model_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=model_dir) as folder:
-        checkpoint.write(prefix(pathlib.Path(folder), step))
+    with (
+        atomic.saying_where(prefix(model_dir, step)),
+        _unfinished(model_dir) as folder,
+    ):
+        checkpoint.write(prefix(folder, step))
         _remove(model_dir, step)
-        for path in _index_last(pathlib.Path(folder), step):
+        for path in _index_last(folder, step):
             atomic.move_into_place(path, model_dir / path.name)
     return prefix(model_dir, step)
+
+
+@contextlib.contextmanager
+def _unfinished(model_dir: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to write in, which goes when it is left."""
+    model_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=model_dir) as folder:
+        yield pathlib.Path(folder)
 
 
 def remove_unfinished(model_dir: pathlib.Path) -> None:
@@ -92,8 +106,7 @@ def keep(model_dir: pathlib.Path, step: int, max_to_keep: int) -> None:
     # What `tf.train.latest_checkpoint` and other tools of TensorFlow's look into.
     state = f'model_checkpoint_path: "ckpt-{step}"\n'
     state += "".join(f'all_model_checkpoint_paths: "ckpt-{n}"\n' for n in kept)
-    with atomic.atomic_write(model_dir / "checkpoint") as temporary:
-        temporary.write_text(state, "utf-8")
+    atomic.write_text(model_dir / "checkpoint", state)
     for other in steps(model_dir):
         if other > step:
             logging.warning("Deleting %s: damaged.", prefix(model_dir, other))
@@ -109,12 +122,12 @@ def keep_best(model_dir: pathlib.Path, values: dict) -> None:
         values: `step` and the results there, for `best/info.json`.
     """
     best, step = model_dir / BEST_DIR, values["step"]
-    best.mkdir(exist_ok=True)
-    if step not in steps(best):
-        for path in _index_last(model_dir, step):
-            _link(path, best / path.name)
-    with atomic.atomic_write(best / BEST_FILE) as temporary:
-        temporary.write_text(json.dumps(values) + "\n", "utf-8")
+    with atomic.saying_where(best):
+        best.mkdir(exist_ok=True)
+        if step not in steps(best):
+            for path in _index_last(model_dir, step):
+                _link(path, best / path.name)
+    atomic.write_text(best / BEST_FILE, json.dumps(values) + "\n")
     for other in steps(best):
         if other != step:
             _remove(best, other)

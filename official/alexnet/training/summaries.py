@@ -1,7 +1,6 @@
 """What a run writes to be looked at: TensorBoard, metrics.jsonl and pictures."""
 
 import json
-import os
 import pathlib
 
 import numpy as np
@@ -9,6 +8,7 @@ import tensorflow as tf
 
 from official.alexnet.data import atomic
 from official.alexnet.run_files import METRICS_FILE
+from official.alexnet.training import events
 
 
 class Summaries:
@@ -34,33 +34,31 @@ class Summaries:
         for row in rows:
             values = {k: v for k, v in row.items() if k not in ("step", "split")}
             self.results |= named(row["split"], values)
-        self._writers = {}
+        self._events = {}
         for split in ("train", "validation"):
-            for path in sorted((model_dir / split).glob("events.out.tfevents.*")):
-                _drop_later_events(path, step)
-            self._writers[split] = tf.summary.create_file_writer(str(model_dir / split))
+            events.drop_later(model_dir / split, step)
+            self._events[split] = events.Events(model_dir / split)
 
     def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
-        """Writes values of one step of the split `train` or `validation`."""
-        with self._writers[split].as_default(step=step):
+        """Writes values of one step of the split `train` or `validation`.
+
+        Raises:
+            UserError: they cannot be written; what was there before is intact.
+        """
+        with self._events[split].writing(step, len(values)):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
-        self._writers[split].flush()
         line = json.dumps({"step": step, "split": split, **values})
-        with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        atomic.append_text(self._metrics, line + "\n")
 
     def pictures(self, name: str, step: int, pictures: np.ndarray) -> None:
         """Writes (count, height, width, 3) uint8 pictures of the split `train`."""
-        with self._writers["train"].as_default(step=step):
+        with self._events["train"].writing(step, 1):
             tf.summary.image(name, pictures, max_outputs=len(pictures))
-        self._writers["train"].flush()
 
     def close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        for split in self._events.values():
+            split.close()
 
 
 def named(split: str, values: dict[str, float]) -> dict[str, float]:
@@ -78,36 +76,12 @@ def _drop_later_lines(path: pathlib.Path, step: int) -> list[dict]:
         try:
             row = json.loads(line)
             is_kept = row["step"] <= step
-        except ValueError:  # A line cut short when the process was killed.
+        except (ValueError, LookupError, TypeError):  # Cut short by a kill.
             continue
         if is_kept:
             rows.append(row)
-    with atomic.atomic_write(path) as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    atomic.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return rows
-
-
-def _drop_later_events(path: pathlib.Path, step: int) -> None:
-    """Keeps the events of a TensorBoard file up to a step; at step 0 there are none."""
-    kept, dropped = [], False
-    try:
-        for record in tf.data.TFRecordDataset(str(path)):
-            event = tf.compat.v1.Event.FromString(record.numpy())
-            if event.HasField("file_version") or (step and event.step <= step):
-                kept.append(record.numpy())
-            else:
-                dropped = True
-    except tf.errors.DataLossError:  # Cut short when the process was killed.
-        dropped = True
-    if len(kept) <= 1:
-        path.unlink()
-    elif dropped:
-        with (
-            atomic.atomic_write(path) as temporary,
-            tf.io.TFRecordWriter(str(temporary)) as writer,
-        ):
-            for event in kept:
-                writer.write(event)
 
 
 def kernel_picture(

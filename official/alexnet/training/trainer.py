@@ -364,9 +364,9 @@ class Trainer:
         )
 
     def _write_settings(self) -> None:
-        self.model_dir.mkdir(parents=True, exist_ok=True)
-        with atomic.atomic_write(self.model_dir / run_files.PARAMS_FILE) as temporary:
-            temporary.write_text(self.config.to_yaml(), "utf-8")
+        with atomic.saying_where(self.model_dir):
+            self.model_dir.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(self.model_dir / run_files.PARAMS_FILE, self.config.to_yaml())
         self.statistics.save(self.model_dir / STATISTICS_FILE)
         dataset.write_labels(self.train_split, self.model_dir / run_files.LABELS_FILE)
 

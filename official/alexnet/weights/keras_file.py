@@ -33,6 +33,8 @@ _OPERATIONS = {
     "Tanh": "tanh",
     "BatchNormalization": "batch_norm",
 }
+# The output's softmax changes no weight.
+_NO_ARITHMETIC = ("InputLayer", "Activation", "Edges", "Exchange")
 
 
 class KerasFileError(ValueError):
@@ -152,4 +154,6 @@ def _lines(layers: list[dict]) -> list[str]:
                 found.append(structure.dropout(config["rate"], inverted))
             case _ if kind in _OPERATIONS:
                 found.append(_OPERATIONS[kind])
+            case _ if kind not in _NO_ARITHMETIC:
+                raise KerasFileError(f"it has a layer {name} of the kind {kind}")
     return found

@@ -109,10 +109,10 @@ def write(
     optimizer = PaperSGD()
     optimizer.build(net.trainable_variables)
     statistics.save(folder / STATISTICS_FILE)
-    (folder / run_files.PARAMS_FILE).write_text(config.to_yaml(), "utf-8")
+    atomic.write_text(folder / run_files.PARAMS_FILE, config.to_yaml())
     if labels is not None:
         text = "".join(f"{label}\n" for label in labels)
-        (folder / run_files.LABELS_FILE).write_text(text, "utf-8")
+        atomic.write_text(folder / run_files.LABELS_FILE, text)
     # Last: what has a checkpoint is a run.
     Checkpoints(folder, net, optimizer, Progress(), max_to_keep=1).save()
     return sorted(str(path) for path in folder.iterdir())
