@@ -31,6 +31,7 @@ class Progress(tf.train.experimental.PythonState):
     Attributes:
         plateau: state of the plateau rule.
         sums: loss, top-1, top-5 and images since the last line of metrics.
+        bad_records: examples skipped since the run began.
         loss_scale: the factor that float16 needs.
     """
 
@@ -38,11 +39,13 @@ class Progress(tf.train.experimental.PythonState):
         self.loss_scale = loss_scale or LossScale(enabled=False)
         self.plateau = Plateau()
         self.sums = [0.0] * 4
+        self.bad_records = 0
 
     def serialize(self) -> bytes:
         state = {
             "plateau": dataclasses.asdict(self.plateau),
             "sums": self.sums,
+            "bad_records": self.bad_records,
             "loss_scale": self.loss_scale.state(),
         }
         return json.dumps(state).encode()
@@ -51,6 +54,7 @@ class Progress(tf.train.experimental.PythonState):
         state = json.loads(string_value)
         self.plateau = Plateau(**state["plateau"])
         self.sums = state["sums"]
+        self.bad_records = state.get("bad_records", 0)
         self.loss_scale.restore(state.get("loss_scale", [1.0, 0]))
 
 

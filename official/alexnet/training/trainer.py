@@ -147,6 +147,7 @@ class Trainer:
             self.progress.sums = [
                 a + float(b) for a, b in zip(self.progress.sums, sums, strict=True)
             ]
+            self._count_bad_records(sums, step, stop)
             clock.add_steps(stop)
             step = stop
             if self._due(step, train.log_steps):
@@ -213,6 +214,12 @@ class Trainer:
                 "from there with a lower --learning_rate"
             )
 
+    def _count_bad_records(self, sums: np.ndarray, step: int, stop: int) -> None:
+        """Counts the examples of weight 0; stops where they are too many."""
+        batch_size = self.config.train.batch_size
+        self.progress.bad_records += (stop - step) * batch_size - round(float(sums[3]))
+        self.train_split.check_bad_records(self.progress.bad_records, stop * batch_size)
+
     def _train_steps(self, batches, count: tf.Tensor) -> tf.Tensor:
         """Runs `count` steps; returns the sums of `evaluation.score`."""
         sums = tf.zeros(4)
@@ -247,12 +254,13 @@ class Trainer:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
                 batch["label"], logits
             )
-            loss = tf.reduce_sum(losses) / self.config.train.batch_size
+            weights = batch.get("weight", tf.ones_like(losses))
+            loss = tf.reduce_sum(weights * losses) / self.config.train.batch_size
             loss *= self.loss_scale.scale
         gradients = tape.gradient(loss, [variable.value for variable in variables])
         gradients, overflow = self.loss_scale.unscale(gradients)
         self.optimizer.apply(gradients, variables)
-        sums = score(batch["label"], losses, logits, tf.ones_like(losses))
+        sums = score(batch["label"], losses, logits, weights)
         return tf.concat([sums, [overflow]], axis=0)
 
     def _color_noise(self) -> tf.Tensor | None:
@@ -299,6 +307,9 @@ class Trainer:
             "learning_rate": float(self.optimizer.learning_rate.numpy()),
             "images_per_second": speed * self.config.train.batch_size,
         }
+        if self.config.data.max_bad_records:
+            values["bad_records"] = self.progress.bad_records
+            logging.info("%d bad records skipped so far", self.progress.bad_records)
         if self.writer:
             self.writer.scalars("train", step, values)
         left = (self.total_steps - step) / speed
@@ -329,6 +340,8 @@ class Trainer:
             "accuracy": result.accuracy,
             "top_5_accuracy": result.top_5_accuracy,
         }
+        if self.config.data.max_bad_records:
+            values["bad_records"] = self.eval_split.num_examples - result.num_examples
         if self.writer:
             self.writer.scalars("validation", step, values)
             self._write_kernels(step)
@@ -368,7 +381,11 @@ class Trainer:
         self.writer.pictures(f"{name.partition('/')[0]}_kernels", step, picture[None])
 
     def _measured_images(self) -> tf.Tensor:
-        return self.normalize(next(iter(self._sample_batches(0, 128)))["image"])
+        batch = next(iter(self._sample_batches(0, 128)))
+        images = batch["image"]
+        if "weight" in batch:
+            images = images[batch["weight"] > 0]
+        return self.normalize(images)
 
     def _sample_batches(self, step: int, count: int) -> tf.data.Dataset:
         """The first images of a step, the same in every process."""
