@@ -57,6 +57,10 @@ def convert_image(encoded: bytes) -> StoredImage:
             image = Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG"))
             if image.width * image.height > MAX_PIXELS:
                 raise BadImageError(f"{image.width}x{image.height} pixels is too large")
+            if image.mode == "CMYK" and "adobe" not in image.info:
+                raise BadImageError(
+                    "is CMYK without Adobe's marker, which could mean two pictures"
+                )
             rgb = _to_rgb(image)
         except BadImageError:
             raise
