@@ -310,13 +310,9 @@ def _with_labels(
     else:
         first_label, reason = 0, "0 is class 0, as label 0 was read"
         if max_bad_records:
-            # Or it is a bad one, and to take it for class 0 would shift all labels.
-            labels = _read_labels(files, schema, max_bad_records, num_examples)
-            stored = [label for _, _, label in labels]
-            zeros, lasts = stored.count(0), stored.count(num_classes)
-            if zeros <= max_bad_records and zeros < lasts:
-                first_label = 1
-                reason = f"1 is class 0, as {zeros} have label 0, {lasts} {num_classes}"
+            first_label, reason = _settled_base(
+                files, schema, num_examples, num_classes, max_bad_records
+            )
     records = Records(
         files=tuple(str(path) for path in files),
         schema=schema,
@@ -328,6 +324,32 @@ def _with_labels(
     )
     _check_labels(labels, records, max_bad_records)
     return records
+
+
+def _settled_base(
+    files: list[pathlib.Path],
+    schema: schemas.Schema,
+    num_examples: int,
+    num_classes: int,
+    max_bad_records: int,
+) -> tuple[int, str]:
+    """The label of class 0 where a label 0 may be a bad one, by all labels.
+
+    To take a bad one for class 0 would shift every label without a sign.
+    """
+    labels = _read_labels(files, schema, max_bad_records, num_examples)
+    stored = [label for _, _, label in labels]
+    zeros, lasts = stored.count(0), stored.count(num_classes)
+    counts = f"{zeros:,} labels are 0 and {lasts:,} are {num_classes}"
+    if zeros > max_bad_records:
+        return 0, f"0 is class 0, as {counts}"
+    if lasts > max_bad_records:
+        return 1, f"1 is class 0, as {counts}"
+    raise UserError(
+        f"{files[0].parent}: {counts}, and --max_bad_records={max_bad_records} lets "
+        "either be bad: it cannot be told whether labels begin at 0 or 1; lower it "
+        "below one of them"
+    )
 
 
 def _label_names(path: pathlib.Path, num_classes: int) -> tuple[str, ...] | None:
