@@ -24,7 +24,9 @@ the order of Caffe's, TensorFlow's and TFDS's label lists, counted from 1 in the
 records.
 
 Stopped or killed, the same command goes on where it was and ends with the same files,
-bit for bit. The last line on stdout is one JSON object with the results.
+bit for bit. It also writes shards that were lost, and with --remake damaged ones, which
+tools/validate_records.py names. The last line on stdout is one JSON object with the
+results.
 """
 
 import multiprocessing
@@ -92,6 +94,12 @@ def define_flags() -> None:
         "stops. The complete ILSVRC sets have none, hence the default.",
         0,
     )
+    flags.DEFINE_list(
+        "remake",
+        [],
+        "Shards to write once more, such as train-00003-of-01024, with the other flags "
+        "as they were; missing shards are written anyway. Default: none.",
+    )
     flags.DEFINE_integer(
         "num_workers", None, "Processes. Default: one for each core.", 1
     )
@@ -146,6 +154,7 @@ def _prepare(flag_values: flags.FlagValues) -> dict:
         seed=flag_values.seed,
         max_bad_images=flag_values.max_bad_images,
         num_workers=flag_values.num_workers or _num_cores(),
+        remake=flag_values.remake,
     )
     results = {
         f"num_{split}": contents["num_examples"]

@@ -156,6 +156,12 @@ class DataConfig:
     shuffle_buffer: int = _field(
         8192, "Records held in memory to shuffle; shards are shuffled besides."
     )
+    max_bad_records: int = _field(
+        0,
+        "How many records that are whole but of another schema, with a label out of "
+        "range or an image that cannot be decoded, a pass over a split may have. They "
+        "are skipped, counted, and the first are named. A damaged file always stops.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -348,6 +354,7 @@ _AT_LEAST_0 = (
     "weight_decay",
     "bias_learning_rate",
     "plateau_reductions",
+    "max_bad_records",
     "seed",
     "num_gpus",
     "task_index",

@@ -45,8 +45,6 @@ def statistics() -> Statistics:
         ("RGB", "PNG", {}),
         ("L", "PNG", {}),
         ("P", "PNG", {}),
-        ("RGB", "BMP", {}),
-        ("P", "GIF", {}),
     ],
 )
 def test_decodes_what_pillow_decodes(mode, kind, options):

@@ -64,7 +64,8 @@ def test_undecodable_image_is_found(images, tmp_path, damage):
     write_records(tmp_path, "train", [good[:3], [*good[3:5], (bad, 0), *good[5:]]])
     records = find_records(str(tmp_path), "train", 1)
     text = user_error_of(records)
-    assert f"{records.files[1]}: record 2 cannot be read" in text
+    reason = {"no image": "neither JPEG nor PNG", "cut short": "damaged or cut short"}
+    assert f"{records.files[1]}: record 2 has an image that is {reason[damage]}" in text
 
 
 def test_damaged_bytes_are_found(images, tmp_path):

@@ -68,7 +68,7 @@ def read_jpegs(settings: Settings, data_dir: str) -> list[bytes]:
         tf.data.TFRecordDataset(records.files)
         .enumerate()
         .batch(1)
-        .map(lambda *batch: reading.parse_records(*batch, records)[0][0])
+        .map(lambda _, batch: reading.parse_records(batch, records)[0][0])
     )
     count = settings.batches * settings.batch_size
     return list(itertools.islice(dataset.as_numpy_iterator(), count))

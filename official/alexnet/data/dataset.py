@@ -30,11 +30,13 @@ class Split:
         records: where its examples are; None: they are random.
         num_examples: how many there are.
         num_classes: labels lie in 0..num_classes - 1.
+        max_bad_records: how many may be bad, a pass; they are skipped.
     """
 
     records: records.Records | None
     num_examples: int
     num_classes: int
+    max_bad_records: int = 0
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -70,6 +72,7 @@ class Split:
             crop_size=crop_size,
             shuffle_buffer=data.shuffle_buffer,
             augment=data.augment,
+            skip_bad=self.max_bad_records > 0,
         )
 
     def evaluation(
@@ -90,7 +93,30 @@ class Split:
             replica_batch_size=replica_batch_size,
             num_input_pipelines=context.num_input_pipelines,
             input_pipeline_id=context.input_pipeline_id,
+            skip_bad=self.max_bad_records > 0,
         )
+
+    def check_bad_records(self, bad: int, num_examples: int) -> None:
+        """Stops when more records were bad than may be.
+
+        Args:
+            bad: examples skipped so far.
+            num_examples: examples met so far, those skipped included.
+
+        Raises:
+            UserError: they are more than `max_bad_records` a pass.
+        """
+        # Every pass begun may have met each bad record once.
+        passes = -(-num_examples // self.num_examples)
+        if bad > self.max_bad_records * passes:
+            folder = pathlib.Path(self.records.files[0]).parent
+            raise UserError(
+                f"{folder}: {bad:,} bad record(s) in {passes} pass(es) over "
+                f"{self.num_examples:,} are more than --max_bad_records="
+                f"{self.max_bad_records} a pass; see which with "
+                "tools/validate_records.py --decode, and remake their shards or raise "
+                "the limit"
+            )
 
 
 def find_split(data: DataConfig, split: str, num_classes: int) -> Split:
@@ -103,7 +129,7 @@ def find_split(data: DataConfig, split: str, num_classes: int) -> Split:
         return Split(None, SYNTHETIC_EXAMPLES[split], num_classes)
     found = _find_records(data, split, num_classes)
     logging.info("%s: %s", split, records.describe(found))
-    return Split(found, found.num_examples, num_classes)
+    return Split(found, found.num_examples, num_classes, data.max_bad_records)
 
 
 def _find_records(data: DataConfig, split: str, num_classes: int) -> records.Records:
@@ -114,8 +140,9 @@ def _find_records(data: DataConfig, split: str, num_classes: int) -> records.Rec
             split,
             num_classes,
             download=data.tfds_download,
+            max_bad_records=data.max_bad_records,
         )
-    return records.find_records(data.data_dir, split, num_classes)
+    return records.find_records(data.data_dir, split, num_classes, data.max_bad_records)
 
 
 def find_statistics(data: DataConfig, model_dir: pathlib.Path) -> Statistics:
@@ -137,7 +164,9 @@ def find_statistics(data: DataConfig, model_dir: pathlib.Path) -> Statistics:
         return Statistics(gray, np.full(3, 255**2 / 12), np.eye(3), num_images=0)
     # Whatever its labels are, they are not looked at.
     found = _find_records(data, "train", num_classes=2**31 - 1)
-    return _measure(Split(found, found.num_examples, found.num_classes))
+    return _measure(
+        Split(found, found.num_examples, found.num_classes, data.max_bad_records)
+    )
 
 
 def _measure(split: Split) -> Statistics:
@@ -148,7 +177,11 @@ def _measure(split: Split) -> Statistics:
         count,
     )
     dataset = split.evaluation(64, tf.distribute.InputContext())
-    images = (image for batch in dataset for image in batch["image"].numpy())
+    images = (
+        image
+        for batch in dataset
+        for image in batch["image"][batch["weight"] > 0].numpy()
+    )
     accumulator = StatisticsAccumulator()
     try:
         for image in itertools.islice(images, count):

@@ -9,9 +9,17 @@ global batch, so the union over any grid of workers and replicas is the same bat
 training resumes anywhere by skipping records before they are decoded.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
-from official.alexnet.data import lanes, preprocessing, reading
+from official.alexnet.data import (
+    bad_records,
+    lanes,
+    pictures,
+    preprocessing,
+    reading,
+)
 from official.alexnet.data.records import Records
 from official.alexnet.errors import UserError
 
@@ -19,6 +27,7 @@ from official.alexnet.errors import UserError
 SHUFFLE_BUFFER = 8192
 
 _PREFETCHED_BATCHES = 4
+_END_OF_JPEG = b"\xff\xd9"
 
 
 def training_dataset(
@@ -34,6 +43,7 @@ def training_dataset(
     crop_size: int = 224,
     shuffle_buffer: int = SHUFFLE_BUFFER,
     augment: bool = True,
+    skip_bad: bool = False,
 ) -> tf.data.Dataset:
     """Endless shuffled batches of random crops and mirrors (section 4.1).
 
@@ -52,11 +62,14 @@ def training_dataset(
         crop_size: side of a crop; offsets are uniform in 0..image_size - crop_size.
         shuffle_buffer: undecoded records that all input pipelines hold to draw from.
         augment: False takes every centre crop, unmirrored.
+        skip_bad: a record that cannot be used becomes zeros of weight 0 in its place;
+            otherwise it raises an error.
 
     Returns:
         A dataset of {"image": uint8 (replica_batch_size, crop_size, crop_size, 3),
-        "label": int32 (replica_batch_size,), 0-based}. A worker's replica batches of
-        a step come one after another.
+        "label": int32 (replica_batch_size,), 0-based}, with `skip_bad` also "weight":
+        float32 (replica_batch_size,), 1 or 0. A worker's replica batches of a step
+        come one after another.
 
     Raises:
         UserError: the batch does not divide over workers and replicas.
@@ -67,19 +80,17 @@ def training_dataset(
     share = lanes.Share.of(input_pipeline_id, num_input_pipelines, global_batch_size)
     border = image_size - crop_size
 
+    load = _loader(records, crop_size, image_size, skip_bad)
+
     def prepare(numbers: tf.Tensor, batch: tuple) -> dict[str, tf.Tensor]:
-        encoded, labels = reading.parse_records(*batch, records)
         if augment:
             offsets, mirrored = _draws(seed, numbers, border)
         else:
             offsets = tf.fill((replica_batch_size, 2), border // 2)
             mirrored = tf.fill((replica_batch_size,), False)
-        images = tf.map_fn(
-            lambda one: _decode_crop(*one, crop_size, image_size),
-            (encoded, offsets, mirrored),
-            fn_output_signature=tf.TensorSpec((crop_size, crop_size, 3), tf.uint8),
-        )
-        return {"image": images, "label": labels}
+        images, labels, weights = load(*batch, offsets, mirrored)
+        examples = {"image": images, "label": labels}
+        return examples | {"weight": weights} if skip_bad else examples
 
     replicas = global_batch_size // num_input_pipelines // replica_batch_size
 
@@ -116,6 +127,7 @@ def evaluation_dataset(
     num_input_pipelines: int = 1,
     input_pipeline_id: int = 0,
     image_size: int = 256,
+    skip_bad: bool = False,
 ) -> tf.data.Dataset:
     """Each example once, whole squares; the last global batch is filled up.
 
@@ -126,6 +138,8 @@ def evaluation_dataset(
         num_input_pipelines: workers that share a global batch, evenly.
         input_pipeline_id: this worker's place among them.
         image_size: side of the square.
+        skip_bad: a record that cannot be used becomes zeros of weight 0 in its place;
+            otherwise it raises an error.
 
     Returns:
         A dataset of {"image": uint8 (replica_batch_size, image_size, image_size, 3),
@@ -140,12 +154,14 @@ def evaluation_dataset(
         global_batch_size, replica_batch_size, num_input_pipelines, input_pipeline_id
     )
 
+    load = _loader(records, image_size, image_size, skip_bad)
+    whole = tf.zeros((1, 2), tf.int32), tf.constant([False])
+
     def prepare(tag: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        encoded, labels = reading.parse_records(tag[None], serialized[None], records)
-        image = _decode_crop(
-            encoded[0], tf.constant([0, 0]), tf.constant(False), image_size, image_size
+        parts = load(tag[None], serialized[None], *whole)
+        return dict(
+            zip(("image", "label", "weight"), (p[0] for p in parts), strict=True)
         )
-        return {"image": image, "label": labels[0], "weight": tf.constant(1.0)}
 
     share = lanes.Share.of(input_pipeline_id, num_input_pipelines, global_batch_size)
     filling = {
@@ -258,6 +274,57 @@ def _draws(seed: int, numbers: tf.Tensor, border: int) -> tuple[tf.Tensor, tf.Te
     return tf.cast(offsets, tf.int32), words[:, 2] < 2**31
 
 
+def _loader(
+    records: Records, size: int, image_size: int, skip_bad: bool
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """The function from a batch of records and crops to images, labels and weights.
+
+    A batch is loaded as a whole. Where that fails, it is loaded once more, record by
+    record, to tell the good ones from the bad.
+    """
+    log = bad_records.Log(records)
+
+    @tf.function
+    def decode(encoded, offset, mirrored):
+        return _decode_crop(encoded, offset, mirrored, size, image_size)
+
+    def load_all(tags, serialized, offsets, mirrored):
+        encoded, labels = reading.parse_records(serialized, records)
+        images = tf.map_fn(
+            lambda one: decode(*one),
+            (encoded, offsets, mirrored),
+            fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
+        )
+        return images, labels, tf.ones_like(labels, tf.float32)
+
+    def load_one(serialized, offset, mirrored):
+        encoded, labels = reading.parse_records(serialized[None], records)
+        return decode(encoded[0], offset, mirrored), labels[0], 1.0
+
+    def nothing(*_):
+        return tf.zeros((size, size, 3), tf.uint8), 0, 0.0
+
+    def load_each(tags, serialized, offsets, mirrored):
+        images, labels, weights = tf.map_fn(
+            lambda one: pictures.attempt(load_one, one, nothing),
+            (serialized, offsets, mirrored),
+            fn_output_signature=(
+                tf.TensorSpec((size, size, 3), tf.uint8),
+                tf.TensorSpec((), tf.int32),
+                tf.TensorSpec((), tf.float32),
+            ),
+        )
+        if skip_bad:
+            bad = weights == 0
+            first = tf.numpy_function(log, [tags[bad], serialized[bad]], [])
+        else:
+            first = reading.refuse(tags, weights > 0)
+        with tf.control_dependencies([first]):
+            return tf.identity(images), labels, weights
+
+    return lambda *batch: pictures.attempt(load_all, batch, load_each)
+
+
 def _decode_crop(
     encoded: tf.Tensor,
     offset: tf.Tensor,
@@ -272,7 +339,11 @@ def _decode_crop(
     """
 
     def is_square() -> tf.Tensor:
-        return tf.reduce_all(tf.io.extract_jpeg_shape(encoded)[:2] == image_size)
+        # Of a JPEG that was cut short below the crop, the crop would be decoded. And
+        # CMYK is for `decode_image` to judge.
+        shape = tf.io.extract_jpeg_shape(encoded)
+        is_whole = tf.strings.substr(encoded, -2, 2) == _END_OF_JPEG
+        return tf.reduce_all(shape[:2] == image_size) & (shape[2] != 4) & is_whole
 
     def decode_crop() -> tf.Tensor:
         if size == image_size:

@@ -10,6 +10,7 @@ import typing
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet.data import pictures
 from official.alexnet.data.statistics import TORCHVISION_STD
 
 if typing.TYPE_CHECKING:
@@ -19,24 +20,41 @@ if typing.TYPE_CHECKING:
 # default is INTEGER_FAST, one to two grey levels off.
 DCT_METHOD = "INTEGER_ACCURATE"
 
+# A picture whose longer side is more than this many times the shorter is a long one.
+_LONG = 4
+# Source pixels that bicubic interpolation reads beyond the window, and one more.
+_BICUBIC_MARGIN = 3
 
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes a JPEG (RGB, grey or CMYK), PNG, GIF (first frame) or BMP.
+
+def decode_image(
+    encoded: tf.Tensor, max_pixels: int = pictures.MAX_PIXELS
+) -> tf.Tensor:
+    """Decodes a JPEG (RGB, grey or Adobe's CMYK) or PNG (of any kind) to 8-bit RGB.
+
+    An alpha channel is dropped, of 16 bits the upper 8 are kept, and of an animation
+    the first picture: as Pillow does.
 
     Args:
         encoded: string scalar.
+        max_pixels: largest width times height; more is refused before decoding.
 
     Returns:
         uint8 (height, width, 3), RGB.
 
     Raises:
-        tf.errors.InvalidArgumentError: the bytes are not a whole image.
+        tf.errors.InvalidArgumentError: the bytes are not a whole image, or not one
+            that `pictures` lets through.
     """
-    image = tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=DCT_METHOD),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-    )
+
+    def decode_jpeg() -> tf.Tensor:
+        with tf.control_dependencies([pictures.check_jpeg(encoded, max_pixels)]):
+            return tf.io.decode_jpeg(encoded, channels=3, dct_method=DCT_METHOD)
+
+    def decode_png() -> tf.Tensor:
+        with tf.control_dependencies([pictures.check_png(encoded, max_pixels)]):
+            return tf.io.decode_png(encoded, channels=3)
+
+    image = tf.cond(tf.io.is_jpeg(encoded), decode_jpeg, decode_png)
     return tf.ensure_shape(image, (None, None, 3))
 
 
@@ -58,28 +76,72 @@ def resize_to_square(image: tf.Tensor, image_size: int = 256) -> tf.Tensor:
     # float64, rounded half to even: the same sizes as Python's round() gives.
     size = tf.cast(tf.round(source * image_size / shorter), tf.int32)
     offset = (size - image_size) // 2
+    # Of a picture of 20,000x300 only what the square needs is scaled.
+    is_long = tf.reduce_max(source) > _LONG * shorter
 
     def shrink() -> tf.Tensor:
         top, left = tf.unstack(offset)
         resized = tf.image.resize(image, size, tf.image.ResizeMethod.AREA)
         return resized[top : top + image_size, left : left + image_size]
 
+    def shrink_long() -> tf.Tensor:
+        ratio = source / size
+        start = tf.cast(offset, tf.float64) * ratio
+        end = tf.cast(offset + image_size, tf.float64) * ratio
+        first = tf.cast(start, tf.int32)
+        last = tf.minimum(tf.cast(tf.math.ceil(end), tf.int32), source)
+        window = image[first[0] : last[0], first[1] : last[1]]
+        rows, columns = (
+            _area_weights(
+                start[i] - tf.cast(first[i], tf.float64),
+                end[i] - tf.cast(first[i], tf.float64),
+                last[i] - first[i],
+                image_size,
+            )
+            for i in range(2)
+        )
+        pixels = tf.cast(window, tf.float32)
+        return tf.einsum("ilc,jl->ijc", tf.einsum("ik,klc->ilc", rows, pixels), columns)
+
     def enlarge() -> tf.Tensor:
+        scale = size / source
+        start = tf.cast(offset, tf.float64) / scale
+        first = tf.cast(start, tf.int32) - _BICUBIC_MARGIN
+        last = tf.cast(start + image_size / scale, tf.int32) + 1 + _BICUBIC_MARGIN
+        first = tf.where(is_long, tf.maximum(first, 0), 0)
+        last = tf.where(is_long, tf.minimum(last, source), source)
+        window = image[first[0] : last[0], first[1] : last[1]]
+        translation = tf.cast(first, tf.float64) * scale - tf.cast(offset, tf.float64)
         # What tf.image.resize calls for bicubic, but only the square is computed: a
         # picture one pixel high would become gigabytes.
         return tf.raw_ops.ScaleAndTranslate(
-            images=image[tf.newaxis],
+            images=window[tf.newaxis],
             size=(image_size, image_size),
-            scale=tf.cast(size / source, tf.float32),
-            translation=-tf.cast(offset, tf.float32),
+            scale=tf.cast(scale, tf.float32),
+            translation=tf.cast(translation, tf.float32),
             kernel_type="keyscubic",
             antialias=False,
         )[0]
 
     # Area averaging leaves an image of the right size as it is.
-    square = tf.cond(shorter >= image_size, shrink, enlarge)
+    square = tf.cond(
+        shorter >= image_size, lambda: tf.cond(is_long, shrink_long, shrink), enlarge
+    )
     square = tf.cast(tf.clip_by_value(tf.round(square), 0, 255), tf.uint8)
     return tf.ensure_shape(square, (image_size, image_size, 3))
+
+
+def _area_weights(
+    start: tf.Tensor, end: tf.Tensor, source: tf.Tensor, target: int
+) -> tf.Tensor:
+    """(target, source) float32: the share of each source pixel in each target one."""
+    edges = start + (end - start) * tf.range(target + 1, dtype=tf.float64) / target
+    pixels = tf.cast(tf.range(source), tf.float64)
+    overlap = tf.minimum(edges[1:, None], pixels + 1) - tf.maximum(
+        edges[:-1, None], pixels
+    )
+    weights = tf.maximum(overlap, 0)
+    return tf.cast(weights / tf.reduce_sum(weights, 1, keepdims=True), tf.float32)
 
 
 def center_crop(images: tf.Tensor, size: int) -> tf.Tensor:

@@ -5,7 +5,7 @@ import re
 import tensorflow as tf
 from absl import logging
 
-from official.alexnet.data import framing, preprocessing
+from official.alexnet.data import faults, framing
 from official.alexnet.data.records import Records
 from official.alexnet.errors import UserError
 
@@ -14,11 +14,9 @@ _READ_BUFFER_BYTES = 1 << 20
 # A record's tag is the index of its file times this, plus its number in the file.
 _RECORDS_A_FILE = 1 << 32
 
-_LABEL_ERROR = re.compile(
-    r"\[stored label outside \S+ at record, label:\]\s*\[(\d+)\]\s*\[(-?\d+)\]"
-)
+_BAD_RECORD = "cannot use the record of tag"
+_BAD_RECORD_ERROR = re.compile(rf"\[{_BAD_RECORD}\]\s*\[(\d+)\]")
 _COUNT_ERROR = re.compile(r"expected to contain \d+ elements? but contained")
-_READING_OPS = re.compile(r"\{\{node [^}]*(Decode|ExtractJpegShape|ParseExample)")
 
 
 def read_pieces(pieces: tf.data.Dataset, records: Records) -> tf.data.Dataset:
@@ -61,9 +59,13 @@ def place_of(tag: int) -> tuple[int, int]:
 
 
 def parse_records(
-    tags: tf.Tensor, serialized: tf.Tensor, records: Records
+    serialized: tf.Tensor, records: Records
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Takes encoded images and 0-based int32 labels out of a batch of records."""
+    """Takes encoded images and 0-based int32 labels out of a batch of records.
+
+    Raises:
+        tf.errors.InvalidArgumentError: one has another schema, or a label out of range.
+    """
     schema = records.schema
     features = tf.io.parse_example(
         serialized,
@@ -73,23 +75,29 @@ def parse_records(
         },
     )
     stored = features[schema.label_key]
-    first, last = records.first_label, records.last_label
-    message = f"stored label outside {first}..{last} at record, label:"
-    in_range = (stored >= first) & (stored <= last)
-    worst = tf.argmin(tf.cast(in_range, tf.int32))
-    check = tf.debugging.Assert(
-        tf.reduce_all(in_range), [message, tags[worst], stored[worst]]
-    )
+    in_range = (stored >= records.first_label) & (stored <= records.last_label)
+    check = tf.debugging.Assert(tf.reduce_all(in_range), ["label out of range"])
     with tf.control_dependencies([check]):
-        labels = tf.cast(stored - first, tf.int32)
+        labels = tf.cast(stored - records.first_label, tf.int32)
     return features[schema.image_key], labels
+
+
+def refuse(tags: tf.Tensor, is_good: tf.Tensor) -> tf.Operation:
+    """An op that raises an error of which `as_user_error` knows the record.
+
+    Args:
+        tags: (batch,) int64.
+        is_good: (batch,) bool.
+    """
+    first = tags[tf.argmin(tf.cast(is_good, tf.int32))]
+    return tf.debugging.Assert(tf.reduce_all(is_good), [_BAD_RECORD, first])
 
 
 def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | None:
     """Puts an error of these datasets in one line; None if it is not one of theirs.
 
-    TensorFlow does not say which record it could not read, so for such an error the
-    records are read again, in the order of the files, up to the damaged one.
+    TensorFlow does not say in which file it found a wrong checksum, so for such an
+    error the files are read again, in their order, up to the damaged one.
 
     Args:
         error: what iterating over a dataset, or a step fed by it, raised.
@@ -98,18 +106,19 @@ def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | Non
     Returns:
         The error to raise in its place, or None.
     """
-    label = _LABEL_ERROR.search(error.message)
-    if label:
-        file, number = place_of(int(label[1]))
+    bad = _BAD_RECORD_ERROR.search(error.message)
+    if bad:
+        file, number = place_of(int(bad[1]))
+        path = records.files[file]
+        reason = faults.fault(faults.read(path, number), records)
         return UserError(
-            f"{records.files[file]}: record {number} has label {label[2]}, outside "
-            f"{records.first_label}..{records.last_label} ({records.label_reason}); "
-            "pass another --num_classes or mend the records"
+            f"{path}: record {number} {reason or 'could not be read'}; pass another "
+            "--num_classes if its label is right, make the file again, or let such "
+            "records be skipped with --max_bad_records"
         )
     if _COUNT_ERROR.search(error.message):
         return _find_miscount(records)
-    data_loss = isinstance(error, tf.errors.DataLossError)
-    if data_loss or _READING_OPS.search(error.message):
+    if isinstance(error, tf.errors.DataLossError):
         return _find_damage(records)
     return None
 
@@ -126,25 +135,19 @@ def _find_miscount(records: Records) -> UserError | None:
 
 
 def _find_damage(records: Records) -> UserError | None:
-    logging.warning("A record could not be read: looking for it.")
+    logging.warning("A file is damaged: looking for it.")
     for path in records.files:
-
-        def decode(number: tf.Tensor, serialized: tf.Tensor) -> tf.Tensor:
-            encoded, _ = parse_records(number[None], serialized[None], records)
-            return tf.shape(preprocessing.decode_image(encoded[0]))
-
         number = 0
         try:
-            for _ in (
-                tf.data.TFRecordDataset(path).enumerate().map(decode, tf.data.AUTOTUNE)
-            ):
+            for _ in tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES):
                 number += 1
         except tf.errors.OpError as error:
-            # "{{function_node ...}} Error in ...: <reason> [Op:...] name: "
+            # "{{function_node ...}} <reason> [Op:...] name: "
             first_line = error.message.splitlines()[0].split(" [Op:")[0]
-            reason = first_line.split("}} ")[-1].split(": ")[-1]
+            reason = first_line.split("}} ")[-1]
             return UserError(
-                f"{path}: record {number} cannot be read ({reason}); prepare or copy "
-                "the file again"
+                f"{path}: record {number} cannot be read ({reason}): the file is "
+                "damaged; copy it again, or remake it: tools/validate_records.py "
+                "says how"
             )
     return None

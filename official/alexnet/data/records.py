@@ -6,8 +6,6 @@ import json
 import pathlib
 import re
 
-import tensorflow as tf
-
 from official.alexnet.data import framing, schemas
 from official.alexnet.errors import UserError
 
@@ -56,7 +54,9 @@ class Records:
         return self.first_label + self.num_classes - 1
 
 
-def find_records(data_dir: str, split: str, num_classes: int) -> Records:
+def find_records(
+    data_dir: str, split: str, num_classes: int, max_bad_records: int = 0
+) -> Records:
     """Finds a split in the classic or the TFDS layout, by looking.
 
     Classic files are `train-?????-of-?????` and `validation-?????-of-?????` in
@@ -70,6 +70,7 @@ def find_records(data_dir: str, split: str, num_classes: int) -> Records:
         split: `train` or `validation`; where a TFDS dataset has no `validation`, its
             `val` or `test` is taken.
         num_classes: number of classes of the model.
+        max_bad_records: how many of the records looked at may be bad.
 
     Returns:
         The files, their layout, the label base and the number of examples.
@@ -89,10 +90,10 @@ def find_records(data_dir: str, split: str, num_classes: int) -> Records:
     for folder in (root, root / split):
         files = _classic_files(folder, split)
         if files:
-            return _classic_records(root, split, files, num_classes)
+            return _classic_records(root, split, files, num_classes, max_bad_records)
     version_dir = _tfds_version_dir(root)
     if version_dir is not None:
-        return _tfds_records(version_dir, split, num_classes)
+        return _tfds_records(version_dir, split, num_classes, max_bad_records)
     raise UserError(
         f"{root}: no {split} records: looked for {split}-?????-of-????? here and in "
         f"{split}/, and for a TFDS dataset (dataset_info.json and features.json) down "
@@ -108,6 +109,7 @@ def tfds_records(
     num_classes: int,
     *,
     download: bool = False,
+    max_bad_records: int = 0,
 ) -> Records:
     """Finds a split of a TensorFlow Datasets dataset by the dataset's name.
 
@@ -117,6 +119,7 @@ def tfds_records(
         split: as in `find_records`.
         num_classes: as in `find_records`.
         download: whether TFDS may download and prepare a dataset that is not on disk.
+        max_bad_records: as in `find_records`.
 
     Returns:
         The same as `find_records`.
@@ -151,7 +154,9 @@ def tfds_records(
             raise UserError(
                 f"TFDS could not prepare {name!r}: {_first_line(error)}"
             ) from error
-    return _tfds_records(pathlib.Path(builder.data_dir), split, num_classes)
+    return _tfds_records(
+        pathlib.Path(builder.data_dir), split, num_classes, max_bad_records
+    )
 
 
 def describe(records: Records) -> str:
@@ -194,16 +199,29 @@ def _check_all_there(folder: pathlib.Path, names: list[str], remedy: str) -> Non
 
 
 def _classic_records(
-    root: pathlib.Path, split: str, files: list[pathlib.Path], num_classes: int
+    root: pathlib.Path,
+    split: str,
+    files: list[pathlib.Path],
+    num_classes: int,
+    max_bad_records: int,
 ) -> Records:
     sizes = _manifest_sizes(root / "manifest.json", split, files)
-    if sizes is None:
+    is_prepared = sizes is not None
+    if not is_prepared:
         # Headers are far apart: the time goes into waiting for the disk.
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             sizes = list(pool.map(framing.count_records, files))
     if sum(sizes) == 0:
         raise UserError(f"{files[0].parent}: the {split} files hold no records")
-    return _with_labels(files, schemas.CLASSIC, sizes, num_classes, root / "labels.txt")
+    return _with_labels(
+        files,
+        schemas.CLASSIC,
+        sizes,
+        num_classes,
+        root / "labels.txt",
+        max_bad_records,
+        is_prepared,
+    )
 
 
 def _manifest_sizes(
@@ -238,7 +256,9 @@ def _tfds_version_dir(root: pathlib.Path) -> pathlib.Path | None:
     return None
 
 
-def _tfds_records(version_dir: pathlib.Path, split: str, num_classes: int) -> Records:
+def _tfds_records(
+    version_dir: pathlib.Path, split: str, num_classes: int, max_bad_records: int
+) -> Records:
     try:
         info = json.loads((version_dir / "dataset_info.json").read_text("utf-8"))
         splits = {
@@ -276,6 +296,7 @@ def _tfds_records(version_dir: pathlib.Path, split: str, num_classes: int) -> Re
         splits[found],
         num_classes,
         version_dir / "label.labels.txt",
+        max_bad_records,
     )
 
 
@@ -285,18 +306,25 @@ def _with_labels(
     sizes: list[int],
     num_classes: int,
     names_file: pathlib.Path,
+    max_bad_records: int,
+    is_prepared: bool = False,
 ) -> Records:
     """Describes the files after a look at their labels."""
     names = _label_names(names_file, num_classes)
-    labels = _read_labels(files, schema)
-    first_label = schema.first_label
-    if first_label == 0:
-        reason = "0 is class 0, as TFDS has it"
-    elif min(label for _, _, label in labels) == 0:
-        first_label = 0
-        reason = "0 is class 0, as label 0 was read"
-    else:
+    labels = _read_labels(files, schema, max_bad_records, _LABELS_READ)
+    if is_prepared:
+        first_label, reason = 1, "1 is class 0, as tools/prepare_imagenet.py has it"
+    elif schema.first_label == 0:
+        first_label, reason = 0, "0 is class 0, as TFDS has it"
+    elif all(label for _, _, label in labels):
+        first_label = 1
         reason = f"1 is class 0, as no label 0 was among the first {len(labels):,} read"
+    else:
+        first_label, reason = 0, "0 is class 0, as label 0 was read"
+        if max_bad_records:
+            first_label, reason = _settled_base(
+                files, schema, sum(sizes), num_classes, max_bad_records
+            )
     records = Records(
         files=tuple(str(path) for path in files),
         schema=schema,
@@ -306,8 +334,34 @@ def _with_labels(
         label_names=names,
         label_reason=reason,
     )
-    _check_labels(labels, records)
+    _check_labels(labels, records, max_bad_records)
     return records
+
+
+def _settled_base(
+    files: list[pathlib.Path],
+    schema: schemas.Schema,
+    num_examples: int,
+    num_classes: int,
+    max_bad_records: int,
+) -> tuple[int, str]:
+    """The label of class 0 where a label 0 may be a bad one, by all labels.
+
+    To take a bad one for class 0 would shift every label without a sign.
+    """
+    labels = _read_labels(files, schema, max_bad_records, num_examples)
+    stored = [label for _, _, label in labels]
+    zeros, lasts = stored.count(0), stored.count(num_classes)
+    counts = f"{zeros:,} labels are 0 and {lasts:,} are {num_classes}"
+    if zeros > max_bad_records:
+        return 0, f"0 is class 0, as {counts}"
+    if lasts > max_bad_records:
+        return 1, f"1 is class 0, as {counts}"
+    raise UserError(
+        f"{files[0].parent}: {counts}, and --max_bad_records={max_bad_records} lets "
+        "either be bad: it cannot be told whether labels begin at 0 or 1; lower it "
+        "below one of them"
+    )
 
 
 def _label_names(path: pathlib.Path, num_classes: int) -> tuple[str, ...] | None:
@@ -323,61 +377,53 @@ def _label_names(path: pathlib.Path, num_classes: int) -> tuple[str, ...] | None
 
 
 def _read_labels(
-    files: list[pathlib.Path], schema: schemas.Schema
+    files: list[pathlib.Path],
+    schema: schemas.Schema,
+    max_bad_records: int,
+    count: int,
 ) -> list[tuple[pathlib.Path, int, int]]:
     """Reads the first labels as (file, number of the record in it, stored label)."""
     labels: list[tuple[pathlib.Path, int, int]] = []
+    num_bad = 0
     for path in files:
         with path.open("rb") as file:
             for number, (start, length) in enumerate(framing.spans(path)):
-                if len(labels) == _LABELS_READ:
+                if len(labels) == count:
                     return labels
                 file.seek(start)
-                label = _stored_label(file.read(length), schema, path, number)
+                try:
+                    label = schemas.stored_label(file.read(length), schema)
+                except ValueError as error:
+                    num_bad += 1
+                    if num_bad > max_bad_records:
+                        raise UserError(
+                            f"{path}: record {number} {error}; prepare it again"
+                        ) from None
+                    continue
                 labels.append((path, number, label))
     return labels
 
 
-def _stored_label(
-    serialized: bytes, schema: schemas.Schema, path: pathlib.Path, number: int
-) -> int:
-    try:
-        features = tf.train.Example.FromString(serialized).features.feature
-    except Exception as error:  # protobuf's DecodeError moves between its versions
-        raise UserError(
-            f"{path}: record {number} is not a tf.train.Example; prepare it again"
-        ) from error
-    for key in (schema.image_key, schema.label_key):
-        if key not in features:
-            raise UserError(
-                f"{path}: record {number} has no feature {key!r} of the {schema.name} "
-                f"layout; it has {', '.join(sorted(features)) or 'none'}"
-            )
-    values = features[schema.label_key].int64_list.value
-    if len(values) != 1:
-        raise UserError(
-            f"{path}: record {number} has {len(values)} integers in "
-            f"{schema.label_key!r}, not one label"
-        )
-    return values[0]
-
-
 def _check_labels(
-    labels: list[tuple[pathlib.Path, int, int]], records: Records
+    labels: list[tuple[pathlib.Path, int, int]],
+    records: Records,
+    max_bad_records: int,
 ) -> None:
     first, last = records.first_label, records.last_label
-    for path, number, label in labels:
-        if label < first:
-            raise UserError(
-                f"{path}: record {number} has label {label}, below {first} "
-                f"({records.label_reason}); a split without labels cannot be used"
-            )
-        if label > last:
-            needed = max(value for _, _, value in labels) - first + 1
-            raise UserError(
-                f"{path}: record {number} has label {label}, outside {first}..{last} "
-                f"({records.label_reason}); pass --num_classes={needed} or more"
-            )
+    outside = [found for found in labels if not first <= found[2] <= last]
+    if len(outside) <= max_bad_records:
+        return
+    path, number, label = outside[0]
+    if label < first:
+        raise UserError(
+            f"{path}: record {number} has label {label}, below {first} "
+            f"({records.label_reason}); a split without labels cannot be used"
+        )
+    needed = max(value for _, _, value in labels) - first + 1
+    raise UserError(
+        f"{path}: record {number} has label {label}, outside {first}..{last} "
+        f"({records.label_reason}); pass --num_classes={needed} or more"
+    )
 
 
 def _listing(root: pathlib.Path) -> str:

@@ -66,6 +66,42 @@ def classic_example(
     return example.SerializeToString(deterministic=True)
 
 
+def stored_label(serialized: bytes, schema: Schema) -> int:
+    """The label a record holds, as it is stored.
+
+    Raises:
+        ValueError: it is not a record of this layout; the text says why, such as `has
+            no feature 'image'`.
+    """
+    try:
+        features = tf.train.Example.FromString(serialized).features.feature
+    except Exception:  # protobuf's DecodeError moves between its versions
+        raise ValueError("is not a tf.train.Example") from None
+    for key in (schema.image_key, schema.label_key):
+        if key not in features:
+            raise ValueError(
+                f"has no feature {key!r} of the {schema.name} layout; it has "
+                f"{', '.join(sorted(features)) or 'none'}"
+            )
+    images = features[schema.image_key].bytes_list.value
+    if len(images) != 1:
+        raise ValueError(
+            f"has {len(images)} byte strings in {schema.image_key!r}, not one image"
+        )
+    labels = features[schema.label_key].int64_list.value
+    if len(labels) != 1:
+        raise ValueError(
+            f"has {len(labels)} integers in {schema.label_key!r}, not one label"
+        )
+    return labels[0]
+
+
+def encoded_image(serialized: bytes, schema: Schema) -> bytes:
+    """The encoded image of a record that `stored_label` accepts."""
+    features = tf.train.Example.FromString(serialized).features.feature
+    return features[schema.image_key].bytes_list.value[0]
+
+
 def _bytes(value: bytes) -> tf.train.Feature:
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 

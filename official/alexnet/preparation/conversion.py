@@ -12,7 +12,7 @@ JPEG_QUALITY = 95
 # What OpenCV's and libjpeg's defaults gave at quality 95: chroma at half resolution.
 # It is also the quicker to decode and the smaller on disk.
 JPEG_SUBSAMPLING = "4:2:0"
-# Pillow's own limit (a 256 MB picture); the largest of ILSVRC-2012 is far below it.
+# Pillow's own limit (a 256 MB picture), and that of data/pictures.py.
 MAX_PIXELS = 89_478_485
 
 
@@ -57,6 +57,10 @@ def convert_image(encoded: bytes) -> StoredImage:
             image = Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG"))
             if image.width * image.height > MAX_PIXELS:
                 raise BadImageError(f"{image.width}x{image.height} pixels is too large")
+            if image.mode == "CMYK" and "adobe" not in image.info:
+                raise BadImageError(
+                    "is CMYK without Adobe's marker, which could mean two pictures"
+                )
             rgb = _to_rgb(image)
         except BadImageError:
             raise

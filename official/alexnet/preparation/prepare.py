@@ -11,7 +11,7 @@ import pathlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
@@ -42,6 +42,7 @@ def prepare(
     seed: int,
     max_bad_images: int,
     num_workers: int,
+    remake: Collection[str] = (),
 ) -> dict:
     """Writes shards, statistics.npz, labels.txt and manifest.json.
 
@@ -55,12 +56,14 @@ def prepare(
         seed: of the one shuffle of the training list.
         max_bad_images: how many unreadable images may be left out.
         num_workers: processes; 1 works in this one.
+        remake: names of shards to write once more, though they are there.
 
     Returns:
         The manifest.
 
     Raises:
-        UserError: too many bad images, too many shards, or a folder in use otherwise.
+        UserError: too many bad images, a class without any, too many shards, no such
+            shard to remake, or a folder in use otherwise.
     """
     for split, entries in listing.splits.items():
         if not 1 <= num_shards[split] <= len(entries):
@@ -72,10 +75,16 @@ def prepare(
     reject_foreign(output_dir)
     with exclusive(output_dir) as work_dir:
         progress = Progress(output_dir, settings)
-        progress.begin()
-        _check_bad_images(progress, max_bad_images)
         jobs = list(_jobs(listing, num_shards, seed, work_dir))
-        todo = [job for job in jobs if not progress.is_done(job.file)]
+        for name in remake:
+            if name not in {job.file for job in jobs}:
+                raise UserError(
+                    f"--remake={name}: there is no such shard; the first is "
+                    f"{jobs[0].file}"
+                )
+        progress.begin(jobs)
+        _check_bad_images(progress, max_bad_images)
+        todo = [j for j in jobs if j.file in remake or not progress.is_done(j.file)]
         total = sum(len(job.entries) for job in jobs)
         with (
             tqdm.tqdm(
@@ -127,7 +136,7 @@ def reject_foreign(output_dir: pathlib.Path) -> None:
     """
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError(f"--output_dir: {output_dir} is a file")
-    if (output_dir / WORK_DIR).is_dir() or not output_dir.exists():
+    if not output_dir.exists() or _is_own(output_dir):
         return
     for pattern in ("*-?????-of-?????", *RESULT_FILES):
         for path in output_dir.glob(pattern):
@@ -135,6 +144,16 @@ def reject_foreign(output_dir: pathlib.Path) -> None:
                 f"{path} is there already, and not from a run that can be continued; "
                 "choose another --output_dir"
             )
+
+
+def _is_own(output_dir: pathlib.Path) -> bool:
+    """Whether `prepare` has begun a set in a folder, or finished it."""
+    if (output_dir / WORK_DIR).is_dir():
+        return True
+    try:
+        return "settings" in json.loads((output_dir / MANIFEST_FILE).read_text("utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _jobs(
@@ -260,6 +279,7 @@ def _finish(
         }
         if splits[split]["num_examples"] == 0:
             raise UserError(f"not one image of {split} can be read")
+    _check_classes(progress, listing)
     manifest = {
         "format": 1,
         "splits": splits,
@@ -276,3 +296,20 @@ def _finish(
     atomic.write_text(output_dir / LABELS_FILE, "".join(labels))
     atomic.write_text(output_dir / MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n")
     return manifest
+
+
+def _check_classes(progress: Progress, listing: Listing) -> None:
+    """Looks for classes whose images were all left out, or that never had any."""
+    bad = {image["name"] for images in progress.bad_images.values() for image in images}
+    for split, entries in listing.splits.items():
+        seen = {entry.label for entry in entries if entry.name not in bad}
+        empty = [s for label, s in enumerate(listing.synsets) if label not in seen]
+        if not empty:
+            continue
+        text = f"{len(empty)} class(es) without an image in {split}, such as {empty[0]}"
+        if split == "train":
+            raise UserError(
+                f"{text}: mend their images or take the classes out of the input, and "
+                "prepare into a new --output_dir"
+            )
+        print(f"warning: {text}", file=sys.stderr)

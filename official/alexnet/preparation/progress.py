@@ -78,27 +78,23 @@ class Progress:
         self._output_dir = output_dir
         self._path = output_dir / WORK_DIR / _PROGRESS_FILE
 
-    def begin(self) -> None:
+    def begin(self, jobs: list[ShardJob]) -> None:
         """Reads what an earlier run left; the first run writes down its settings.
+
+        Args:
+            jobs: all shards of the set.
 
         Raises:
             UserError: it had other settings, or cannot be read.
         """
-        if not self._path.exists():
+        if self._path.exists():
+            earlier = self._load()
+        elif (self._output_dir / MANIFEST_FILE).exists():
+            # A finished set that was copied without its hidden folder.
+            earlier = self._load_manifest(jobs)
+        else:
             self.save()
             return
-        try:
-            with np.load(self._path, allow_pickle=False) as file:
-                state = json.loads(str(file["state"]))
-                self.statistics.pixel_sums[:] = file["pixel_sums"]
-                self.statistics.products[:] = file["products"]
-            self.statistics.num_images = state["num_images"]
-            self.shards, self.bad_images = state["shards"], state["bad_images"]
-            earlier = state["settings"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            raise UserError(
-                f"{self._path} is damaged; prepare into a new --output_dir"
-            ) from None
         if earlier != self.settings:
             changed = sorted(
                 key
@@ -109,6 +105,43 @@ class Progress:
                 f"{self._output_dir} was begun with other settings "
                 f"({', '.join(changed)}); choose another --output_dir"
             )
+
+    def _load(self) -> dict:
+        """Reads the state of an earlier run; returns its settings."""
+        try:
+            with np.load(self._path, allow_pickle=False) as file:
+                state = json.loads(str(file["state"]))
+                self.statistics.pixel_sums[:] = file["pixel_sums"]
+                self.statistics.products[:] = file["products"]
+            self.statistics.num_images = state["num_images"]
+            self.shards, self.bad_images = state["shards"], state["bad_images"]
+            return state["settings"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            raise UserError(
+                f"{self._path} is damaged; prepare into a new --output_dir"
+            ) from None
+
+    def _load_manifest(self, jobs: list[ShardJob]) -> dict:
+        """Reads what a finished run says of itself; returns its settings."""
+        path = self._output_dir / MANIFEST_FILE
+        if not (self._output_dir / STATISTICS_FILE).is_file():
+            raise UserError(
+                f"{self._output_dir} has lost {STATISTICS_FILE}, and {WORK_DIR}/ that "
+                "could make it again; prepare into a new --output_dir"
+            )
+        try:
+            manifest = json.loads(path.read_text("utf-8"))
+            for split in manifest["splits"].values():
+                self.shards |= {shard["file"]: shard for shard in split["shards"]}
+            reasons = {bad["name"]: bad for bad in manifest["bad_images"]}
+            for job in jobs:
+                names = [entry.name for entry in job.entries if entry.name in reasons]
+                self.bad_images[job.file] = [reasons[name] for name in names]
+            return manifest["settings"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(
+                f"{path} is damaged; prepare into a new --output_dir"
+            ) from None
 
     def save(self) -> None:
         """Writes the state; a crash leaves the state before or after, whole."""

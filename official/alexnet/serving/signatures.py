@@ -4,7 +4,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from official.alexnet.data import preprocessing
+from official.alexnet.data import pictures, preprocessing
+
+# Larger than any camera's 33-megapixel picture; 100 MB when decoded, and as many
+# pictures as _DECODED_AT_ONCE are in memory at a time.
+MAX_PIXELS = 2**25
+_DECODED_AT_ONCE = 16
 
 
 class ServedAlexNet(tf.Module):
@@ -42,6 +47,10 @@ class ServedAlexNet(tf.Module):
           to the same.
         - `features`: `image_bytes` to `features`, (batch, 4096) float32: fc7 after
           its ReLU (or tanh), the vectors of section 6.1.
+
+        A picture that cannot be decoded, or has more than `MAX_PIXELS` pixels, fails
+        the call with an INVALID_ARGUMENT error that names its place in the batch and
+        what is wrong with it. Size is read from the header, before decoding.
         """
         image_bytes = tf.TensorSpec([None], tf.string, "image_bytes")
         images = tf.TensorSpec([None, None, None, 3], tf.uint8, "images")
@@ -59,10 +68,19 @@ class ServedAlexNet(tf.Module):
     @tf.function
     def classify_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Labels decoded images."""
+        height, width = tf.unstack(tf.shape(images, tf.int64)[1:3])
+        given = [tf.strings.as_string(side) for side in (width, height)]
+        limits = f"images of 1 to {MAX_PIXELS:,} pixels are taken, not of "
+        check = tf.debugging.Assert(
+            (height > 0) & (width > 0) & (height * width <= MAX_PIXELS),
+            [limits + tf.strings.join(given, "x")],
+        )
+        with tf.control_dependencies([check]):
+            images = tf.identity(images)
         squares = tf.cond(
             tf.reduce_all(tf.shape(images)[1:3] == 256),
             lambda: images,
-            lambda: self._map(preprocessing.resize_to_square, images),
+            lambda: self._resize(images),
         )
         return self._classify(tf.ensure_shape(squares, (None, 256, 256, 3)))
 
@@ -73,20 +91,43 @@ class ServedAlexNet(tf.Module):
         return {"features": tf.cast(features, tf.float32)}
 
     def _decode(self, image_bytes: tf.Tensor) -> tf.Tensor:
-        return self._map(
-            lambda encoded: preprocessing.resize_to_square(
-                preprocessing.decode_image(encoded)
-            ),
+        """Decodes to squares; raises an error that names the first bad picture."""
+
+        def load(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            image = preprocessing.decode_image(encoded, MAX_PIXELS)
+            return preprocessing.resize_to_square(image), tf.constant(True)
+
+        def nothing(_) -> tuple[tf.Tensor, tf.Tensor]:
+            return tf.zeros((256, 256, 3), tf.uint8), tf.constant(False)
+
+        squares, is_good = tf.map_fn(
+            lambda encoded: pictures.attempt(load, encoded, nothing),
             image_bytes,
+            fn_output_signature=(
+                tf.TensorSpec((256, 256, 3), tf.uint8),
+                tf.TensorSpec((), tf.bool),
+            ),
+            parallel_iterations=_DECODED_AT_ONCE,
         )
 
-    def _map(self, function, elements: tf.Tensor) -> tf.Tensor:
-        """Applies a function to each element that makes a 256 x 256 image of it."""
+        def refuse() -> tf.Operation:
+            first = tf.argmin(tf.cast(is_good, tf.int32))
+            reason = pictures.fault(image_bytes[first], MAX_PIXELS)
+            message = tf.strings.join(
+                ["image ", tf.strings.as_string(first), " of the batch ", reason]
+            )
+            return tf.debugging.Assert(False, [message])
+
+        check = tf.cond(tf.reduce_all(is_good), tf.no_op, refuse)
+        with tf.control_dependencies([check]):
+            return tf.identity(squares)
+
+    def _resize(self, images: tf.Tensor) -> tf.Tensor:
         return tf.map_fn(
-            function,
-            elements,
+            preprocessing.resize_to_square,
+            images,
             fn_output_signature=tf.TensorSpec((256, 256, 3), tf.uint8),
-            parallel_iterations=16,
+            parallel_iterations=_DECODED_AT_ONCE,
         )
 
     def _run(self, squares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

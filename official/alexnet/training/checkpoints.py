@@ -36,6 +36,7 @@ class Progress(tf.train.experimental.PythonState):
         sums: loss, top-1, top-5 and images since the last line of metrics.
         evaluated: step of the last evaluation; 0: there was none.
         best: the best evaluation: its step, loss, accuracy and top-5 accuracy.
+        bad_records: examples skipped since the run began.
         loss_scale: the factor that float16 needs.
     """
 
@@ -45,6 +46,7 @@ class Progress(tf.train.experimental.PythonState):
         self.sums = [0.0] * 4
         self.evaluated = 0
         self.best: dict | None = None
+        self.bad_records = 0
 
     def serialize(self) -> bytes:
         state = {
@@ -52,6 +54,7 @@ class Progress(tf.train.experimental.PythonState):
             "sums": self.sums,
             "evaluated": self.evaluated,
             "best": self.best,
+            "bad_records": self.bad_records,
             "loss_scale": self.loss_scale.state(),
         }
         return json.dumps(state).encode()
@@ -60,9 +63,10 @@ class Progress(tf.train.experimental.PythonState):
         state = json.loads(string_value)
         self.plateau = Plateau(**state["plateau"])
         self.sums = state["sums"]
-        # Checkpoints of earlier versions have neither of these three.
+        # Checkpoints of earlier versions have none of these.
         self.evaluated = state.get("evaluated", 0)
         self.best = state.get("best")
+        self.bad_records = state.get("bad_records", 0)
         self.loss_scale.restore(state.get("loss_scale", [1.0, 0]))
 
 

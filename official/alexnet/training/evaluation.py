@@ -194,13 +194,20 @@ def evaluate(
         What `Evaluator` returns.
 
     Raises:
-        UserError: a record cannot be read, or its label is out of range.
+        UserError: a record cannot be read, or more are bad than may be.
     """
     steps = pipeline.evaluation_steps(split.num_examples, batch_size)
     try:
-        return evaluator(lambda context: split.evaluation(batch_size, context), steps)
+        results = evaluator(
+            lambda context: split.evaluation(batch_size, context), steps
+        )
     except tf.errors.OpError as error:
         raise dataset.explained(error, split) from error
+    if split.max_bad_records:
+        bad = split.num_examples - results[0].num_examples
+        logging.info("%d bad records skipped", bad)
+        split.check_bad_records(bad, split.num_examples)
+    return results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,11 +296,14 @@ def _evaluate_on(placement: Placement, runs: Sequence[Run]) -> dict:
         if len(models) > 1:
             _log(f"{model['checkpoint']}, weight {model['weight']:.3g}", each)
     _log(f"average of {len(models)} models" if len(models) > 1 else path, result)
-    return _values(result) | {
+    results = _values(result) | {
         "num_examples": result.num_examples,
         "eval_crops": crops,
         "models": models,
     }
+    if split.max_bad_records:
+        results["bad_records"] = split.num_examples - result.num_examples
+    return results
 
 
 def _check_alike(first: Run, other: Run) -> None:

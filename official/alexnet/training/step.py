@@ -141,12 +141,14 @@ class TrainStep:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
                 batch["label"], logits
             )
-            loss = tf.reduce_sum(losses) / self._config.train.batch_size
+            # Without bad records all count.
+            weights = batch.get("weight", tf.ones_like(losses))
+            loss = tf.reduce_sum(weights * losses) / self._config.train.batch_size
             loss *= self._loss_scale.scale
         gradients = tape.gradient(loss, [variable.value for variable in variables])
         gradients, overflow = self._loss_scale.unscale(gradients)
         self._optimizer.apply(gradients, variables)
-        sums = score(batch["label"], losses, logits, tf.ones_like(losses))
+        sums = score(batch["label"], losses, logits, weights)
         # Last, so that a signal during this step ends the loop after it.
         with tf.control_dependencies(gradients):
             stop = self.stop.read_value()

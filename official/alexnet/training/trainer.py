@@ -158,15 +158,7 @@ class Trainer:
                 self.model, self.config, self.initial_weights, self._measured_images
             )
             self.initial_weights = {}  # The model has them now.
-        self.writer, results = None, {"step": step}
-        if self.placement.is_chief:
-            checkpoint_files.remove_unfinished(self.model_dir)
-            self.checkpoints.keep_best()
-            self._write_settings()
-            self.writer = summaries.Summaries(self.model_dir, step)
-            results |= self.writer.results
-            if step == 0:
-                self._write_first_pictures()
+        results = {"step": step} | self._open(step)
         logging.info(
             "Training to step %d: %.2f epochs of %.1f steps of %d images.",
             self.total_steps,
@@ -193,6 +185,7 @@ class Trainer:
             self._check_loss(steps, step)
             sums = zip(self.progress.sums, steps.sums, strict=True)
             self.progress.sums = [a + float(b) for a, b in sums]
+            self._count_bad_records(steps, step)
             if self._due(step, train.log_steps):
                 results |= self._log(step, clock)
             results["step"] = step
@@ -206,6 +199,19 @@ class Trainer:
         if self.writer:
             self.writer.close()
         return results | {"model_dir": str(self.model_dir)}
+
+    def _open(self, step: int) -> dict:
+        """Prepares the model_dir; returns the results that are there already."""
+        self.writer = None
+        if not self.placement.is_chief:
+            return {}
+        checkpoint_files.remove_unfinished(self.model_dir)
+        self.checkpoints.keep_best()
+        self._write_settings()
+        self.writer = summaries.Summaries(self.model_dir, step)
+        if step == 0:
+            self._write_first_pictures()
+        return self.writer.results
 
     def _next_stop(self, step: int) -> int:
         """The step up to which the compiled loop may run without looking up."""
@@ -268,6 +274,13 @@ class Trainer:
             f"{what} at step {step}, at a learning rate of {rate:g}: {advice}"
         )
 
+    def _count_bad_records(self, steps: Steps, step: int) -> None:
+        """Counts the examples of weight 0; stops where they are too many."""
+        batch_size = self.config.train.batch_size
+        bad = steps.count * batch_size - round(float(steps.sums[3]))
+        self.progress.bad_records += bad
+        self.train_split.check_bad_records(self.progress.bad_records, step * batch_size)
+
     def _batches(self, step: int) -> tf.distribute.DistributedDataset:
         train, data = self.config.train, self.config.data
         return self.strategy.distribute_datasets_from_function(
@@ -292,6 +305,9 @@ class Trainer:
             "learning_rate": float(self.optimizer.learning_rate.numpy()),
             "images_per_second": speed * self.config.train.batch_size,
         }
+        if self.config.data.max_bad_records:
+            values["bad_records"] = self.progress.bad_records
+            logging.info("%d bad records skipped so far", self.progress.bad_records)
         if self.writer:
             self.writer.scalars("train", step, values)
         left = (self.total_steps - step) / speed
@@ -325,6 +341,8 @@ class Trainer:
             "accuracy": result.accuracy,
             "top_5_accuracy": result.top_5_accuracy,
         }
+        if self.config.data.max_bad_records:
+            values["bad_records"] = self.eval_split.num_examples - result.num_examples
         self.progress.evaluated = step
         best = self.progress.best
         if best is None or result.accuracy > best["accuracy"]:
@@ -383,7 +401,11 @@ class Trainer:
         self.writer.pictures(f"{name.partition('/')[0]}_kernels", step, picture[None])
 
     def _measured_images(self) -> tf.Tensor:
-        return self.normalize(next(iter(self._sample_batches(0, 128)))["image"])
+        batch = next(iter(self._sample_batches(0, 128)))
+        images = batch["image"]
+        if "weight" in batch:
+            images = images[batch["weight"] > 0]
+        return self.normalize(images)
 
     def _sample_batches(self, step: int, count: int) -> tf.data.Dataset:
         """The first images of a step, the same in every process."""

@@ -1,0 +1,160 @@
+"""Which encoded pictures are decoded, and what is wrong with the others.
+
+Looked at before a pixel is decoded: format, size and colours, by the picture's header.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+# Pillow's own limit (a 256 MB picture), which preparation has too; the largest picture
+# of ILSVRC is below it.
+MAX_PIXELS = 89_478_485
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Width and height, the first fields of IHDR, which has to come first.
+_PNG_SIZE_START, _PNG_SIZE_END = 16, 24
+# \C is any byte: the bytes of a picture are no UTF-8.
+_ADOBE = r"\C*Adobe\C*"
+
+
+def attempt(function: Callable, elements, instead: Callable):
+    """`function(*elements)`, or `instead(*elements)` where that raises an error.
+
+    TensorFlow's ops have no try: a data set of one element has. It works in any graph,
+    a SavedModel's too. Nothing is copied, and `instead` runs only where it is needed.
+
+    Args:
+        function: from tensors to tensors.
+        elements: tensors, in any structure.
+        instead: as `function`, with results of the same shapes and dtypes.
+
+    Returns:
+        What was returned by the one or the other.
+
+    Raises:
+        tf.errors.OpError: `instead` raised it.
+    """
+    element = tf.data.Dataset.from_tensors(elements)
+    tried = element.map(function).ignore_errors()
+    return tried.concatenate(element.map(instead)).take(1).get_single_element()
+
+
+def is_png(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether bytes begin as a PNG does, up to its size."""
+    begins = tf.strings.substr(encoded, 0, len(_PNG_SIGNATURE)) == _PNG_SIGNATURE
+    return begins & (tf.strings.length(encoded) >= _PNG_SIZE_END)
+
+
+def check_jpeg(encoded: tf.Tensor, max_pixels: int) -> tf.Operation:
+    """An op that raises where a JPEG is too large, or CMYK that could mean two things.
+
+    Args:
+        encoded: string scalar.
+        max_pixels: largest width times height.
+
+    Raises:
+        tf.errors.InvalidArgumentError: so it is, or the header is damaged.
+    """
+    size = _jpeg_size(encoded)
+    fits = _is_small(size, max_pixels) & _has_known_colors(encoded, size)
+    return _check(fits, "JPEG of this size or colours")
+
+
+def check_png(encoded: tf.Tensor, max_pixels: int) -> tf.Operation:
+    """An op that raises where bytes are no PNG, or a too large one.
+
+    Args:
+        encoded: string scalar.
+        max_pixels: largest width times height.
+
+    Raises:
+        tf.errors.InvalidArgumentError: so it is.
+    """
+    with tf.control_dependencies([_check(is_png(encoded), "neither JPEG nor PNG")]):
+        size = _png_size(encoded)
+    return _check(_is_small(size, max_pixels), "PNG of this size")
+
+
+def _check(condition: tf.Tensor, what: str) -> tf.Operation:
+    # tf.debugging.Assert would add a branch to the graph.
+    return tf.raw_ops.Assert(condition=condition, data=[tf.constant(what)])
+
+
+def fault(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
+    """Says what is wrong with a picture that could not be decoded.
+
+    Args:
+        encoded: string scalar.
+        max_pixels: as in `check`.
+
+    Returns:
+        A string scalar, such as `is neither JPEG nor PNG`.
+    """
+
+    def of_known_format() -> tf.Tensor:
+        size = attempt(_size, encoded, lambda _: tf.constant([-1, -1, -1], tf.int64))
+        words = tf.strings.as_string(size)
+        return tf.case(
+            [
+                (size[0] < 0, lambda: tf.constant("has a damaged header")),
+                (
+                    ~_is_small(size, max_pixels),
+                    lambda: tf.strings.join(
+                        [
+                            *("has ", words[1], "x", words[0], " pixels, not 1 to "),
+                            f"{max_pixels:,}",
+                        ]
+                    ),
+                ),
+                (
+                    ~_has_known_colors(encoded, size),
+                    lambda: tf.constant(
+                        "is CMYK without Adobe's marker, which could mean two pictures"
+                    ),
+                ),
+            ],
+            default=lambda: tf.constant("is damaged or cut short"),
+        )
+
+    return tf.case(
+        [
+            (tf.strings.length(encoded) == 0, lambda: tf.constant("is empty")),
+            (tf.io.is_jpeg(encoded) | is_png(encoded), of_known_format),
+        ],
+        default=lambda: tf.constant("is neither JPEG nor PNG"),
+    )
+
+
+def _size(encoded: tf.Tensor) -> tf.Tensor:
+    """Height, width and channels, int64 (3,); a PNG's channels are given as 0."""
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: _jpeg_size(encoded),
+        lambda: _png_size(encoded),
+    )
+
+
+def _jpeg_size(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.ensure_shape(tf.cast(tf.io.extract_jpeg_shape(encoded), tf.int64), [3])
+
+
+def _png_size(encoded: tf.Tensor) -> tf.Tensor:
+    length = _PNG_SIZE_END - _PNG_SIZE_START
+    header = tf.strings.substr(encoded, _PNG_SIZE_START, length)
+    size = tf.io.decode_raw(header, tf.int32, little_endian=False)
+    # More than 2^31 - 1, which the format does not allow, shows as less than 0.
+    width, height = tf.unstack(tf.cast(tf.ensure_shape(size, [2]), tf.int64))
+    return tf.stack([height, width, 0])
+
+
+def _is_small(size: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    height, width, _ = tf.unstack(size)
+    return (height > 0) & (width > 0) & (height * width <= max_pixels)
+
+
+def _has_known_colors(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """CMYK is stored inverted by Adobe's programs, which say so, and not by others."""
+    is_cmyk = size[2] == 4
+    looked_at = tf.where(is_cmyk, encoded, "")
+    return ~is_cmyk | tf.strings.regex_full_match(looked_at, _ADOBE)

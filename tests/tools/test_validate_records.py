@@ -1,0 +1,94 @@
+"""tools/validate_records.py on sound and on damaged sets, and the way back."""
+
+import json
+import shutil
+
+import pytest
+from imagenet_inputs import (
+    ROOT,
+    encode,
+    files_of,
+    prepare_here,
+    run_tool,
+    write_tree,
+)
+from PIL import Image
+
+from official.alexnet.errors import UserError
+
+TOOL = ROOT / "tools" / "validate_records.py"
+SHARDS = (4, 2)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare_here(write_tree(folder / "in"), folder / "out", shards=SHARDS)
+    return folder
+
+
+def validate(folder, *arguments):
+    code, stdout, stderr = run_tool(TOOL, f"--data_dir={folder}", *arguments)
+    results = json.loads(stdout.splitlines()[-1]) if code in (0, 1) else None
+    return code, results, stdout, stderr
+
+
+def test_a_sound_set_has_no_problem(prepared):
+    code, results, _, stderr = validate(prepared / "out", "--decode", "--num_workers=2")
+    assert code == 0, stderr
+    assert results["problems"] == []
+    assert results["num_examples"] == 16
+    assert results["decoded"]
+
+
+def test_damaged_shards_are_named_and_remade(prepared, tmp_path):
+    """Damaged, lost, cut and foreign; then remade, without the hidden folder too."""
+    output = tmp_path / "out"
+    shutil.copytree(prepared / "out", output)
+    before = files_of(output)
+    first, second, third = (output / f"train-{i:05d}-of-00004" for i in range(3))
+    contents = bytearray(first.read_bytes())
+    contents[300] ^= 1
+    first.write_bytes(contents)
+    second.unlink()
+    third.write_bytes(third.read_bytes()[:-7])
+    (output / "train-00000-of-00009").write_bytes(b"")
+    code, results, stdout, _ = validate(output, "--num_workers=1")
+    assert code == 1
+    names = {first.name, second.name, third.name}
+    assert set(results["damaged_shards"]) == names
+    assert "train-00000-of-00009: not in the manifest" in stdout
+    assert f"{first.name}: record 0: corrupted record" in stdout
+    assert f"{second.name}: missing" in stdout
+    remake = next(p for p in stdout.split() if p.startswith("--remake="))
+    (output / "train-00000-of-00009").unlink()
+    shutil.rmtree(output / ".prepare")
+    remake = remake.removeprefix("--remake=").split(",")
+    prepare_here(prepared / "in", output, shards=SHARDS, remake=remake)
+    assert files_of(output) == before
+
+
+def test_mistakes_are_one_line(tmp_path):
+    code, _, _, stderr = validate(tmp_path)
+    assert code == 2
+    assert stderr.splitlines()[-1].endswith("no records, neither classic nor TFDS")
+
+
+def test_no_such_shard_to_remake(prepared, tmp_path):
+    with pytest.raises(UserError, match="--remake=train-9: there is no such shard"):
+        prepare_here(prepared / "in", tmp_path, shards=SHARDS, remake=["train-9"])
+
+
+def test_a_class_whose_images_are_all_bad(tmp_path, capsys):
+    tree = write_tree(tmp_path / "in")
+    for path in (tree / "val" / "cat").iterdir():
+        path.write_bytes(b"no picture")
+    options = {"shards": SHARDS, "max_bad_images": 9}
+    prepare_here(tree, tmp_path / "out", **options)
+    assert "1 class(es) without an image in validation, such as cat" in (
+        capsys.readouterr().err
+    )
+    for path in (tree / "train" / "dog").iterdir():
+        path.write_bytes(encode(Image.new("RGB", (9, 9)))[:-30])
+    with pytest.raises(UserError, match="without an image in train, such as dog"):
+        prepare_here(tree, tmp_path / "other", **options)
