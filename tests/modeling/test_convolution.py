@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.alexnet.distribution.capabilities import grouped_kernels_run_here
 from official.alexnet.modeling.convolution import grouped_conv2d
 
 
@@ -20,6 +21,8 @@ def reference(x, kernel, groups, stride, padding):
     [(1, 11, 4, (0, 3)), (2, 5, 1, (2, 2)), (1, 3, 1, (1, 1)), (2, 3, 1, (0, 0))],
 )
 def test_values_and_gradients(groups, size, stride, padding, split):
+    if groups > 1 and split is False and not grouped_kernels_run_here():
+        pytest.skip("this TensorFlow refuses a grouped kernel on this device")
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(size=(2, 24, 24, 8)), tf.float32)
     kernel = tf.constant(rng.normal(size=(size, size, 8 // groups, 12)), tf.float32)
@@ -40,6 +43,26 @@ def test_values_and_gradients(groups, size, stride, padding, split):
     for a, b in zip(got, expected, strict=True):
         assert a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
+
+
+def gradients_are_refused(dtype):
+    x, kernel = tf.ones((2, 8, 8, 4), dtype), tf.ones((3, 3, 2, 4), dtype)
+    with tf.GradientTape() as tape:
+        tape.watch([x, kernel])
+        y = grouped_conv2d(x, kernel, groups=2, padding=(1, 1), split=False)
+    try:
+        tape.gradient(y, [x, kernel])
+    except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16])
+def test_the_default_splits_where_a_gradient_is_refused(dtype):
+    grouped_kernels_run_here.cache_clear()
+    while_tracing = []
+    tf.function(lambda: while_tracing.append(grouped_kernels_run_here(dtype)))()
+    assert while_tracing == [not gradients_are_refused(dtype)]
 
 
 def test_a_224_image_gives_55_by_55_maps():

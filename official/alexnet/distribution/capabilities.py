@@ -20,15 +20,21 @@ def xla_runs_here() -> bool:
 def grouped_kernels_run_here(dtype: tf.DType = tf.float32) -> bool:
     """Whether this TensorFlow runs a grouped kernel forward and backward.
 
-    A GPU does, and a CPU with oneDNN, though not in float16; others refuse the
-    gradient.
+    A GPU does, and a CPU with oneDNN in the types that it computes in; others refuse
+    the gradients.
     """
-    with tf.init_scope(), tf.GradientTape() as tape:
-        kernel = tf.ones((3, 3, 1, 2), dtype)
-        tape.watch(kernel)
+    # The gradient's own operations: init_scope stops a tape.
+    with tf.init_scope():
+        x, kernel = tf.ones((1, 4, 4, 2), dtype), tf.ones((3, 3, 1, 2), dtype)
+        same = {"strides": [1, 1, 1, 1], "padding": "SAME"}
         try:
-            x = tf.ones((1, 4, 4, 2), dtype)
-            tape.gradient(tf.nn.conv2d(x, kernel, 1, "SAME"), kernel)
+            y = tf.nn.conv2d(x, kernel, 1, "SAME")
+            tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=x.shape, filter=kernel, out_backprop=y, **same
+            )
+            tf.raw_ops.Conv2DBackpropFilter(
+                input=x, filter_sizes=kernel.shape, out_backprop=y, **same
+            )
         except (tf.errors.UnimplementedError, tf.errors.InvalidArgumentError):
             return False
     return True
