@@ -12,9 +12,9 @@ from ablating.plan import BASELINE, Plan
 
 _METRICS = {
     "ten_crop_top_1_error": "top-1 error, ten crops (%)",
-    "ten_crop_top_1_standard_error": "its standard error",
-    "difference": "difference to the baseline",
-    "difference_standard_error": "its standard error",
+    "ten_crop_top_1_standard_error": "standard error of top-1, ten crops",
+    "difference": "difference to the baseline, ten crops",
+    "difference_standard_error": "standard error of the difference",
     "ten_crop_top_5_error": "top-5 error, ten crops (%)",
     "top_1_error": "top-1 error, one crop (%)",
     "top_5_error": "top-5 error, one crop (%)",
@@ -22,6 +22,7 @@ _METRICS = {
     "train_error": "training error (%)",
     "parameters": "parameters",
 }
+_UNCHANGED = "as the baseline"
 
 
 def write(plan: Plan, results: list[dict], folder: pathlib.Path) -> None:
@@ -33,7 +34,7 @@ def write(plan: Plan, results: list[dict], folder: pathlib.Path) -> None:
     settings = sorted({key for row in plan.rows for key in row.changed})
     hparams = {"row": [row.name for row in plan.rows]}
     for key in settings:
-        values = [row.changed.get(key, "") for row in plan.rows]
+        values = [row.changed.get(key, _UNCHANGED) for row in plan.rows]
         hparams[key] = list(dict.fromkeys(values))
     config = api.hparams_config_pb(
         [api.HParam(name, api.Discrete(values)) for name, values in hparams.items()],
@@ -43,7 +44,9 @@ def write(plan: Plan, results: list[dict], folder: pathlib.Path) -> None:
     found = report.differences(plan, results, report.MAIN_MEASURE)
     for row in plan.rows:
         own = [result for result in results if result["row"] == row.name]
-        values = {"row": row.name} | {key: row.changed.get(key, "") for key in settings}
+        values = {"row": row.name} | {
+            key: row.changed.get(key, _UNCHANGED) for key in settings
+        }
         mean = statistics.estimate([result[report.MAIN_MEASURE] for result in own])
         for result in own:
             metrics = {name: result[name] for name in _METRICS if name in result}

@@ -222,6 +222,11 @@ def _check_config(config: Config, source: str) -> None:
         raise UserError(f"{source}: {error}") from error
     if config.train.skip_eval:
         raise UserError(f"{source}: train.skip_eval leaves nothing to compare")
+    if config.train.eval_crops != 1:
+        raise UserError(
+            f"{source}: train.eval_crops should be 1; ten crops are evaluated at the "
+            "end in any case"
+        )
 
 
 def _check_keys(values, known: tuple[str, ...] | list[str], source: str) -> None:
