@@ -71,6 +71,8 @@ def main() -> dict:
         with runs.locked(output_dir) as lock:
             failures = _execute(todo, plan, output_dir, lock)
     results = _report(plan, output_dir)
+    if not results and not failures:
+        raise UserError(f"--output_dir={output_dir} has no finished run of this plan")
     if failures:
         raise UserError(
             f"{len(failures)} run(s) failed, the others are in {output_dir}: "
@@ -114,9 +116,10 @@ def _execute(
 
 
 def _report(plan: plans.Plan, output_dir: pathlib.Path) -> list[dict]:
+    """Writes what is finished, if anything is."""
     results = report.collect(plan, output_dir)
     if not results:
-        raise UserError(f"--output_dir={output_dir} has no finished run of this plan")
+        return []
     report.write(plan, results, output_dir)
     plot.draw(plan, results, output_dir / "plot.png")
     hparams.write(plan, results, output_dir / "hparams")

@@ -31,7 +31,6 @@ from ablating import plan as plans  # noqa: E402
 from ablating.plan import Claim  # noqa: E402
 from ablating.statistics import Estimate  # noqa: E402
 
-from official.alexnet.config import Config  # noqa: E402
 from official.alexnet.errors import UserError  # noqa: E402
 
 TIMES = ("seconds", "cpu_seconds", "images_per_second")
@@ -462,10 +461,13 @@ def test_other_settings_in_a_folder_are_refused(fake_runs, tmp_path):
     run = fake_runs[0]
     train = dataclasses.replace(run.config.train, learning_rate=0.5)
     changed = dataclasses.replace(run.config, train=train)
+    # Nothing was started there.
+    runs.prepare(dataclasses.replace(run, config=changed))
+    runs.prepare(run)
+    (run.folder / "log.txt").touch()
     with pytest.raises(UserError, match=r"seed0 holds a run with another train\.learn"):
         runs.prepare(dataclasses.replace(run, config=changed))
     runs.prepare(run)
-    assert Config() != run.config
 
 
 # As a user runs it
@@ -507,6 +509,18 @@ def test_list_prints_the_rows():
     assert process.returncode == 0
     assert len(output.splitlines()) == 15
     assert json.loads(output.splitlines()[-1]) == {"plan": "paper", "rows": 14}
+
+
+def test_all_runs_failing_is_told(tmp_path):
+    plan = tmp_path / "tiny.yaml"
+    plan.write_text(TINY)
+    (tmp_path / "train-00000-of-00001").write_text("no records")
+    arguments = (f"--plan={plan}", f"--output_dir={tmp_path / 'out'}", "--seeds=0")
+    process = ablate(*arguments, f"--data_dir={tmp_path}")
+    output, error = process.communicate()
+    assert process.returncode == 2
+    assert "baseline/seed0 failed: status 2: alexnet-train: " in output
+    assert "2 run(s) failed" in error.splitlines()[-1]
 
 
 @pytest.mark.slow

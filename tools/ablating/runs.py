@@ -56,7 +56,10 @@ class Run:
 
 
 def runs_of(
-    plan: plans.Plan, seeds: Sequence[int], output_dir: pathlib.Path, data_dir: str
+    plan: plans.Plan,
+    seeds: Sequence[int],
+    output_dir: pathlib.Path,
+    data_dir: str | None,
 ) -> list[Run]:
     """All runs, every row with the first seed before any with the second.
 
@@ -93,8 +96,10 @@ def prepare(run: Run) -> None:
     Raises:
         UserError: the folder holds a run with other settings.
     """
+    run.folder.mkdir(parents=True, exist_ok=True)
     path = run.folder / SETTINGS_FILE
-    if path.is_file():
+    is_started = any(file != path for file in run.folder.iterdir())
+    if is_started and path.is_file():
         text = config_files.load(str(path))
         earlier = plans.flat(config_files.override(Config(), text, str(path)))
         now = plans.flat(run.config)
@@ -105,7 +110,6 @@ def prepare(run: Run) -> None:
                 "another --output_dir, or delete that folder"
             )
         return
-    run.folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         temporary.write_text(run.config.to_yaml(), "utf-8")
 
