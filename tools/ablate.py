@@ -51,9 +51,12 @@ def define_flags() -> None:
         "whose text around them is kept.",
     )
     flags.DEFINE_bool(
-        "report", False, "Run nothing: report what is finished in --output_dir."
+        "report",
+        False,
+        "Run nothing: write what is finished in --output_dir, where runs may go on, "
+        "to --report_dir.",
     )
-    flags.DEFINE_bool("list", False, "Run nothing: print the rows and what they cost.")
+    flags.DEFINE_bool("list", False, "Run nothing: print the rows.")
 
 
 def main() -> dict:
@@ -63,6 +66,8 @@ def main() -> dict:
     output_dir = pathlib.Path(cli.path("output_dir"))
     if values.list:
         return _list(chosen)
+    if values.report and not values.report_dir:
+        raise UserError("--report needs --report_dir, to write to")
     plot.check_available()
     failures = {}
     if not values.report:
@@ -70,20 +75,25 @@ def main() -> dict:
         signal.signal(signal.SIGTERM, _interrupt)
         with runs.locked(output_dir) as lock:
             failures = _execute(todo, plan, output_dir, lock)
-    results = _report(plan, output_dir)
+    results = report.collect(plan, output_dir)
     if not results and not failures:
         raise UserError(f"--output_dir={output_dir} has no finished run of this plan")
+    if results and values.report_dir:
+        folder = pathlib.Path(cli.path("report_dir"))
+        _write(plan, results, folder)
+        report.write_page(plan, results, folder, output_dir)
     if failures:
         raise UserError(
             f"{len(failures)} run(s) failed, the others are in {output_dir}: "
             + "; ".join(f"{name} ({text})" for name, text in failures.items())
         )
+    written = pathlib.Path(cli.path("report_dir") or output_dir)
     return {
         "plan": plan.name,
         "finished_runs": len(results),
-        "table": str(output_dir / "table.md"),
-        "csv": str(output_dir / "results.csv"),
-        "plot": str(output_dir / "plot.png"),
+        "table": str(written / "table.md"),
+        "csv": str(written / "results.csv"),
+        "plot": str(written / "plot.png"),
     }
 
 
@@ -104,7 +114,9 @@ def _execute(
             failures[run.name] = str(error)
             print(f"{run.name} failed: {error}", flush=True)
             continue
-        _report(plan, output_dir)
+        finished = report.collect(plan, output_dir)
+        _write(plan, finished, output_dir)
+        hparams.write(plan, finished, output_dir / "hparams")
         seconds = (time.perf_counter() - started) / done * (len(left) - done)
         print(
             f"{run.name}: top-1 error {results['top_1_error']:.1f} % with one crop, "
@@ -115,20 +127,9 @@ def _execute(
     return failures
 
 
-def _report(plan: plans.Plan, output_dir: pathlib.Path) -> list[dict]:
-    """Writes what is finished, if anything is."""
-    results = report.collect(plan, output_dir)
-    if not results:
-        return []
-    report.write(plan, results, output_dir)
-    plot.draw(plan, results, output_dir / "plot.png")
-    hparams.write(plan, results, output_dir / "hparams")
-    if flags.FLAGS.report_dir:
-        folder = pathlib.Path(cli.path("report_dir"))
-        report.write(plan, results, folder)
-        plot.draw(plan, results, folder / "plot.png")
-        report.write_page(plan, results, folder, output_dir)
-    return results
+def _write(plan: plans.Plan, results: list[dict], folder: pathlib.Path) -> None:
+    report.write(plan, results, folder)
+    plot.draw(plan, results, folder / "plot.png")
 
 
 def _list(plan: plans.Plan) -> dict:

@@ -490,7 +490,8 @@ def ablate(*arguments, **options):
         (["--plan=papr"], "--plan=papr: no such file, and the tool has only imagenet"),
         (["--plan=paper"], "no data: give --data_dir"),
         (["--plan=paper", "--seeds=0,x"], "--seeds=0,x should be whole numbers"),
-        (["--plan=paper", "--report"], "has no finished run of this plan"),
+        (["--plan=paper", "--report"], "--report needs --report_dir"),
+        (["--plan=paper", "--report", "--report_dir=x"], "has no finished run of this"),
         (["--plan=paper", "--only=thanh"], "did you mean tanh?"),
     ],
 )

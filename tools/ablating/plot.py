@@ -33,7 +33,7 @@ def draw(plan: Plan, results: list[dict], path: pathlib.Path) -> None:
         difference = found[row.name]
         seeds = list(difference.by_seed.values())
         shown += seeds
-        panel.plot(seeds, [height] * len(seeds), "o", color="tab:gray", markersize=3)
+        panel.plot(seeds, [height] * len(seeds), "k.", markersize=4, zorder=4)
         _draw_interval(panel, difference.own, height, color="lightgray", fmt="none")
         _draw_interval(panel, difference.pooled, height, color="tab:blue", fmt="s")
         if difference.pooled is not None and difference.pooled.half_width is not None:
@@ -81,7 +81,7 @@ def _draw_claim(panel, claim: Claim, height: int) -> float:
 def _draw_legend(panel) -> None:
     red = {"color": "tab:red", "markerfacecolor": "none", "linestyle": ""}
     for label, style in {
-        "one seed": {"marker": "o", "color": "tab:gray", "linestyle": "", "ms": 3},
+        "one seed": {"marker": ".", "color": "black", "linestyle": "", "ms": 4},
         "mean, 95 % interval (pooled)": {"marker": "s", "color": "tab:blue", "ms": 5},
         "95 % interval of the row alone": {"color": "lightgray", "linewidth": 2},
         "the paper's figure": {"marker": "D", **red},
