@@ -41,7 +41,7 @@ baseline:
   data: {input_scale: unit_variance}
   train:
     {batch_size: 8, train_steps: 2, schedule: constant, log_steps: 1,
-     checkpoint_steps: 1, steps_per_loop: 1, max_to_keep: 1}
+     checkpoint_steps: 1, steps_per_loop: 1}
 changes:
   no_dropout:
     settings: {model: {dropout: 0}}
