@@ -3,10 +3,12 @@
 import json
 import pathlib
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from official.alexnet.data import atomic
+from official.alexnet.modeling.weights import variables_by_name
 from official.alexnet.run_files import METRICS_FILE
 from official.alexnet.training import events
 
@@ -55,6 +57,13 @@ class Summaries:
         """Writes (count, height, width, 3) uint8 pictures of the split `train`."""
         with self._events["train"].writing(step, 1):
             tf.summary.image(name, pictures, max_outputs=len(pictures))
+
+    def kernels(self, step: int, model: keras.Model, num_columns: int) -> None:
+        """Writes a picture of the first layer's kernels, as in Figure 3."""
+        name, parts = next(iter(variables_by_name(model).items()))
+        kernels = np.concatenate([np.asarray(part) for part in parts], axis=-1)
+        picture = kernel_picture(kernels, num_columns)
+        self.pictures(f"{name.partition('/')[0]}_kernels", step, picture[None])
 
     def close(self) -> None:
         for split in self._events.values():

@@ -18,7 +18,6 @@ from official.alexnet.data.statistics import STATISTICS_FILE
 from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.modeling.variants import find_variant
-from official.alexnet.modeling.weights import variables_by_name
 from official.alexnet.training import (
     agreement,
     checkpoint_files,
@@ -28,6 +27,7 @@ from official.alexnet.training import (
     summaries,
 )
 from official.alexnet.training.checkpoints import Checkpoints, Progress
+from official.alexnet.training.clock import Clock
 from official.alexnet.training.evaluation import Evaluator, Member, Result, evaluate
 from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
@@ -78,6 +78,8 @@ class Trainer:
         self.model_dir = model_dir
         self.placement = placement
         self.strategy = placement.strategy
+        # Of the variant: the grouped form's kernels are of two columns, too.
+        self.num_columns = find_variant(config.model.variant).num_columns
         run.check_batch_size(config, placement)
         classes = config.model.num_classes
         self.train_split = dataset.find_split(config.data, "train", classes)
@@ -171,7 +173,7 @@ class Trainer:
         self.step.trace(batches)
         if preemption:
             preemption.hold(self.step.stop)
-        clock = _Clock(step)
+        clock = Clock(step)
         while step < self.total_steps or self._evaluation_is_due(step):
             if self._evaluation_is_due(step):
                 results |= self._evaluate(step)
@@ -294,7 +296,7 @@ class Trainer:
             )
         )
 
-    def _log(self, step: int, clock: "_Clock") -> dict:
+    def _log(self, step: int, clock: Clock) -> dict:
         result = Result.from_sums(np.array(self.progress.sums))
         self.progress.sums = [0.0] * 4
         speed = clock.steps_per_second()
@@ -349,7 +351,7 @@ class Trainer:
             self.progress.best = {"step": step, **values}
         if self.writer:
             self.writer.scalars("validation", step, values)
-            self._write_kernels(step)
+            self.writer.kernels(step, self.model, self.num_columns)
         logging.info(
             "evaluation at step %d | %d images | loss %.4f | top-1 %.1f %% | "
             "top-5 %.1f %% | best: %.1f %% at step %d",
@@ -389,16 +391,9 @@ class Trainer:
         dataset.write_labels(self.train_split, self.model_dir / run_files.LABELS_FILE)
 
     def _write_first_pictures(self) -> None:
-        self._write_kernels(0)
+        self.writer.kernels(0, self.model, self.num_columns)
         images = next(iter(self._sample_batches(0, 8)))["image"].numpy()
         self.writer.pictures("input_images", 0, images)
-
-    def _write_kernels(self, step: int) -> None:
-        name, parts = next(iter(variables_by_name(self.model).items()))
-        kernels = np.concatenate([np.asarray(part) for part in parts], axis=-1)
-        columns = find_variant(self.config.model.variant).num_columns
-        picture = summaries.kernel_picture(kernels, columns)
-        self.writer.pictures(f"{name.partition('/')[0]}_kernels", step, picture[None])
 
     def _measured_images(self) -> tf.Tensor:
         batch = next(iter(self._sample_batches(0, 128)))
@@ -417,25 +412,3 @@ class Trainer:
             step,
             tf.distribute.InputContext(),
         )
-
-
-class _Clock:
-    """Times the steps alone, without evaluations and checkpoints."""
-
-    def __init__(self, step: int):
-        self._started = time.perf_counter()
-        self._seconds = 0.0
-        self._first = self._last = step
-
-    def add_steps(self, step: int) -> None:
-        self._seconds += time.perf_counter() - self._started
-        self._last = step
-
-    def restart(self) -> None:
-        self._started = time.perf_counter()
-
-    def steps_per_second(self) -> float:
-        """Since it was last asked."""
-        rate = (self._last - self._first) / max(self._seconds, 1e-9)
-        self._first, self._seconds = self._last, 0.0
-        return rate
