@@ -61,6 +61,7 @@ exec {sys.executable} -m official.alexnet.train "${{args[@]}}"
 NET = [
     *("--use_synthetic_data", "--width=0.125", "--input_size=64", "--num_classes=3"),
     *("--batch_size=4", "--train_steps=3", "--skip_eval", "--num_gpus=0"),
+    "--schedule=constant",
 ]
 
 

@@ -193,9 +193,8 @@ class Chief:
                 self._tell(lost=line)
 
     def _beat(self) -> None:
-        while True:
-            with self._lock:
-                self._tell(beat=True)
+        while not self._over:
+            self._tell(beat=True)
             time.sleep(BEAT_SECONDS)
 
     def _tell(self, **message) -> None:
