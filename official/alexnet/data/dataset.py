@@ -188,6 +188,11 @@ def _measure(split: Split) -> Statistics:
             accumulator.add(image)
     except tf.errors.OpError as error:
         raise explained(error, split) from error
+    if accumulator.num_images == 0:
+        raise UserError(
+            f"{split.records.files[0]} and its fellows hold no record that can be "
+            "used; see why with tools/validate_records.py --decode"
+        )
     return accumulator.result()
 
 
