@@ -95,7 +95,7 @@ def test_two_replicas_count_together(tiny_config, spoiled_dir, tmp_path):
 
 
 def test_more_bad_records_than_allowed_stop_the_run(tiny_config, spoiled_dir, tmp_path):
-    few = of(tiny_config, spoiled_dir, 2, train_steps=12)
+    few = of(tiny_config, spoiled_dir, 2, train_steps=6)
     with pytest.raises(UserError, match=r"3 bad record\(s\) in 1 pass.*records=2 a"):
         train(few, str(tmp_path / "run"))
     with pytest.raises(UserError, match=r"train-00000-of-00002: record 1 is not a tf"):
