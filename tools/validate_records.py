@@ -170,7 +170,7 @@ def _jobs_by_looking(folder: pathlib.Path, problems: list) -> dict:
         return jobs
     for split in ("train", "validation"):
         try:
-            found = records.find_records(str(folder), split, 2**31 - 1)
+            found = records.find_records(str(folder), split, records.ANY_CLASSES)
         except UserError as error:
             if f"no {split} records" not in str(error):
                 _add(problems, split, str(error), False)

@@ -60,6 +60,7 @@ def check_counts(results: dict, count: int) -> None:
 def test_two_hundred_bad_inputs(tmp_path):
     results = run_child(tmp_path, 200, 600)
     check_counts(results, 200)
+    print(table_of(results))
 
 
 @pytest.mark.slow

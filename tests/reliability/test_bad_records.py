@@ -69,8 +69,9 @@ def weights(run: pathlib.Path) -> dict[str, np.ndarray]:
 def test_bad_records_are_skipped_counted_and_resumed_over(
     tiny_config, spoiled_dir, tmp_path
 ):
-    """Two passes of six steps; stopped in the first and gone on; two replicas."""
-    whole = of(tiny_config, spoiled_dir, 3, train_steps=12, checkpoint_steps=4)
+    """Two passes of six steps, never stopped and stopped in the first."""
+    every_4 = {"checkpoint_steps": 4, "log_steps": 4}
+    whole = of(tiny_config, spoiled_dir, 3, train_steps=12, **every_4)
     results = train(whole, str(tmp_path / "whole"))
     assert results["bad_records"] == 6
     train(of(whole, spoiled_dir, 3, train_steps=4), str(tmp_path / "parts"))
@@ -79,15 +80,22 @@ def test_bad_records_are_skipped_counted_and_resumed_over(
     assert again["loss"] == results["loss"]
     for name, value in weights(tmp_path / "whole").items():
         np.testing.assert_array_equal(weights(tmp_path / "parts")[name], value, name)
-    two = RuntimeConfig(distribution_strategy="mirrored", logical_cpus=2)
-    mirrored = dataclasses.replace(whole, runtime=two)
-    assert train(mirrored, str(tmp_path / "two"))["bad_records"] == 6
     found = evaluate_run(whole, str(tmp_path / "whole"))
     assert (found["num_examples"], found["bad_records"]) == (11, 2)
 
 
+@pytest.mark.slow
+@pytest.mark.reliability
+def test_two_replicas_count_together(tiny_config, spoiled_dir, tmp_path):
+    config = dataclasses.replace(
+        of(tiny_config, spoiled_dir, 3, train_steps=12),
+        runtime=RuntimeConfig(distribution_strategy="mirrored", logical_cpus=2),
+    )
+    assert train(config, str(tmp_path / "run"))["bad_records"] == 6
+
+
 def test_more_bad_records_than_allowed_stop_the_run(tiny_config, spoiled_dir, tmp_path):
-    few = of(tiny_config, spoiled_dir, 2, train_steps=12)
+    few = of(tiny_config, spoiled_dir, 2, train_steps=6)
     with pytest.raises(UserError, match=r"3 bad record\(s\) in 1 pass.*records=2 a"):
         train(few, str(tmp_path / "run"))
     with pytest.raises(UserError, match=r"train-00000-of-00002: record 1 is not a tf"):

@@ -162,8 +162,7 @@ def find_statistics(data: DataConfig, model_dir: pathlib.Path) -> Statistics:
     if data.use_synthetic_data:
         gray = np.full(IMAGE_SHAPE, 127.5, np.float32)
         return Statistics(gray, np.full(3, 255**2 / 12), np.eye(3), num_images=0)
-    # Whatever its labels are, they are not looked at.
-    found = _find_records(data, "train", num_classes=2**31 - 1)
+    found = _find_records(data, "train", records.ANY_CLASSES)
     return _measure(
         Split(found, found.num_examples, found.num_classes, data.max_bad_records)
     )
@@ -188,6 +187,11 @@ def _measure(split: Split) -> Statistics:
             accumulator.add(image)
     except tf.errors.OpError as error:
         raise explained(error, split) from error
+    if accumulator.num_images == 0:
+        raise UserError(
+            f"{split.records.files[0]} and its fellows hold no record that can be "
+            "used; see why with tools/validate_records.py --decode"
+        )
     return accumulator.result()
 
 
