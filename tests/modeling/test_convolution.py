@@ -1,9 +1,14 @@
 """Grouped convolution against separate convolutions, and their gradients."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.alexnet.distribution.capabilities import grouped_kernels_run_here
 from official.alexnet.modeling.convolution import grouped_conv2d
 
 
@@ -20,6 +25,8 @@ def reference(x, kernel, groups, stride, padding):
     [(1, 11, 4, (0, 3)), (2, 5, 1, (2, 2)), (1, 3, 1, (1, 1)), (2, 3, 1, (0, 0))],
 )
 def test_values_and_gradients(groups, size, stride, padding, split):
+    if groups > 1 and split is False and not grouped_kernels_run_here():
+        pytest.skip("this TensorFlow refuses grouped kernels on this CPU")
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(size=(2, 24, 24, 8)), tf.float32)
     kernel = tf.constant(rng.normal(size=(size, size, 8 // groups, 12)), tf.float32)
@@ -46,3 +53,36 @@ def test_a_224_image_gives_55_by_55_maps():
     x, kernel = tf.zeros((1, 224, 224, 3)), tf.zeros((11, 11, 3, 4))
     y = grouped_conv2d(x, kernel, stride=4, padding=(0, 3))
     assert y.shape == (1, 55, 55, 4)
+
+
+_FUSED_STEP = """
+import tensorflow as tf
+from official.alexnet.modeling.convolution import grouped_conv2d
+
+kernel, x = tf.ones((3, 3, 2, 4)), tf.ones((1, 6, 6, 4))
+
+@tf.function
+def step():
+    with tf.GradientTape() as tape:
+        tape.watch(kernel)
+        y = grouped_conv2d(x, kernel, groups=2, padding=(1, 1))
+        y = tf.nn.relu(tf.nn.bias_add(y, tf.ones(4)))
+    return tape.gradient(y, kernel)
+
+print(float(tf.reduce_sum(step())))
+"""
+
+
+@pytest.mark.parametrize("one_dnn", ["0", "1"])
+def test_trains_with_and_without_one_dnn(one_dnn):
+    """Without it a CPU refuses grouped kernels, fused ones and their gradients."""
+    child = subprocess.run(
+        [sys.executable, "-c", _FUSED_STEP],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": one_dnn},
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr
+    # Each of 3 x 3 x 2 x 4 weights sees 36 pixels, less those beyond the border.
+    assert float(child.stdout) == 8 * (36 + 4 * 30 + 4 * 25)
