@@ -39,13 +39,16 @@ RATES = (0.0005, 0.001, 0.002, 0.004)
 FACTOR = 2  # between one rate and the next
 ERROR = 0.25
 MOST_EPOCHS = 60
+MACHINE_FILE = "machine.json"
 
 
 def main() -> dict:
     cli.start_tensorflow()
     from official.alexnet.cifar import data  # noqa: PLC0415
 
-    runs = Runs(data.read(cli.path("data_dir")), pathlib.Path(OUTPUT_DIR.value))
+    folder = pathlib.Path(cli.path("output_dir"))
+    runs = Runs(data.read(cli.path("data_dir")), folder)
+    _write_machine(folder / MACHINE_FILE)
     has_figure1, has_lrn = (
         EXPERIMENT.value in ("all", one) for one in ("figure1", "lrn")
     )
@@ -62,6 +65,17 @@ def main() -> dict:
         for name, rate in best.items():
             runs.to_error(name, rate, seed)
     return {"best_rates": best, "output_dir": OUTPUT_DIR.value}
+
+
+def _write_machine(path: pathlib.Path) -> None:
+    """Says once on what, and with which commit, the runs were begun."""
+    if path.exists():
+        return
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+    from benchmarking import machine  # noqa: PLC0415
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(machine.describe(), indent=2) + "\n", "utf-8")
 
 
 def search(runs: "Runs", activation: str) -> float:
