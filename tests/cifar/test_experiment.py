@@ -1,0 +1,140 @@
+"""The page on CIFAR-10: crossings, ratio and intervals from runs made up for it."""
+
+import gzip
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from official.alexnet.cifar.trainer import Settings
+
+EXPERIMENTS = pathlib.Path(__file__).parents[2] / "tools" / "experiments"
+
+
+@pytest.fixture(scope="module")
+def runs_module():
+    file = EXPERIMENTS / "cifar10_runs.py"
+    spec = importlib.util.spec_from_file_location("cifar10_runs", file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["cifar10_runs"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["cifar10_runs"]
+
+
+def write_run(folder, errors, results=None, **settings) -> None:
+    """A run whose windows, a quarter of an epoch each, had these training errors."""
+    folder.mkdir(parents=True)
+    whole = vars(Settings()) | {"learning_rate_steps": []} | settings
+    (folder / "params.yaml").write_text(yaml.safe_dump(whole))
+    lines = []
+    for i, error in enumerate(errors, 1):
+        row = {"step": i, "epoch": i / 4, "accuracy": 1 - error, "seconds": 7.0 * i}
+        lines.append(row | {"split": "train"})
+        if i % 4 == 0:
+            lines.append(
+                {"step": i, "split": "validation", "epoch": i / 4, "accuracy": 0.8}
+            )
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
+    if results is not None:
+        (folder / "results.json").write_text(json.dumps(results))
+
+
+def falling(epochs: int, per_epoch: float) -> list[float]:
+    """From 60 %, linearly: the mean over an epoch is the value at its middle."""
+    return [0.6 - per_epoch * (i / 4 - 0.125) for i in range(1, 4 * epochs + 1)]
+
+
+def write_figure1(folder, activation, rate, errors, **settings) -> None:
+    write_run(
+        folder / f"figure1-{activation}-{rate:g}-seed{settings.get('seed', 0)}",
+        errors,
+        activation=activation,
+        learning_rate=rate,
+        **{"stop_train_error": 0.25, "train_epochs": 60.0} | settings,
+    )
+
+
+def test_crossing_is_interpolated(runs_module, tmp_path):
+    write_figure1(tmp_path, "relu", 0.001, falling(6, 0.08))
+    run = runs_module.read(tmp_path / "figure1-relu-0.001-seed0")
+    assert run.crossing() == pytest.approx(0.35 / 0.08)
+    assert run.state == "finished"
+
+
+def report(folder, output) -> tuple[dict, str]:
+    done = subprocess.run(
+        [
+            *(sys.executable, str(EXPERIMENTS / "cifar10_report.py")),
+            *(f"--runs={folder}", f"--output_dir={output}"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    page = (output / "README.md").read_text("utf-8")
+    return json.loads(done.stdout.splitlines()[-1]), page
+
+
+def write_machine(folder) -> None:
+    versions = {"python": "3.11.1", "tensorflow": "2.21.0", "keras": "3.15.0"}
+    machine = {"cores": 2, "cpu": "CPU", "git_commit": "abc", "date": "2026-01-02T"}
+    (folder / "machine.json").write_text(json.dumps(machine | {"versions": versions}))
+
+
+def test_page(tmp_path):
+    pytest.importorskip("matplotlib")
+    runs = tmp_path / "runs"
+    write_figure1(runs, "relu", 0.001, falling(5, 0.1))
+    write_figure1(runs, "relu", 0.002, falling(3, 0.05), train_epochs=3.0)
+    write_figure1(runs, "relu", 0.001, falling(5, 0.09), seed=1)
+    write_figure1(runs, "tanh", 0.001, falling(18, 0.02))
+    write_figure1(runs, "tanh", 0.004, [0.9], train_epochs=1.0)
+    gains = {1: (0.20, 0.18), 2: (0.21, 0.20), 3: (0.22, 0.19)}
+    for seed, errors in gains.items():
+        for net, error in zip(("cifar_13pct", "cifar_11pct"), errors, strict=True):
+            results = {"test_error": error + 0.01, "test_error_9_crops": error}
+            write_run(
+                runs / f"lrn-{net}-seed{seed}",
+                [0.3] * 8,
+                results,
+                net=net,
+                seed=seed,
+                train_epochs=2.0,
+            )
+    write_run(runs / "lrn-cifar_13pct-seed4", [0.3], net="cifar_13pct", seed=4)
+    write_machine(runs)
+    results, page = report(runs, tmp_path / "page")
+    # 25 % is 35 points below the start: 3.5 epochs and 17.5.
+    assert results["epochs_to_25_percent"] == pytest.approx({"relu": 3.5, "tanh": 17.5})
+    assert "after 3.5 epochs, tanh after 17.5: 5.0 times as many**" in page
+    assert "All seeds of these rates: relu 3.5, 3.9; tanh 17.5." in page
+    # Gains 2, 1 and 3 points: mean 2, s 1, s / sqrt(3) 0.577, t 4.303.
+    assert "by 2.00 percentage points** (nine crops, 3 pairs, standard error" in page
+    assert "standard error 0.58, paired 95 % interval -0.48 to 4.48, which holds" in page
+    assert "| mean ± standard error | 22.00 ± 0.58 | 20.00 ± 0.58 |" in page
+    assert results["runs"]["lrn-cifar_13pct-seed4"] == "running"
+    assert "`lrn-cifar_13pct-seed4` (0.25 epochs)" in page
+    assert results["runs"]["figure1-relu-0.002-seed0"] == "stopped"
+    assert "{" not in page
+    for name in ("figure1.png", "lrn.png", "figure1.csv", "lrn.csv"):
+        assert (tmp_path / "page" / name).stat().st_size > 100
+    copy = tmp_path / "page" / "figure1-relu-0.001-seed0.metrics.jsonl.gz"
+    rows = gzip.decompress(copy.read_bytes()).decode().splitlines()
+    assert len(rows) == 25
+
+
+def test_page_of_runs_that_are_not_finished(tmp_path):
+    pytest.importorskip("matplotlib")
+    runs = tmp_path / "runs"
+    write_figure1(runs, "relu", 0.001, falling(2, 0.1), train_epochs=60.0)
+    write_machine(runs)
+    _, page = report(runs, tmp_path / "page")
+    assert "**Not decided yet**: 25 % is still to be reached" in page
+    assert "relu after 2.0 epochs, 45.0 % and tanh not begun" in page
+    assert "no pair of runs is finished" in page

@@ -1,0 +1,186 @@
+r"""Trains the CIFAR-10 nets for Figure 1 and for section 3.3, one run after another.
+
+  python tools/experiments/cifar10.py --data_dir=cifar10 --output_dir=runs/cifar10
+
+Stopped, the same command goes on where it was. `cifar10_report.py` writes the page from
+whatever runs there are.
+
+Figure 1, for ReLU and for tanh: each learning rate of a grid is trained for an epoch,
+the better half for three, and the best until the training error of an epoch is 25 %. If
+that one is at the edge of the grid, the next rate outside is tried in the same way.
+Section 3.3: pairs of runs with one seed, without and with LRN. Then, to see how sure
+Figure 1 is, the rates beside the best ones, and other seeds.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import sys
+
+from absl import flags
+
+from official.alexnet import cli
+from official.alexnet.errors import UserError
+
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Directory of CIFAR-10's binary version.", required=True
+)
+OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Where the runs go, a directory each.", required=True
+)
+EXPERIMENT = flags.DEFINE_enum(
+    "experiment", "all", ["all", "figure1", "lrn"], "What to train."
+)
+SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of Figure 1's best rates, and pairs.")
+LRN_EPOCHS = flags.DEFINE_integer("lrn_epochs", 20, "Epochs of a run of section 3.3.")
+
+RATES = (0.0005, 0.001, 0.002, 0.004)
+FACTOR = 2  # between one rate and the next
+ERROR = 0.25
+MOST_EPOCHS = 60
+MACHINE_FILE = "machine.json"
+
+
+def main() -> dict:
+    cli.start_tensorflow()
+    from official.alexnet.cifar import data  # noqa: PLC0415
+
+    folder = pathlib.Path(cli.path("output_dir"))
+    runs = Runs(data.read(cli.path("data_dir")), folder)
+    _write_machine(folder / MACHINE_FILE)
+    has_figure1, has_lrn = (
+        EXPERIMENT.value in ("all", one) for one in ("figure1", "lrn")
+    )
+    best = {name: search(runs, name) for name in ("relu", "tanh") if has_figure1}
+    for name, rate in best.items():
+        runs.to_error(name, rate)
+    for seed in range(1, SEEDS.value + 1 if has_lrn else 1):
+        for net in ("cifar_13pct", "cifar_11pct"):
+            runs.lrn(net, seed, LRN_EPOCHS.value)
+    for name, rate in best.items():
+        for beside in (rate / FACTOR, rate * FACTOR):
+            runs.to_error(name, beside)
+    for seed in range(1, SEEDS.value):
+        for name, rate in best.items():
+            runs.to_error(name, rate, seed)
+    return {"best_rates": best, "output_dir": OUTPUT_DIR.value}
+
+
+def _write_machine(path: pathlib.Path) -> None:
+    """Says once on what, and with which commit, the runs were begun."""
+    if path.exists():
+        return
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+    from benchmarking import machine  # noqa: PLC0415
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(machine.describe(), indent=2) + "\n", "utf-8")
+
+
+def search(runs: "Runs", activation: str) -> float:
+    """The rate with the lowest training error in its third epoch."""
+
+    def lowest(rates: list[float], epochs: int, count: int) -> list[float]:
+        errors = {rate: runs.figure1(activation, rate, epochs) for rate in rates}
+        return sorted(rates, key=errors.get)[:count]
+
+    tried = list(RATES)
+    (best,) = lowest(lowest(tried, 1, 2), 3, 1)
+    while True:
+        outside = [best / FACTOR, best * FACTOR]
+        outside = [r for r in outside if not min(tried) <= r <= max(tried)]
+        if not outside:
+            return best
+        tried += outside
+        (now,) = lowest([best, *outside], 3, 1)
+        if now == best:
+            return best
+        best = now
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """Trains a run unless it is finished; the directory's name says which it is."""
+
+    cifar10: object
+    folder: pathlib.Path
+
+    def figure1(
+        self,
+        activation: str,
+        rate: float,
+        epochs: int,
+        seed: int = 0,
+        eval_training_set: bool = False,
+    ) -> float:
+        """Trains for so many epochs, or to 25 % training error.
+
+        Returns:
+            The training error over the last epoch; infinite if the run diverged.
+        """
+        results = self._train(
+            f"figure1-{activation}-{rate:g}-seed{seed}",
+            epochs,
+            net="cifar_19pct",
+            activation=activation,
+            learning_rate=rate,
+            augment=False,
+            weight_decay=False,
+            stop_train_error=ERROR,
+            eval_training_set=eval_training_set,
+            seed=seed,
+        )
+        return results.get("running_training_error", math.inf)
+
+    def to_error(self, activation: str, rate: float, seed: int = 0) -> None:
+        """Trains until the training error is 25 %."""
+        self.figure1(activation, rate, MOST_EPOCHS, seed, eval_training_set=True)
+
+    def lrn(self, net: str, seed: int, epochs: int) -> None:
+        """Trains with the source's recipe, shortened: rates fall at 80 and 90 %."""
+        self._train(
+            f"lrn-{net}-seed{seed}",
+            epochs,
+            net=net,
+            learning_rate=0.001,
+            learning_rate_steps=(0.8 * epochs, 0.9 * epochs),
+            eval_training_set=False,
+            seed=seed,
+        )
+
+    def _train(self, name: str, epochs: int, **settings) -> dict:
+        from official.alexnet.cifar import trainer  # noqa: PLC0415
+
+        folder = self.folder / name
+        print(f"{name}, {epochs} epochs", file=sys.stderr)
+        ended = folder / trainer.RESULTS_FILE
+        if ended.is_file():
+            results = json.loads(ended.read_text("utf-8"))
+            if results.get("epoch", 0) >= epochs:
+                # It was trained for longer: what was its error back then?
+                return results | {"running_training_error": _error_at(folder, epochs)}
+        try:
+            results = trainer.train(
+                trainer.Settings(train_epochs=float(epochs), **settings),
+                self.cifar10,
+                str(folder),
+            )
+        except UserError as error:
+            print(error, file=sys.stderr)
+            return {}
+        print(f"{name}: {json.dumps(results)}", file=sys.stderr, flush=True)
+        return results
+
+
+def _error_at(folder: pathlib.Path, epochs: int) -> float:
+    """The training error over the last of so many epochs, as metrics.jsonl has it."""
+    lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["split"] == "train"]
+    # Windows end at whole steps, up to a step after the epoch's quarter.
+    errors = [1 - row["accuracy"] for row in rows if row["epoch"] < epochs + 0.01]
+    return sum(errors[-4:]) / 4
+
+
+if __name__ == "__main__":
+    cli.run("cifar10.py", main)

@@ -1,0 +1,366 @@
+r"""Writes the page on the CIFAR-10 runs: tables, plots, and metrics to check them by.
+
+  python tools/experiments/cifar10_report.py --runs=runs/cifar10 \
+      --output_dir=docs/results/cifar10
+
+It takes the runs as they are, finished or not, and says which are not. Needs
+matplotlib: pip install 'official-alexnet[plots]'.
+"""
+
+import csv
+import gzip
+import json
+import math
+import pathlib
+import re
+import statistics
+
+from absl import flags
+from cifar10_runs import ERROR, Run, best_of, pairs_of, read
+
+from official.alexnet import cli
+from official.alexnet.errors import UserError
+
+RUNS = flags.DEFINE_string(
+    "runs", None, "The --output_dir of cifar10.py.", required=True
+)
+OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where to write.", required=True)
+
+TEMPLATE = pathlib.Path(__file__).with_name("cifar10_report.md")
+
+# As in cifar10.py.
+MACHINE_FILE = "machine.json"
+
+# Two-sided 95 % points of Student's t, by degrees of freedom.
+T_95 = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+def main() -> dict:
+    folder, output = (
+        pathlib.Path(path).expanduser() for path in (RUNS.value, OUTPUT_DIR.value)
+    )
+    runs = [read(path.parent) for path in sorted(folder.glob("*/metrics.jsonl"))]
+    if not runs:
+        raise UserError(f"--runs={folder} holds no runs: train them with cifar10.py")
+    machine = json.loads((folder / MACHINE_FILE).read_text("utf-8"))
+    output.mkdir(parents=True, exist_ok=True)
+    figure1 = [run for run in runs if run.name.startswith("figure1-")]
+    pairs = pairs_of([run for run in runs if run.name.startswith("lrn-")])
+    best = {name: best_of(figure1, name) for name in ("relu", "tanh")}
+    _write_tables(figure1, pairs, output)
+    _draw_figure1(figure1, best, output / "figure1.png")
+    _draw_lrn(pairs, output / "lrn.png")
+    for run in runs:
+        with gzip.GzipFile(output / f"{run.name}.metrics.jsonl.gz", "wb", mtime=0) as f:
+            f.write("".join(json.dumps(row) + "\n" for row in run.rows).encode())
+    page = TEMPLATE.read_text("utf-8")
+    words = {
+        "machine": _machine(machine),
+        "runs": _states(runs),
+        "figure1_answer": _figure1_answer(figure1, best),
+        "figure1_table": _figure1_table(figure1, best),
+        "lrn_answer": _lrn_answer(pairs),
+        "lrn_table": _lrn_table(pairs),
+        "lrn_epochs": _lrn_epochs(pairs),
+    }
+    for name, text in words.items():
+        page = page.replace(f"{{{name}}}", text)
+    (output / "README.md").write_text(page, "utf-8")
+    crossings = {n: run.crossing() if run else None for n, run in best.items()}
+    return {
+        "runs": {run.name: run.state for run in runs},
+        "epochs_to_25_percent": crossings,
+        "written": str(output / "README.md"),
+    }
+
+
+def _write_tables(
+    figure1: list[Run], pairs: dict[int, dict[str, Run]], output: pathlib.Path
+) -> None:
+    with (output / "figure1.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        columns = "activation learning_rate seed state epochs training_error"
+        table.writerow([*columns.split(), "epochs_to_25_percent", "seconds"])
+        for run in figure1:
+            points = run.training_error()
+            settings = run.settings
+            table.writerow(
+                [
+                    settings["activation"],
+                    settings["learning_rate"],
+                    settings["seed"],
+                    run.state,
+                    round(run.epochs, 3),
+                    round(points[-1][1], 5) if points else "",
+                    round(run.crossing() or 0, 3) or "",
+                    round(run.seconds),
+                ]
+            )
+    with (output / "lrn.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        columns = "net seed state epochs test_error test_error_9_crops seconds"
+        table.writerow(columns.split())
+        for pair in pairs.values():
+            for run in pair.values():
+                table.writerow(
+                    [
+                        run.settings["net"],
+                        run.settings["seed"],
+                        run.state,
+                        round(run.epochs, 3),
+                        run.results.get("test_error", ""),
+                        run.results.get("test_error_9_crops", ""),
+                        round(run.seconds),
+                    ]
+                )
+
+
+def _figure():
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise UserError(
+            "plots need matplotlib: pip install 'official-alexnet[plots]'"
+        ) from error
+    return Figure(figsize=(6.4, 4.4), layout="constrained")
+
+
+def _draw_figure1(
+    runs: list[Run], best: dict[str, Run | None], path: pathlib.Path
+) -> None:
+    """As the paper's: ReLU solid, tanh dashed; other rates and seeds thin."""
+    figure = _figure()
+    panel = figure.subplots()
+    styles = {"relu": ("-", "tab:blue", "ReLU"), "tanh": ("--", "tab:red", "tanh")}
+    for run in runs:
+        style, color, label = styles[run.settings["activation"]]
+        points = run.training_error()
+        if not points:
+            continue
+        chosen = run in best.values()
+        panel.plot(
+            *zip(*points, strict=True),
+            style,
+            color=color,
+            linewidth=2 if chosen else 0.8,
+            alpha=1 if chosen else 0.4,
+            label=f"{label}, rate {run.settings['learning_rate']:g}"
+            if chosen
+            else None,
+        )
+    panel.axhline(ERROR, color="black", linewidth=0.6)
+    panel.set(
+        xlabel="epochs", ylabel="training error rate", ylim=(0, 0.75), xlim=(0, None)
+    )
+    panel.grid(alpha=0.3)
+    panel.legend()
+    figure.savefig(path, dpi=100)
+
+
+def _draw_lrn(pairs: dict[int, dict[str, Run]], path: pathlib.Path) -> None:
+    figure = _figure()
+    panel = figure.subplots()
+    kinds = {"cifar_13pct": ("--", "without LRN"), "cifar_11pct": ("-", "with LRN")}
+    for number, (seed, pair) in enumerate(pairs.items()):
+        for net, run in pair.items():
+            rows = run.of("validation")
+            style, label = kinds[net]
+            panel.plot(
+                [row["epoch"] for row in rows],
+                [100 * (1 - row["accuracy"]) for row in rows],
+                style,
+                color=f"C{number}",
+                label=f"{label}, seed {seed}",
+            )
+    panel.set(xlabel="epochs", ylabel="test error, centre crop (%)", ylim=(10, 45))
+    panel.grid(alpha=0.3)
+    if pairs:
+        panel.legend(fontsize=8)
+    figure.savefig(path, dpi=100)
+
+
+def _machine(machine: dict) -> str:
+    versions = machine["versions"]
+    return (
+        f"{machine['cores']} cores of an {machine['cpu']}, no GPU; Python "
+        f"{versions['python']}, TensorFlow {versions['tensorflow']}, Keras "
+        f"{versions['keras']}; commit {machine['git_commit']}, {machine['date'][:10]}"
+    )
+
+
+def _states(runs: list[Run]) -> str:
+    states = [run.state for run in runs]
+    text = f"{states.count('finished')} runs are finished"
+    if diverged := states.count("diverged"):
+        text += f", {diverged} diverged"
+    if stopped := states.count("stopped"):
+        text += f", {stopped} of the search were left at 1 or 3 epochs"
+    if running := [run for run in runs if run.state == "running"]:
+        text += ", and not finished when this was written: " + ", ".join(
+            f"`{run.name}` ({run.epochs:.2f} epochs)" for run in running
+        )
+    return text + "."
+
+
+def _figure1_answer(runs: list[Run], best: dict[str, Run | None]) -> str:
+    crossings = {name: run and run.crossing() for name, run in best.items()}
+    missing = [name for name, epochs in crossings.items() if epochs is None]
+    if missing:
+        so_far = []
+        for name in missing:
+            if run := best[name]:
+                points = run.training_error()
+                error = f", {100 * points[-1][1]:.1f} %" if points else ""
+                so_far.append(f"{name} after {run.epochs:.1f} epochs{error}")
+            else:
+                so_far.append(f"{name} not begun")
+        return (
+            "**Not decided yet**: 25 % is still to be reached by the best rate of "
+            f"{' and '.join(so_far)}."
+        )
+    relu, tanh = crossings["relu"], crossings["tanh"]
+    ratio = tanh / relu
+    if 5 <= ratio <= 7:
+        verdict = "as in the paper"
+    elif ratio > 7:
+        verdict = "more than in the paper"
+    elif ratio > 1.2:
+        verdict = "the same direction as in the paper, but less"
+    else:
+        verdict = "not what the paper reports"
+    return (
+        f"**ReLU reaches 25 % training error after {relu:.1f} epochs, tanh after "
+        f"{tanh:.1f}: {ratio:.1f} times as many** ({verdict}: six times)."
+        + _seeds(runs, best)
+    )
+
+
+def _seeds(runs: list[Run], best: dict[str, Run]) -> str:
+    """What the other seeds of the best rates say."""
+    found = {}
+    for name, run in best.items():
+        same = [
+            other.crossing()
+            for other in runs
+            if other.settings["activation"] == name
+            and other.settings["learning_rate"] == run.settings["learning_rate"]
+        ]
+        found[name] = sorted(epochs for epochs in same if epochs is not None)
+    if max(map(len, found.values())) < 2:
+        return " One seed each."
+    text = "; ".join(
+        f"{name} {', '.join(f'{epochs:.1f}' for epochs in epochs_of)}"
+        for name, epochs_of in found.items()
+    )
+    return f" All seeds of these rates: {text}."
+
+
+def _figure1_table(runs: list[Run], best: dict[str, Run | None]) -> str:
+    lines = [
+        "| nonlinearity | learning rate | seed | epochs trained | training error of "
+        "the last epoch | epochs to 25 % |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    order = sorted(
+        runs,
+        key=lambda run: (
+            run.settings["activation"],
+            run.settings["seed"],
+            run.settings["learning_rate"],
+        ),
+    )
+    for run in order:
+        points = run.training_error()
+        crossing = run.crossing()
+        bold = "**" if run in best.values() else ""
+        found = f"{bold}{crossing:.2f}{bold}" if crossing else "—"
+        state = run.state
+        error = f"{100 * points[-1][1]:.1f} %" if points else "—"
+        if state in ("diverged", "running"):
+            error += f" ({state})"
+        lines.append(
+            f"| {run.settings['activation']} | {run.settings['learning_rate']:g} | "
+            f"{run.settings['seed']} | {run.epochs:.2f} | {error} | {found} |"
+        )
+    return "\n".join(lines)
+
+
+def _finished(pairs: dict[int, dict[str, Run]]) -> list[tuple[int, dict, dict]]:
+    """Seed, and results without and with LRN."""
+    return [
+        (seed, pair["cifar_13pct"].results, pair["cifar_11pct"].results)
+        for seed, pair in pairs.items()
+        if len(pair) == 2 and all(run.state == "finished" for run in pair.values())
+    ]
+
+
+def _lrn_answer(pairs: dict[int, dict[str, Run]]) -> str:
+    done = _finished(pairs)
+    if not done:
+        return "**Not decided yet**: no pair of runs is finished."
+    gains = [
+        100 * (without["test_error_9_crops"] - with_lrn["test_error_9_crops"])
+        for _, without, with_lrn in done
+    ]
+    mean = statistics.mean(gains)
+    text = (
+        f"**LRN lowers the test error by {mean:.2f} percentage points** (nine crops, "
+        f"{len(gains)} pair{'s' if len(gains) > 1 else ''}"
+    )
+    if mean < 0:
+        text = text.replace(
+            f"lowers the test error by {mean:.2f}",
+            f"raises the test error by {-mean:.2f}",
+        )
+    if len(gains) == 1:
+        return text + "; one pair says nothing about chance)."
+    error = statistics.stdev(gains) / math.sqrt(len(gains))
+    half = T_95[len(gains) - 1] * error
+    holds = "leaves out" if abs(mean) > half else "holds"
+    return (
+        f"{text}, standard error {error:.2f}, paired 95 % interval "
+        f"{mean - half:.2f} to {mean + half:.2f}, which {holds} zero). The paper's are "
+        "13 % and 11 %, two points."
+    )
+
+
+def _lrn_table(pairs: dict[int, dict[str, Run]]) -> str:
+    lines = [
+        "| seed | without, centre | with, centre | without, 9 crops | with, 9 crops | "
+        "difference, 9 crops |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    done = _finished(pairs)
+    keys = ("test_error", "test_error_9_crops")
+    columns = []
+    for seed, *both in done:
+        errors = [100 * results[key] for key in keys for results in both]
+        errors.append(errors[2] - errors[3])
+        columns.append(errors)
+        lines.append(f"| {seed} | " + " | ".join(f"{e:.2f}" for e in errors) + " |")
+    if len(columns) > 1:
+        cells = []
+        for values in zip(*columns, strict=True):
+            error = statistics.stdev(values) / math.sqrt(len(values))
+            cells.append(f"{statistics.mean(values):.2f} ± {error:.2f}")
+        lines.append("| mean ± standard error | " + " | ".join(cells) + " |")
+    waiting = [
+        f"`{run.name}` ({run.epochs:.2f} epochs)"
+        for pair in pairs.values()
+        for run in pair.values()
+        if run.state != "finished"
+    ]
+    if waiting:
+        lines.append("\nNot finished: " + ", ".join(waiting) + ".")
+    return "\n".join(lines)
+
+
+def _lrn_epochs(pairs: dict[int, dict[str, Run]]) -> str:
+    runs = [run for pair in pairs.values() for run in pair.values()]
+    if not runs:
+        return "20"
+    return re.sub(r"\.0$", "", str(runs[0].settings["train_epochs"]))
+
+
+if __name__ == "__main__":
+    cli.run("cifar10_report.py", main)

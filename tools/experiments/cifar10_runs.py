@@ -1,0 +1,109 @@
+"""The runs of cifar10.py, read from their directories, and what they tell."""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+import statistics
+
+import yaml
+
+# The training error of Figure 1, as in cifar10.py.
+ERROR = 0.25
+
+# Windows of an epoch, as the trainer writes them.
+WINDOWS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run as its directory has it.
+
+    Attributes:
+        name: of the directory.
+        settings: as in params.yaml.
+        rows: of metrics.jsonl.
+        results: of results.json; empty while the run is not finished.
+    """
+
+    name: str
+    settings: dict
+    rows: list[dict]
+    results: dict
+
+    def of(self, split: str) -> list[dict]:
+        return [row for row in self.rows if row["split"] == split]
+
+    @property
+    def epochs(self) -> float:
+        return max((row["epoch"] for row in self.of("train")), default=0.0)
+
+    @property
+    def seconds(self) -> float:
+        return max((row["seconds"] for row in self.of("train")), default=0.0)
+
+    @property
+    def state(self) -> str:
+        if "diverged_by_step" in self.results:
+            return "diverged"
+        errors = [error for _, error in self.training_error()]
+        threshold = self.settings["stop_train_error"]
+        if threshold is not None and errors and errors[-1] <= threshold:
+            return "finished"
+        if self.epochs < self.settings["train_epochs"] - 1e-6:
+            return "running"
+        return "finished" if threshold is None else "stopped"
+
+    def training_error(self) -> list[tuple[float, float]]:
+        """Error of the last epoch's worth of images, at that epoch's middle.
+
+        Each image is judged just before the net learns from it.
+        """
+        rows = self.of("train")
+        spans = [rows[i : i + WINDOWS] for i in range(len(rows) - WINDOWS + 1)]
+        return [
+            (
+                span[-1]["epoch"] - 0.5,
+                1 - statistics.mean(row["accuracy"] for row in span),
+            )
+            for span in spans
+        ]
+
+    def crossing(self) -> float | None:
+        """Epochs until the training error was 25 %, between two points of it."""
+        points = self.training_error()
+        for (x0, y0), (x1, y1) in itertools.pairwise(points):
+            if y0 > ERROR >= y1:
+                return x0 + (y0 - ERROR) / (y0 - y1) * (x1 - x0)
+        return None
+
+
+def read(folder: pathlib.Path) -> Run:
+    lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+    results = folder / "results.json"
+    return Run(
+        folder.name,
+        yaml.safe_load((folder / "params.yaml").read_text("utf-8")),
+        [json.loads(line) for line in lines],
+        json.loads(results.read_text("utf-8")) if results.is_file() else {},
+    )
+
+
+def best_of(runs: list[Run], activation: str) -> Run | None:
+    """Of the first seed, the run that was first at 25 %; else the longest so far."""
+    own = [
+        run
+        for run in runs
+        if run.settings["activation"] == activation and run.settings["seed"] == 0
+    ]
+    done = [run for run in own if run.crossing() is not None]
+    if done:
+        return min(done, key=Run.crossing)
+    return max(own, key=lambda run: run.epochs, default=None)
+
+
+def pairs_of(runs: list[Run]) -> dict[int, dict[str, Run]]:
+    pairs: dict[int, dict[str, Run]] = {}
+    for run in runs:
+        pairs.setdefault(run.settings["seed"], {})[run.settings["net"]] = run
+    return dict(sorted(pairs.items()))
