@@ -16,7 +16,7 @@ from official.alexnet.training import checkpoints
 from official.alexnet.training.trainer import Trainer
 
 LOST = 69
-SECONDS = 400
+SECONDS = 900  # On a busy machine.
 
 
 @pytest.fixture

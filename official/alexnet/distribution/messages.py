@@ -73,7 +73,7 @@ def receive(connection: socket.socket, silence: float) -> Iterator[dict]:
 
     Raises:
         TimeoutError: there was no message for so long.
-        ConnectionError: the connection broke.
+        OSError: the connection broke.
         ValueError: the peer speaks another language.
     """
     connection.settimeout(_TICK_SECONDS)
@@ -84,6 +84,8 @@ def receive(connection: socket.socket, silence: float) -> Iterator[dict]:
         except TimeoutError:
             silent += _TICK_SECONDS
             continue
+        except ConnectionResetError:
+            return  # A killed process leaves what it had not read.
         if not chunk:
             return
         silent = 0.0
