@@ -19,17 +19,6 @@ LOST = 69
 SECONDS = 900  # On a busy machine.
 
 
-@pytest.fixture
-def config(tiny_config) -> Config:
-    """Published weights and input: nothing to measure in each process."""
-    return dataclasses.replace(
-        tiny_config,
-        model=dataclasses.replace(tiny_config.model, init="published"),
-        data=dataclasses.replace(tiny_config.data, input_scale="none"),
-        train=dataclasses.replace(tiny_config.train, learning_rate=0.02),
-    )
-
-
 def of_workers(config: Config, columns: int, **train) -> Config:
     return dataclasses.replace(
         config,
@@ -86,8 +75,8 @@ def assert_close(found: checkpoints.Contents, wanted: checkpoints.Contents) -> N
         np.testing.assert_allclose(
             found.velocity[name], wanted.velocity[name], atol=1e-5
         )
-    # The steps go further than the tolerance, or this would say nothing.
-    assert np.abs(wanted.velocity["fc8/kernel"]).max() > 1e-3
+        # The steps go further than the tolerance, or this would say nothing.
+        assert np.abs(wanted.velocity[name]).max() > 1e-4, name
 
 
 def assert_same_bits(found: checkpoints.Contents, wanted: checkpoints.Contents):
@@ -98,18 +87,18 @@ def assert_same_bits(found: checkpoints.Contents, wanted: checkpoints.Contents):
     assert found.progress == wanted.progress
 
 
-def test_two_processes_are_as_one_and_only_the_chief_writes(config, tmp_path):
+def test_two_processes_are_as_one_and_only_the_chief_writes(tiny_config, tmp_path):
     """By TF_CONFIG, one column each; each process has a model_dir of its own."""
-    wanted = one_process(config, tmp_path / "one")
+    wanted = one_process(tiny_config, tmp_path / "one")
     folders = [tmp_path / "chief", tmp_path / "other"]
-    with workers(of_workers(config, 1), folders) as processes:
+    with workers(of_workers(tiny_config, 1), folders) as processes:
         finish(processes)
     assert_close(checkpoints.read(checkpoints.latest(folders[0])), wanted)
     written = {path.name.partition(".")[0] for path in folders[0].iterdir()}
     assert written >= {"checkpoint", "ckpt-5", "metrics", "params", "statistics"}
     assert not folders[1].exists()
     # The other does not find the checkpoint that the chief goes on from.
-    with workers(of_workers(config, 1, train_steps=6), folders) as processes:
+    with workers(of_workers(tiny_config, 1, train_steps=6), folders) as processes:
         for process in processes:
             status, stderr = ended(process, SECONDS)
             assert status == 2, stderr
@@ -121,10 +110,10 @@ def test_two_processes_are_as_one_and_only_the_chief_writes(config, tmp_path):
     assert checkpoints.read(checkpoints.latest(folders[0])).step == 5
 
 
-def test_workers_of_other_settings_do_not_start(config, tmp_path):
+def test_workers_of_other_settings_do_not_start(tiny_config, tmp_path):
     folders = [tmp_path / "run"] * 2
     seeds = [["--seed=3"], ["--seed=4"]]
-    with workers(of_workers(config, 1), folders, flags=seeds) as processes:
+    with workers(of_workers(tiny_config, 1), folders, flags=seeds) as processes:
         for process in processes:
             status, stderr = ended(process, SECONDS)
             assert status == 2, stderr
@@ -136,9 +125,9 @@ def test_workers_of_other_settings_do_not_start(config, tmp_path):
 @pytest.mark.slow
 @pytest.mark.reliability
 @pytest.mark.parametrize("columns", [1, 2])
-def test_four_processes_are_as_one(config, tmp_path, columns):
-    wanted = one_process(config, tmp_path / "one")
-    with workers(of_workers(config, columns), [tmp_path / "run"] * 4) as processes:
+def test_four_processes_are_as_one(tiny_config, tmp_path, columns):
+    wanted = one_process(tiny_config, tmp_path / "one")
+    with workers(of_workers(tiny_config, columns), [tmp_path / "run"] * 4) as processes:
         finish(processes)
     assert_close(checkpoints.read(checkpoints.latest(tmp_path / "run")), wanted)
 
@@ -147,11 +136,11 @@ def test_four_processes_are_as_one(config, tmp_path, columns):
 @pytest.mark.reliability
 @pytest.mark.parametrize(("columns", "victims"), [(1, (1, 0)), (2, (1,))])
 def test_a_run_goes_on_to_the_same_bits_after_a_worker_was_killed(
-    config, tmp_path, columns, victims
+    tiny_config, tmp_path, columns, victims
 ):
     """Killed one after the other, and all started again; steps in many epochs."""
     settings = of_workers(
-        config,
+        tiny_config,
         columns,
         train_steps=30,
         skip_eval=False,
