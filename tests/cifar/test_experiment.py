@@ -116,7 +116,9 @@ def test_page(tmp_path):
     assert "All seeds of these rates: relu 3.5, 3.9; tanh 17.5." in page
     # Gains 2, 1 and 3 points: mean 2, s 1, s / sqrt(3) 0.577, t 4.303.
     assert "by 2.00 percentage points** (nine crops, 3 pairs, standard error" in page
-    assert "standard error 0.58, paired 95 % interval -0.48 to 4.48, which holds" in page
+    assert (
+        "standard error 0.58, paired 95 % interval -0.48 to 4.48, which holds" in page
+    )
     assert "| mean ± standard error | 22.00 ± 0.58 | 20.00 ± 0.58 |" in page
     assert results["runs"]["lrn-cifar_13pct-seed4"] == "running"
     assert "`lrn-cifar_13pct-seed4` (0.25 epochs)" in page
