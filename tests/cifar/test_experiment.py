@@ -140,3 +140,16 @@ def test_page_of_runs_that_are_not_finished(tmp_path):
     assert "**Not decided yet**: 25 % is still to be reached" in page
     assert "relu after 2.0 epochs, 45.0 % and tanh not begun" in page
     assert "no pair of runs is finished" in page
+
+
+def test_a_directory_without_runs(tmp_path):
+    command = [sys.executable, str(EXPERIMENTS / "cifar10_report.py")]
+    done = subprocess.run(
+        [*command, f"--runs={tmp_path}", f"--output_dir={tmp_path / 'page'}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "name the --output_dir of cifar10.py" in done.stderr
+    assert not (tmp_path / "page").exists()
