@@ -116,7 +116,9 @@ def test_page(tmp_path):
     assert "All seeds of these rates: relu 3.5, 3.9; tanh 17.5." in page
     # Gains 2, 1 and 3 points: mean 2, s 1, s / sqrt(3) 0.577, t 4.303.
     assert "by 2.00 percentage points** (nine crops, 3 pairs, standard error" in page
-    assert "standard error 0.58, paired 95 % interval -0.48 to 4.48, " in page
+    assert (
+        "standard error 0.58, paired 95 % interval -0.48 to 4.48, which holds" in page
+    )
     assert "| mean ± standard error | 22.00 ± 0.58 | 20.00 ± 0.58 |" in page
     assert results["runs"]["lrn-cifar_13pct-seed4"] == "running"
     assert "`lrn-cifar_13pct-seed4` (0.25 epochs)" in page
@@ -138,3 +140,16 @@ def test_page_of_runs_that_are_not_finished(tmp_path):
     assert "**Not decided yet**: 25 % is still to be reached" in page
     assert "relu after 2.0 epochs, 45.0 % and tanh not begun" in page
     assert "no pair of runs is finished" in page
+
+
+def test_a_directory_without_runs(tmp_path):
+    command = [sys.executable, str(EXPERIMENTS / "cifar10_report.py")]
+    done = subprocess.run(
+        [*command, f"--runs={tmp_path}", f"--output_dir={tmp_path / 'page'}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "name the --output_dir of cifar10.py" in done.stderr
+    assert not (tmp_path / "page").exists()

@@ -40,8 +40,11 @@ def main() -> dict:
         pathlib.Path(path).expanduser() for path in (RUNS.value, OUTPUT_DIR.value)
     )
     runs = [read(path.parent) for path in sorted(folder.glob("*/metrics.jsonl"))]
-    if not runs:
-        raise UserError(f"--runs={folder} holds no runs: train them with cifar10.py")
+    if not runs or not (folder / MACHINE_FILE).is_file():
+        raise UserError(
+            f"--runs={folder} does not hold runs and a {MACHINE_FILE}: name the "
+            "--output_dir of cifar10.py"
+        )
     machine = json.loads((folder / MACHINE_FILE).read_text("utf-8"))
     output.mkdir(parents=True, exist_ok=True)
     figure1 = [run for run in runs if run.name.startswith("figure1-")]
