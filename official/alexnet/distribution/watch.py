@@ -180,7 +180,11 @@ class Watch:
         if self._stopping:
             self._answers.put(None)  # It ends for a reason of its own.
             return
-        print(f"alexnet: {line}", file=sys.stderr, flush=True)
+        # The last line: TensorFlow's threads have much to say of a lost peer.
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os.write(stderr, f"alexnet: {line}\n".encode())
         os._exit(WorkerLost.status)
 
     def _beat(self) -> None:
