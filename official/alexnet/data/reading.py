@@ -48,6 +48,17 @@ def read_pieces(pieces: tf.data.Dataset, records: Records) -> tf.data.Dataset:
     return pieces.flat_map(read_piece)
 
 
+def read_files(files: tf.data.Dataset, records: Records) -> tf.data.Dataset:
+    """Reads the files of the given indices whole, one after the other.
+
+    Returns:
+        A dataset as of `read_pieces`.
+    """
+    sizes = tf.constant(records.file_sizes, tf.int64)
+    first = tf.constant(0, tf.int64)
+    return read_pieces(files.map(lambda i: (i, first, tf.gather(sizes, i))), records)
+
+
 def tag_of(file: int, number: int) -> int:
     """Tag of a record by the index of its file and its number in it."""
     return file * _RECORDS_A_FILE + number
@@ -125,7 +136,10 @@ def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | Non
 
 def _find_miscount(records: Records) -> UserError | None:
     for path, counted in zip(records.files, records.file_sizes, strict=True):
-        found = framing.count_records(path)
+        try:
+            found = framing.count_records(path)
+        except UserError as error:
+            return error
         if found != counted:
             return UserError(
                 f"{path} holds {found} records and not the {counted} it is said to "
