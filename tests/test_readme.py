@@ -82,7 +82,9 @@ def test_make_has_the_targets():
     ids=lambda command: " ".join(command[:2]),
 )
 def test_command_has_the_flags(command):
-    if command[0] == "python":
+    if command[:2] == ["python", "-m"]:
+        start, flags = list(command[1:3]), command[3:]
+    elif command[0] == "python":
         start, flags = [str(ROOT / command[1])], command[2:]
     else:
         start = ["-m", "official." + command[0].replace("-", ".")]

@@ -105,9 +105,16 @@ def _wrong_call(call: ast.Call) -> list[str]:
     return wrong
 
 
+# Where the workers of a run talk to one another.
+SOCKETS = {"chief.py", "messages.py"}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_source_has_no_hole(path):
-    assert holes(ast.parse(path.read_text("utf-8"))) == []
+    found = holes(ast.parse(path.read_text("utf-8")))
+    if path.parent.name == "distribution" and path.name in SOCKETS:
+        found = [hole for hole in found if not hole.endswith(": import socket")]
+    assert found == []
 
 
 @pytest.mark.parametrize(

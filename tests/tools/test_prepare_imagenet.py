@@ -127,8 +127,8 @@ class Killed(BaseException):
         ("official.alexnet.preparation.progress.Progress.save", 2),
         ("official.alexnet.preparation.progress.Progress.save", 5),
         ("official.alexnet.data.statistics.Statistics.save", 1),
-        ("official.alexnet.preparation.prepare._write_text", 1),
-        ("official.alexnet.preparation.prepare._write_text", 2),
+        ("official.alexnet.data.atomic.write_text", 1),
+        ("official.alexnet.data.atomic.write_text", 2),
     ],
 )
 def test_stopped_anywhere_it_goes_on(tmp_path, monkeypatch, place, call):

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from benchmarking.networks import groups_of, keeps_size
 from benchmarking.timing import Contender
+from official.alexnet.distribution.capabilities import grouped_kernels_run_here
+from official.alexnet.errors import UserError
 from official.alexnet.modeling.variants import Conv, Variant
 
 _TYPES = {"fp32": tf.float32, "bf16": tf.bfloat16}
@@ -30,7 +32,15 @@ def contender(
         batch_size: images.
         dtype: `fp32` or `bf16`: of all operands.
         backward: with the products of the backward pass.
+
+    Raises:
+        UserError: TensorFlow has no such grouped kernels for this CPU.
     """
+    if not grouped_kernels_run_here(_TYPES[dtype]):
+        raise UserError(
+            f"TensorFlow refuses grouped kernels in {dtype} on this CPU: there is no "
+            "limit to measure; leave that --dtype out"
+        )
     products = operations(
         net, input_size, num_classes, batch_size, _TYPES[dtype], backward=backward
     )

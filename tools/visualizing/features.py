@@ -68,7 +68,7 @@ class Extractor:
         path = cache_dir / f"fc7-{self._key(images)}.npy"
         if path.is_file():
             try:
-                table = np.load(path, mmap_mode="r")
+                table = np.load(path, mmap_mode="r", allow_pickle=False)
                 print(f"features of {len(table):,} images: {path}", flush=True)
                 return table
             except (ValueError, EOFError):
@@ -83,7 +83,7 @@ class Extractor:
             self._fill(table, images)
             table.flush()
             del table
-        return np.load(path, mmap_mode="r")
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def _fill(self, table: np.ndarray, images: Images) -> None:
         batches = (

@@ -7,7 +7,6 @@ after each step.
 
 import os
 import signal
-import socket
 import sys
 import threading
 import typing
@@ -41,11 +40,9 @@ class Preemption:
             flag.assign(1.0)
 
     def __enter__(self) -> "Preemption":
-        self._reader, self._writer = socket.socketpair()
-        self._writer.setblocking(False)
-        self._old_fd = signal.set_wakeup_fd(
-            self._writer.fileno(), warn_on_full_buffer=False
-        )
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._old_fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._old_handlers = {s: signal.signal(s, self._handle) for s in _SIGNALS}
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -55,13 +52,13 @@ class Preemption:
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._old_fd)
-        self._writer.close()
+        os.close(self._writer)
         self._thread.join()
-        self._reader.close()
+        os.close(self._reader)
 
     def _watch(self) -> None:
         """Runs in the thread: the kernel's side of each signal, as it comes."""
-        while numbers := self._reader.recv(1):
+        while numbers := os.read(self._reader, 1):
             if numbers[0] not in _SIGNALS:
                 continue
             name = signal.Signals(numbers[0]).name
