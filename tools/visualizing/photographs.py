@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from official.alexnet.data import framing, preprocessing, reading
 from official.alexnet.data.records import Records
+from official.alexnet.errors import UserError
 from official.alexnet.serving.prediction import read_image
 
 UNKNOWN = -1
@@ -100,9 +101,7 @@ class Recorded:
         """As `Files.dataset`."""
 
         def parse(tag: tf.Tensor, serialized: tf.Tensor):
-            encoded, labels = reading.parse_records(
-                tag[None], serialized[None], self.records
-            )
+            encoded, labels = reading.parse_records(serialized[None], self.records)
             return tag, encoded[0], labels[0]
 
         files = tf.data.Dataset.range(len(self.records.files))
@@ -116,10 +115,9 @@ class Recorded:
         with pathlib.Path(path).open("rb") as stream:
             stream.seek(offset)
             serialized = stream.read(length)
-        tag = tf.constant([place], tf.int64)
         try:
             encoded, labels = reading.parse_records(
-                tag, tf.constant([serialized]), self.records
+                tf.constant([serialized]), self.records
             )
             pixels = square(encoded[0]).numpy()
         except tf.errors.OpError as error:
@@ -142,7 +140,10 @@ class Recorded:
 
     def explained(self, error: tf.errors.OpError) -> Exception:
         """As `Files.explained`."""
-        return reading.as_user_error(error, self.records) or error
+        return reading.as_user_error(error, self.records) or UserError(
+            f"{pathlib.Path(self.records.files[0]).parent}: a record cannot be used; "
+            "tools/validate_records.py --decode says which"
+        )
 
     def identity(self) -> list:
         """As `Files.identity`."""

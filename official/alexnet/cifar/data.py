@@ -107,8 +107,8 @@ def _read_tfds(
 ) -> tuple[np.ndarray, np.ndarray]:
     records = records_lib.tfds_records(name, data_dir, split, NUM_CLASSES)
 
-    def parse(number: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        encoded, labels = reading.parse_records(number[None], serialized[None], records)
+    def parse(_: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        encoded, labels = reading.parse_records(serialized[None], records)
         return preprocessing.decode_image(encoded[0]), labels[0]
 
     files = tf.data.Dataset.range(len(records.files))
