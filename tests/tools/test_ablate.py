@@ -298,6 +298,7 @@ def test_a_page_keeps_the_text_around_its_results(tmp_path):
 
 
 def test_the_plot_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
     plot.draw(tiny_plan(), RESULTS, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     plot.draw(tiny_plan(), RESULTS[:1], tmp_path / "one.png")
@@ -496,6 +497,7 @@ def ablate(*arguments, **options):
     ],
 )
 def test_mistakes_take_one_line(tmp_path, arguments, said):
+    pytest.importorskip("matplotlib")
     process = ablate(*arguments, f"--output_dir={tmp_path / 'out'}")
     _, error = process.communicate()
     assert process.returncode == 2
@@ -513,6 +515,7 @@ def test_list_prints_the_rows():
 
 
 def test_all_runs_failing_is_told(tmp_path):
+    pytest.importorskip("matplotlib")
     plan = tmp_path / "tiny.yaml"
     plan.write_text(TINY)
     (tmp_path / "train-00000-of-00001").write_text("no records")
