@@ -143,7 +143,7 @@ def _jobs_of_manifest(folder: pathlib.Path, manifest: dict, problems: list) -> d
 
 
 def _jobs_by_looking(folder: pathlib.Path, problems: list) -> dict:
-    from official.alexnet.data import records, schemas, validation  # noqa: PLC0415
+    from official.alexnet.data import labels, records, schemas, validation  # noqa: PLC0415
 
     jobs = {}
     for split in _SPLITS:
@@ -170,7 +170,7 @@ def _jobs_by_looking(folder: pathlib.Path, problems: list) -> dict:
         return jobs
     for split in ("train", "validation"):
         try:
-            found = records.find_records(str(folder), split, records.ANY_CLASSES)
+            found = records.find_records(str(folder), split, labels.ANY_CLASSES)
         except UserError as error:
             if f"no {split} records" not in str(error):
                 _add(problems, split, str(error), False)

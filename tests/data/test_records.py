@@ -14,7 +14,7 @@ from PIL import Image
 from record_files import photographs, pil_pixels, write_records
 
 from official.alexnet.data import framing, pipeline, schemas
-from official.alexnet.data import records as records_module
+from official.alexnet.data import labels as labels_module
 from official.alexnet.data.records import describe, find_records, tfds_records
 from official.alexnet.errors import UserError
 
@@ -98,7 +98,7 @@ def test_negative_labels_are_refused(tmp_path):
 
 
 def test_only_the_first_labels_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(records_module, "_LABELS_READ", 3)
+    monkeypatch.setattr(labels_module, "_LABELS_READ", 3)
     write_labels(tmp_path, [[0, 1], [2, 9]])
     assert "the first 3 read" in describe(find_records(str(tmp_path), "train", 3))
 

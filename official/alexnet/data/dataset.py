@@ -10,6 +10,7 @@ from absl import logging
 
 from official.alexnet.config import DataConfig
 from official.alexnet.data import atomic, pipeline, reading, records
+from official.alexnet.data.labels import ANY_CLASSES
 from official.alexnet.data.statistics import (
     IMAGE_SHAPE,
     STATISTICS_FILE,
@@ -162,7 +163,7 @@ def find_statistics(data: DataConfig, model_dir: pathlib.Path) -> Statistics:
     if data.use_synthetic_data:
         gray = np.full(IMAGE_SHAPE, 127.5, np.float32)
         return Statistics(gray, np.full(3, 255**2 / 12), np.eye(3), num_images=0)
-    found = _find_records(data, "train", records.ANY_CLASSES)
+    found = _find_records(data, "train", ANY_CLASSES)
     return _measure(
         Split(found, found.num_examples, found.num_classes, data.max_bad_records)
     )
