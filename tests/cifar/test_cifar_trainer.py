@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from official.alexnet.cifar import trainer as trainer_lib
-from official.alexnet.cifar.trainer import Settings, Trainer, train
+from official.alexnet.cifar.settings import Settings
+from official.alexnet.cifar.trainer import Trainer, train
 from official.alexnet.errors import UserError
 from official.alexnet.training import optimizer as optimizer_lib
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 import yaml
 
-from official.alexnet.cifar.trainer import Settings
+from official.alexnet.cifar.settings import Settings
 
 EXPERIMENTS = pathlib.Path(__file__).parents[2] / "tools" / "experiments"
 

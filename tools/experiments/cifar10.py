@@ -151,6 +151,7 @@ class Runs:
 
     def _train(self, name: str, epochs: int, **settings) -> dict:
         from official.alexnet.cifar import trainer  # noqa: PLC0415
+        from official.alexnet.cifar.settings import Settings  # noqa: PLC0415
 
         folder = self.folder / name
         print(f"{name}, {epochs} epochs", file=sys.stderr)
@@ -162,7 +163,7 @@ class Runs:
                 return results | {"running_training_error": _error_at(folder, epochs)}
         try:
             results = trainer.train(
-                trainer.Settings(train_epochs=float(epochs), **settings),
+                Settings(train_epochs=float(epochs), **settings),
                 self.cifar10,
                 str(folder),
             )

@@ -28,11 +28,12 @@ def main() -> dict:
         raise UserError(f"--model_dir={model_dir} is a file: name a directory")
     cli.start_tensorflow()
     from official.alexnet.cifar import data, trainer  # noqa: PLC0415
+    from official.alexnet.cifar.settings import Settings  # noqa: PLC0415
 
-    names = [field.name for field in dataclasses.fields(trainer.Settings)]
+    names = [field.name for field in dataclasses.fields(Settings)]
     values = {name: FLAGS[name].value for name in names}
     values["learning_rate_steps"] = tuple(map(_epoch, values["learning_rate_steps"]))
-    settings = trainer.Settings(**values)
+    settings = Settings(**values)
     settings.check()
     cifar10 = data.read(cli.path("data_dir"), FLAGS.tfds_name)
     return trainer.train(settings, cifar10, str(model_dir), clean=FLAGS.clean)

@@ -16,6 +16,7 @@ from official.alexnet import run_files
 from official.alexnet.cifar import preprocessing
 from official.alexnet.cifar.data import Cifar10
 from official.alexnet.cifar.nets import CifarNet, find_net
+from official.alexnet.cifar.settings import Settings
 from official.alexnet.data.atomic import atomic_write
 from official.alexnet.distribution.capabilities import xla_runs_here
 from official.alexnet.errors import UserError
@@ -31,72 +32,6 @@ RESULTS_FILE = "results.json"
 WINDOWS = 4
 
 _EVAL_BATCH = 500
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """A run. Rates, momentum and initial weights are the 2012 source's.
-
-    Attributes:
-        net: name of a row of `nets.NETS`.
-        activation: `relu` or `tanh`; None: the net's own.
-        lrn: with or without LRN; None: as the net has it.
-        input_size: side of the crops; None: the net's own.
-        weight_decay: with the decay of each layer, or with none.
-        augment: crops at random places, and flips; otherwise the central crop.
-        learning_rate: of kernels.
-        learning_rate_steps: epochs at which it is divided by 10. As in the source the
-            biases' rate is not.
-        bias_learning_rate: the biases', as a multiple of `learning_rate`.
-        momentum: of the update.
-        batch_size: images a step.
-        train_epochs: length of the run.
-        stop_train_error: end the run when the training error of the last epoch is
-            not above this; None: do not.
-        eval_training_set: measure the error on the whole training set at the end.
-        seed: of initial weights, order, crops and flips.
-    """
-
-    net: str = "cifar_19pct"
-    activation: str | None = None
-    lrn: bool | None = None
-    input_size: int | None = None
-    weight_decay: bool = True
-    augment: bool = True
-    learning_rate: float = 0.001
-    learning_rate_steps: tuple[float, ...] = ()
-    bias_learning_rate: float = 2.0
-    momentum: float = 0.9
-    batch_size: int = 128
-    train_epochs: float = 30.0
-    stop_train_error: float | None = None
-    eval_training_set: bool = True
-    seed: int = 0
-
-    def check(self) -> None:
-        """Checks the values.
-
-        Raises:
-            UserError: one is out of range.
-        """
-        for name in ("learning_rate", "batch_size", "train_epochs"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"--{name}={getattr(self, name)}: it must be above 0")
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"--momentum={self.momentum}: it must be in 0..1")
-        if not 0 <= self.bias_learning_rate < math.inf:
-            raise UserError(
-                f"--bias_learning_rate={self.bias_learning_rate}: it must not be "
-                "below 0"
-            )
-        if not 0 <= self.seed < 2**31:
-            raise UserError(f"--seed={self.seed}: it must be in 0..{2**31 - 1}")
-        steps = self.learning_rate_steps
-        if list(steps) != sorted(set(steps)) or any(epoch <= 0 for epoch in steps):
-            raise UserError(
-                f"--learning_rate_steps={','.join(map(str, steps))}: epochs above 0, "
-                "each after the one before"
-            )
 
 
 # What a run that is gone on with may change: how long it is, and what is measured.
@@ -325,9 +260,7 @@ class Trainer:
         progress.windows = [*progress.windows, 1 - result.accuracy][-WINDOWS:]
         values = {
             "epoch": stop / self.epoch_steps,
-            "loss": result.loss,
-            "accuracy": result.accuracy,
-            "top_5_accuracy": result.top_5_accuracy,
+            **result.scalars(),
             "learning_rate": float(self.optimizer.learning_rate.numpy()),
             "images_per_second": result.num_examples / seconds,
             "seconds": progress.seconds,
@@ -343,12 +276,7 @@ class Trainer:
 
     def _evaluate_epoch(self, step: int) -> None:
         result = self._evaluate(self.data.test_images, self.data.test_labels)
-        values = {
-            "epoch": step / self.epoch_steps,
-            "loss": result.loss,
-            "accuracy": result.accuracy,
-            "top_5_accuracy": result.top_5_accuracy,
-        }
+        values = {"epoch": step / self.epoch_steps, **result.scalars()}
         self.writer.scalars("validation", step, values)
         logging.info("test error %.2f %%", 100 * (1 - result.accuracy))
 

@@ -41,6 +41,14 @@ class Result:
         count = max(count, 1)
         return cls(loss / count, top_1 / count, top_5 / count, round(count))
 
+    def scalars(self) -> dict[str, float]:
+        """The values that TensorBoard and metrics.jsonl get."""
+        return {
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "top_5_accuracy": self.top_5_accuracy,
+        }
+
 
 def score(
     labels: tf.Tensor, losses: tf.Tensor, scores: tf.Tensor, weights: tf.Tensor

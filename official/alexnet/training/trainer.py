@@ -284,26 +284,16 @@ class Trainer:
         self.train_split.check_bad_records(self.progress.bad_records, step * batch_size)
 
     def _batches(self, step: int) -> tf.distribute.DistributedDataset:
-        train, data = self.config.train, self.config.data
+        size = self.config.train.batch_size
         return self.strategy.distribute_datasets_from_function(
-            lambda context: self.train_split.training(
-                data,
-                train.batch_size,
-                self.config.model.image_size,
-                train.seed,
-                step,
-                context,
-            )
+            lambda context: self._examples(step, size, context)
         )
 
     def _log(self, step: int, clock: Clock) -> dict:
         result = Result.from_sums(np.array(self.progress.sums))
         self.progress.sums = [0.0] * 4
         speed = clock.steps_per_second()
-        values = {
-            "loss": result.loss,
-            "accuracy": result.accuracy,
-            "top_5_accuracy": result.top_5_accuracy,
+        values = result.scalars() | {
             "learning_rate": float(self.optimizer.learning_rate.numpy()),
             "images_per_second": speed * self.config.train.batch_size,
         }
@@ -338,11 +328,7 @@ class Trainer:
             self.progress.plateau = self.progress.plateau.after(
                 1 - result.accuracy, train.plateau_patience, train.plateau_reductions
             )
-        values = {
-            "loss": result.loss,
-            "accuracy": result.accuracy,
-            "top_5_accuracy": result.top_5_accuracy,
-        }
+        values = result.scalars()
         if self.config.data.max_bad_records:
             values["bad_records"] = self.eval_split.num_examples - result.num_examples
         self.progress.evaluated = step
@@ -392,23 +378,28 @@ class Trainer:
 
     def _write_first_pictures(self) -> None:
         self.writer.kernels(0, self.model, self.num_columns)
-        images = next(iter(self._sample_batches(0, 8)))["image"].numpy()
+        images = self._first_batch(8)["image"].numpy()
         self.writer.pictures("input_images", 0, images)
 
     def _measured_images(self) -> tf.Tensor:
-        batch = next(iter(self._sample_batches(0, 128)))
+        batch = self._first_batch(128)
         images = batch["image"]
         if "weight" in batch:
             images = images[batch["weight"] > 0]
         return self.normalize(images)
 
-    def _sample_batches(self, step: int, count: int) -> tf.data.Dataset:
-        """The first images of a step, the same in every process."""
+    def _first_batch(self, size: int) -> dict[str, tf.Tensor]:
+        """The first examples of the run, the same in every process."""
+        return next(iter(self._examples(0, size, tf.distribute.InputContext())))
+
+    def _examples(
+        self, step: int, batch_size: int, context: tf.distribute.InputContext
+    ) -> tf.data.Dataset:
         return self.train_split.training(
             self.config.data,
-            count,
+            batch_size,
             self.config.model.image_size,
             self.config.train.seed,
             step,
-            tf.distribute.InputContext(),
+            context,
         )
