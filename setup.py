@@ -49,6 +49,7 @@ setuptools.setup(
         ],
         "plots": ["matplotlib>=3.8"],
         "test": [
+            "matplotlib>=3.8",
             "onnx>=1.21,<2",
             "onnxruntime>=1.18",
             "packaging>=24.0",
