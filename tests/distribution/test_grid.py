@@ -4,13 +4,13 @@ import dataclasses
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from worker_processes import free_hosts
 
 from official.alexnet.config import Config, RuntimeConfig
 from official.alexnet.distribution.grid import DeviceGrid, devices_of
@@ -84,7 +84,7 @@ def test_two_processes_of_two_columns_give_the_same_weights(
     tiny_config, expected, tmp_path
 ):
     wanted = reference(expected, tiny_config, tmp_path)
-    hosts = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
+    hosts = ",".join(free_hosts(2))
     settings = tmp_path / "settings.yaml"
     settings.write_text(on_grid(tiny_config, "multi_worker_mirrored", 2, 2).to_yaml())
     processes = [
@@ -109,14 +109,6 @@ def test_two_processes_of_two_columns_give_the_same_weights(
     results = [json.loads(stdout.splitlines()[-1]) for stdout, _ in outputs]
     assert results[0]["loss"] == results[1]["loss"]
     assert_same(checkpoints.read(checkpoints.latest(tmp_path / "run")), wanted)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 COMPUTE = {

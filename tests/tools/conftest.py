@@ -1,0 +1,77 @@
+"""A trained net and photographs, for what draws them."""
+
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from official.alexnet import run_files
+from official.alexnet.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    RuntimeConfig,
+    TrainConfig,
+)
+from official.alexnet.serving.export import export
+from official.alexnet.training.trainer import train
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tools"))
+
+from visualizing import trained
+
+
+@pytest.fixture(scope="session")
+def run_dir(records_dir, tmp_path_factory) -> pathlib.Path:
+    """A narrow net in two columns, trained and evaluated on logical CPUs."""
+    config = Config(
+        model=ModelConfig(
+            num_classes=3,
+            num_columns=2,
+            width=0.125,
+            input_size=64,
+            init="unit_variance",
+        ),
+        data=DataConfig(data_dir=str(records_dir), input_scale="unit_variance"),
+        train=TrainConfig(
+            batch_size=8,
+            train_steps=12,
+            schedule="steps",
+            learning_rate_steps=(1.0,),
+            log_steps=2,
+        ),
+        runtime=RuntimeConfig(num_gpus=0, logical_cpus=4),
+    )
+    folder = tmp_path_factory.mktemp("visualize") / "run"
+    train(config, str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def net(run_dir) -> trained.Trained:
+    config = run_files.load_config(str(run_dir))
+    return trained.from_run(config, str(run_dir), None, None)
+
+
+@pytest.fixture(scope="session")
+def exported(run_dir, tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("visualize") / "exported"
+    export(run_files.load_config(str(run_dir)), str(run_dir), str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> pathlib.Path:
+    """Photographs of odd sizes in folders that tell the class, or do not."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(5)
+    for folder in ("n00000000", "n00000002", "holiday"):
+        (root / folder).mkdir()
+        for i in range(2):
+            coarse = rng.integers(0, 256, (4, 5, 3), np.uint8)
+            size = tuple(int(side) for side in rng.integers(200, 400, 2))
+            image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+            image.save(root / folder / f"{i}.jpg", quality=95)
+    return root

@@ -1,0 +1,218 @@
+"""The ablation's statistics and reports."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+from ablating import hparams, plot, report, statistics
+from ablating.plan import Claim
+from ablating.statistics import Estimate
+from ablation_plans import result, tiny_plan
+from tensorboard import context
+from tensorboard.backend.event_processing import (
+    data_provider,
+    plugin_event_multiplexer,
+)
+from tensorboard.plugins import base_plugin
+from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
+
+# Statistics
+
+
+@pytest.mark.parametrize(
+    ("freedom", "probability", "value"),
+    [  # Abramowitz and Stegun, table 26.10.
+        (1, 0.975, 12.706),
+        (2, 0.975, 4.303),
+        (3, 0.975, 3.182),
+        (4, 0.975, 2.776),
+        (10, 0.975, 2.228),
+        (30, 0.975, 2.042),
+        (120, 0.975, 1.980),
+        (1, 0.75, 1.000),
+        (2, 0.995, 9.925),
+        (5, 0.95, 2.015),
+        (5, 0.05, -2.015),
+    ],
+)
+def test_t_quantiles_are_the_tables(freedom, probability, value):
+    assert statistics.t_quantile(probability, freedom) == pytest.approx(value, abs=6e-4)
+
+
+def test_t_quantiles_of_one_and_two_degrees_have_a_closed_form():
+    for p in (0.6, 0.9, 0.975):
+        cauchy = math.tan(math.pi * (p - 0.5))
+        assert statistics.t_quantile(p, 1) == pytest.approx(cauchy, rel=1e-9)
+        two = (2 * p - 1) / math.sqrt(2 * p * (1 - p))
+        assert statistics.t_quantile(p, 2) == pytest.approx(two, rel=1e-9)
+
+
+def test_an_estimate_by_hand():
+    found = statistics.estimate([1.0, 2.0, 6.0])
+    # Deviations -2, -1, 3: variance 14 / 2.
+    assert found.mean == 3
+    assert found.error == pytest.approx(math.sqrt(7 / 3))
+    assert found.half_width == pytest.approx(4.30265 * math.sqrt(7 / 3), rel=1e-5)
+    assert statistics.estimate([2.5]) == Estimate(2.5, 1)
+    assert statistics.estimate([]) is None
+
+
+def test_intervals_hold_the_truth_in_95_of_100_cases():
+    rng = np.random.default_rng(0)
+    truth, hits, pooled_hits, count = 1.5, 0, 0, 2000
+    for _ in range(count):
+        groups = rng.normal(truth, 2.0, (5, 3))
+        own = statistics.estimate(groups[0])
+        hits += abs(own.mean - truth) <= own.half_width
+        pooled = statistics.pooled([list(group) for group in groups])[0]
+        pooled_hits += abs(pooled.mean - truth) <= pooled.half_width
+        assert pooled.mean == pytest.approx(own.mean)
+    # Three standard deviations of a count of 2,000 at 95 % are 1.5 %.
+    assert hits / count == pytest.approx(0.95, abs=0.015)
+    assert pooled_hits / count == pytest.approx(0.95, abs=0.015)
+
+
+def test_pooling_by_hand():
+    first, second, third, fourth = statistics.pooled([[1, 3], [0, 3, 6], [5], []])
+    # Squares 2 and 18 over 1 + 2 degrees of freedom.
+    assert first.error == pytest.approx(math.sqrt(20 / 3 / 2))
+    assert second.error == pytest.approx(math.sqrt(20 / 3 / 3))
+    assert second.half_width == pytest.approx(3.18245 * second.error, rel=1e-5)
+    assert third.error == pytest.approx(math.sqrt(20 / 3))
+    assert fourth is None
+    assert statistics.pooled([[5], [7]]) == [Estimate(5, 1), Estimate(7, 1)]
+
+
+def test_differences_are_paired_by_seed():
+    assert statistics.paired({0: 5.0, 2: 7.0, 3: 1.0}, {0: 4.0, 1: 9.0, 2: 7.5}) == {
+        0: 1.0,
+        2: -0.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("effect", "mean", "half_width", "expected"),
+    [
+        ("worse", 2.0, 1.0, "yes"),
+        ("worse", -2.0, 1.0, "no"),
+        ("worse", 2.0, 3.0, "not distinguishable"),
+        ("worse", -2.0, 3.0, "not distinguishable"),
+        ("better", -2.0, 1.0, "yes"),
+        ("better", 2.0, 1.0, "no"),
+        ("worse", 2.0, None, "one seed"),
+    ],
+)
+def test_verdicts(effect, mean, half_width, expected):
+    claim = Claim(effect, "section 1", "so")
+    assert report.verdict(claim, Estimate(mean, 2, 0.5, half_width)) == expected
+
+
+def test_verdicts_of_nothing():
+    assert report.verdict(None, Estimate(1.0, 2, 0.1, 0.2)) == "-"
+    assert report.verdict(Claim("worse", "section 1", "so"), None) == "not run"
+
+
+# Reports
+
+
+RESULTS = [
+    result("baseline", 0, 30.0),
+    result("baseline", 1, 32.0),
+    result("no_dropout", 0, 33.0),
+    result("no_dropout", 1, 35.5),
+]
+
+
+def test_tables():
+    text = report.as_tables(tiny_plan(), RESULTS)
+    baseline = next(line for line in text.splitlines() if "| baseline |" in line)
+    assert "| 31.0 ± 1.0 |" in baseline
+    assert "| 1,234 |" in baseline
+    change = [line for line in text.splitlines() if "| no_dropout |" in line][1]
+    # 3.0 and 3.5: 3.25 +- 0.25, and 12.706 times that.
+    assert "| +3.2 ± 0.2 | +0.1 to +6.4 |" in change
+    assert "| +2.0 top-1 (section 4.2) | yes | yes |" in change
+
+
+def test_csv():
+    lines = list(csv.DictReader(report.as_csv(RESULTS).splitlines()))
+    assert [line["ten_crop_top_1_error"] for line in lines] == [
+        *("30.0", "32.0", "33.0", "35.5")
+    ]
+    assert list(lines[0]) == list(report.COLUMNS)
+
+
+def test_a_page_keeps_the_text_around_its_results(tmp_path):
+    for each in RESULTS:
+        folder = tmp_path / "runs" / each["row"] / f"seed{each['seed']}"
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text('{"step": 1, "split": "train"}\n')
+    page = tmp_path / "README.md"
+    arguments = (tmp_path, tmp_path / "runs")
+    report.write_page(tiny_plan(), RESULTS[:2], *arguments)
+    first = page.read_text("utf-8")
+    assert first.startswith("# A tiny plan\n")
+    page.write_text(f"# Mine\n\nBefore.\n{first.partition(chr(10))[2]}\nAfter.\n")
+    report.write_page(tiny_plan(), RESULTS, *arguments)
+    text = page.read_text("utf-8")
+    assert text.startswith("# Mine\n\nBefore.\n")
+    assert text.endswith("\n\nAfter.\n")
+    assert text.count("| baseline |") == 1
+    assert "4 of 4 runs" in text
+    report.write_page(tiny_plan(), RESULTS, *arguments)
+    assert page.read_text("utf-8") == text
+
+
+def test_the_plot_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    plot.draw(tiny_plan(), RESULTS, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    plot.draw(tiny_plan(), RESULTS[:1], tmp_path / "one.png")
+    assert (tmp_path / "one.png").is_file()
+
+
+def test_tensorboard_reads_the_table(tmp_path):
+    hparams.write(tiny_plan(), RESULTS, tmp_path / "hparams")
+    hparams.write(tiny_plan(), RESULTS, tmp_path / "hparams")
+    groups = read_hparams(tmp_path / "hparams")
+    assert {name: values["difference"] for name, values in groups.items()} == {
+        "baseline": 0.0,
+        "no_dropout": 3.25,
+    }
+    assert groups["baseline"]["ten_crop_top_1_error"] == 31.0
+    assert groups["baseline"]["ten_crop_top_1_standard_error"] == 1.0
+    assert groups["no_dropout"]["difference_standard_error"] == 0.25
+
+
+def read_hparams(folder) -> dict[str, dict[str, float]]:
+    """Groups of sessions as TensorBoard's own backend gives them to its tab."""
+    multiplexer = plugin_event_multiplexer.EventMultiplexer()
+    multiplexer.AddRunsFromDirectory(str(folder)).Reload()
+    provider = data_provider.MultiplexerDataProvider(multiplexer, str(folder))
+    backend = backend_context.Context(base_plugin.TBContext(data_provider=provider))
+    request_context = context.RequestContext()
+    experiment = backend.experiment_from_metadata(
+        request_context,
+        "",
+        include_metrics=True,
+        hparams_run_to_tag_to_content=backend.hparams_metadata(request_context, ""),
+        data_provider_hparams=[],
+    )
+    request = api_pb2.ListSessionGroupsRequest(
+        allowed_statuses=[0, 1, 2, 3],
+        aggregation_type=api_pb2.AGGREGATION_AVG,
+        start_index=0,
+        slice_size=100,
+        include_metrics=True,
+    )
+    for metric in experiment.metric_infos:
+        column = request.col_params.add()
+        column.metric.CopyFrom(metric.name)
+    found = list_session_groups.Handler(request_context, backend, "", request).run()
+    return {
+        group.hparams["row"].string_value: {
+            metric.name.tag: metric.value for metric in group.metric_values
+        }
+        for group in found.session_groups
+    }

@@ -1,0 +1,408 @@
+"""The numbers behind the pictures of tools/visualize.py, and their own pixels."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from official.alexnet import run_files
+from official.alexnet.config import (
+    ModelConfig,
+)
+from official.alexnet.errors import UserError
+from official.alexnet.serving.prediction import find_images
+
+TOOLS = pathlib.Path(__file__).parents[2] / "tools"
+sys.path.insert(0, str(TOOLS))
+
+from visualizing import (  # noqa: E402
+    curves,
+    drawing,
+    features,
+    kernels,
+    neighbors,
+    photographs,
+    predictions,
+    trained,
+)
+
+
+def read_png(path: pathlib.Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def images_of(photos, net) -> photographs.Files:
+    paths = find_images([str(photos / "*" / "*.jpg")])
+    return photographs.files_with_labels(paths, net.labels)
+
+
+# Kernels
+
+
+@pytest.mark.parametrize("scale", ["each", "all"])
+def test_a_pixel_of_the_kernels_is_its_weight(net, scale):
+    layer, columns = kernels.first_kernels(net)
+    assert layer == "conv1"
+    assert [column.shape for column in columns] == [(11, 11, 3, 8)] * 2
+    whole = net.weights["conv1/kernel"]
+    picture = kernels.draw(columns, scale)
+    top = 10
+    for column in range(2):
+        top += 24
+        for i in range(8):
+            kernel = whole[..., 8 * column + i]
+            low, high = kernel.min(), kernel.max()
+            if scale == "all":
+                low, high = -abs(whole).max(), abs(whole).max()
+            wanted = 255 * (kernel - low) / (high - low)
+            left = 10 + i * 46
+            inside = picture[top + 1 : top + 45, left + 1 : left + 45]
+            for y in range(11):
+                for x in range(11):
+                    square = inside[4 * y : 4 * y + 4, 4 * x : 4 * x + 4].reshape(-1, 3)
+                    assert np.ptp(square, axis=0).max() == 0
+                    # Cut off at the decimal point, after rounding to float32.
+                    assert np.abs(square[0] + 0.5 - wanted[y, x]).max() < 0.51
+            rim = picture[top : top + 46, left : left + 46].astype(int)
+            assert rim[0].min() == rim[-1].min() == rim[:, 0].min() == 255
+        top += 46 + 10
+    assert picture.shape[0] == top
+
+
+def test_captions_name_the_columns():
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=(11, 11, 3, 8))
+    assert kernels.captions([one, one])[1].startswith("column 1 (GPU 2): colour 0.")
+    assert kernels.captions([one])[0].startswith("8 kernels: colour 0.")
+
+
+def test_color_share_is_the_part_off_the_grey_axis():
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.normal(size=(11, 11, 1, 1)), 3, axis=2)
+    # Opponent colours: what red gives, green takes.
+    opponent = rng.normal(size=(11, 11, 1, 1)) * np.array([1, -1, 0])[:, None]
+    found = kernels.color_shares(np.concatenate([grey, opponent], -1))
+    np.testing.assert_allclose(found, [0, 1], atol=1e-12)
+    noise = rng.normal(size=(11, 11, 3, 400))
+    assert abs(kernels.color_shares(noise).mean() - 2 / 3) < 0.01
+    # By a rotation that has grey as its first axis.
+    axes, _ = np.linalg.qr(np.array([[1.0, 1, 0], [1, 0, 1], [1, 0, 0]]))
+    turned = np.einsum("hwck,cd->hwdk", noise, axes)
+    wanted = (turned[:, :, 1:] ** 2).sum((0, 1, 2)) / (noise**2).sum((0, 1, 2))
+    np.testing.assert_allclose(kernels.color_shares(noise), wanted)
+    np.testing.assert_allclose(kernels.color_shares(-7 * noise), wanted)
+
+
+def test_kernels_of_an_export_are_those_of_its_checkpoint(net, exported):
+    config = run_files.load_config(str(exported), "export_dir")
+    other = trained.from_export(config, str(exported), None)
+    assert other.labels == net.labels
+    for name, weights in net.weights.items():
+        np.testing.assert_array_equal(other.weights[name], weights, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("variant", "layer", "blocks"), [("owt", "conv1", 1), ("original", "conv1", 2)]
+)
+def test_kernels_of_other_nets(net, variant, layer, blocks):
+    model = ModelConfig(variant=variant, width=0.125, input_size=64)
+    config = dataclasses.replace(net.config, model=model)
+    count = next(iter(model.net().convolutions)).filters
+    weights = {f"{layer}/kernel": np.ones((11, 11, 3, count), np.float32)}
+    other = dataclasses.replace(net, config=config, weights=weights)
+    found, columns = kernels.first_kernels(other)
+    assert found == layer
+    assert [c.shape[-1] for c in columns] == [count // blocks] * blocks
+
+
+# Photographs
+
+
+def test_folders_tell_the_class(photos, net):
+    assert images_of(photos, net).labels == (-1, -1, 0, 0, 2, 2)
+    labels = ("cat", "dog")
+    paths = [pathlib.Path("a/dog/1.jpg"), pathlib.Path("a/eel/1.jpg")]
+    assert photographs.files_with_labels(paths, labels).labels == (1, -1)
+
+
+def test_photographs_are_spread_and_squares_are_those_of_evaluation(net):
+    split = net.split("validation")
+    images = photographs.Recorded(split.records)
+    assert len(images) == 13
+    shown = images.spread(4)
+    # Records 0, 3, 6 of the first file, of 7, and 2 of the second, of 6.
+    assert [one.name.rpartition(" ")[2] for one in shown] == ["0", "3", "6", "2"]
+    assert [one.label for one in shown] == [0, 0, 0, 2]
+    assert len(images.spread(100)) == 13
+    whole = [
+        (batch["image"][0].numpy(), int(batch["label"][0]))
+        for batch in split.evaluation(1, tf.distribute.InputContext())
+    ]
+    for one in shown:
+        same = [label for pixels, label in whole if np.array_equal(pixels, one.pixels)]
+        assert same == [one.label]
+
+
+# Predictions
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(np.float64(logits) - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def views_of(pixels: np.ndarray, crops: int) -> list[np.ndarray]:
+    places = [(96, 96)]
+    if crops == 10:
+        places += [(0, 0), (0, 192), (192, 0), (192, 192)]
+    views = [pixels[:, y : y + 64, x : x + 64] for y, x in places]
+    return views + [view[:, :, ::-1] for view in views] * (crops == 10)
+
+
+@pytest.mark.parametrize("crops", [1, 10])
+def test_bars_are_the_models_softmax(net, photos, crops):
+    pytest.importorskip("matplotlib")
+    shown = images_of(photos, net).spread(5)
+    scores = predictions.probabilities(net, shown, crops, batch_size=2)
+    model, normalize = net.model(), net.normalize()
+    pixels = np.stack([one.pixels for one in shown])
+    wanted = np.mean(
+        [softmax(model(normalize(v)).numpy()) for v in views_of(pixels, crops)], axis=0
+    )
+    np.testing.assert_allclose(scores, wanted, atol=1e-5)
+    figure = predictions.draw(shown, scores, net.labels, top=2)
+    panels = [panel for panel in figure.axes if panel.patches]
+    assert len(panels) == 5
+    for panel, one, row in zip(panels, shown, wanted, strict=True):
+        order = np.argsort(-row)[:2]
+        widths = [bar.get_width() for bar in panel.patches]
+        np.testing.assert_allclose(widths, row[order], atol=1e-5)
+        texts = [text.get_text() for text in panel.texts]
+        assert texts[::2] == [f"class {label}" for label in order]
+        assert texts[1] == f"{100 * row[order[0]]:.1f} %"
+        for bar, label in zip(panel.patches, order, strict=True):
+            red, _, blue, _ = bar.get_facecolor()
+            assert (red > blue) == (label == one.label)
+
+
+def test_predictions_are_those_of_the_served_model(net, exported, photos):
+    served = tf.saved_model.load(str(exported / "saved_model"))
+    images = images_of(photos, net)
+    encoded = tf.constant([path.read_bytes() for path in images.paths])
+    wanted = served.signatures["serving_default"](encoded)["probabilities"].numpy()
+    scores = predictions.probabilities(net, images.spread(6), 1, batch_size=4)
+    np.testing.assert_allclose(scores, wanted, atol=1e-4)
+
+
+def test_labels_below_photographs_and_few_classes(net, photos):
+    pytest.importorskip("matplotlib")
+    shown = images_of(photos, net).spread(3)
+    scores = np.full((3, 3), 1 / 3, np.float32)
+    labels = ["n00000000 a $10 label, too", "b", "n00000002 " + "long " * 30]
+    figure = predictions.draw(shown, scores, labels, top=5)
+    below = [
+        panel.texts[0].get_text()
+        for panel in figure.axes
+        if panel.images[:] and panel.texts
+    ]
+    assert below[0] == "a $10 label"
+    assert below[1].startswith("long long") and len(below[1]) <= 26
+    assert sum(len(panel.patches) for panel in figure.axes) == 9
+    assert drawing.pixels_of(figure).shape[2] == 3
+
+
+def test_labels_are_shortened():
+    assert drawing.short("n01440764 tench, Tinca tinca", 24) == "tench"
+    assert drawing.short("black-and-tan coonhound dog", 20) == "black-and-tan…"
+    assert drawing.short("x" * 30, 20) == "x" * 19 + "…"
+    assert drawing.short("7", 20) == "7"
+
+
+# Neighbours
+
+
+def test_nearest_is_what_brute_force_finds():
+    rng = np.random.default_rng(0)
+    table = np.float32(rng.normal(size=(53, 16)))
+    table[40] = table[3]  # A tie: the earlier one comes first.
+    queries = np.float32(rng.normal(size=(4, 16)))
+    queries[0] = table[3]
+    distances = np.sqrt(((queries[:, None] - table[None]) ** 2).sum(-1))
+    wanted = np.argsort(distances, axis=1, kind="stable")[:, :6]
+    assert list(wanted[0, :2]) == [3, 40]
+    for chunk in (1, 5, 7, 53, 100):
+        indices, found = neighbors.nearest(queries, table, 6, chunk)
+        np.testing.assert_array_equal(indices, wanted)
+        np.testing.assert_allclose(
+            found, np.take_along_axis(distances, wanted, 1), rtol=1e-5
+        )
+    indices, _ = neighbors.nearest(queries, table[:4], 6)
+    assert indices.shape == (4, 4)
+
+
+def test_features_are_fc7_after_relu_and_neighbours_their_nearest(
+    net, exported, photos, tmp_path
+):
+    """By the SavedModel's features of every image, compared all with all."""
+    extractor = features.Extractor(net, batch_size=5)
+    searched = photographs.Recorded(net.split("train").records)
+    table = extractor.of_images(searched, tmp_path)
+    shown = images_of(photos, net).spread(6)
+    queries = extractor.of_photographs(shown)
+    assert table["features"].shape == (48, 512)
+    served = tf.saved_model.load(str(exported / "saved_model"))
+    signature = served.signatures["features"]
+    encoded = [path.read_bytes() for path in images_of(photos, net).paths]
+    wanted = signature(tf.constant(encoded))["features"].numpy()
+    np.testing.assert_allclose(queries, wanted, rtol=1e-3, atol=1e-4)
+    rows = [
+        (tf.train.Example.FromString(serialized.numpy()).features.feature, file, number)
+        for file, path in enumerate(searched.records.files)
+        for number, serialized in enumerate(tf.data.TFRecordDataset(path))
+    ]
+    jpegs = [row["image/encoded"].bytes_list.value[0] for row, _, _ in rows]
+    all_features = signature(tf.constant(jpegs))["features"].numpy()
+    distances = np.sqrt(((wanted[:, None] - all_features[None]) ** 2).sum(-1))
+    nearest = np.sort(distances, axis=1)[:, :6]
+    indices, found = neighbors.nearest(queries, table["features"], 6)
+    np.testing.assert_allclose(found, nearest, rtol=1e-3)
+    for query, row in enumerate(neighbors.photographs(searched, table, indices)):
+        for one, distance in zip(row, found[query], strict=True):
+            path, _, number = one.name.rpartition(", record ")
+            (place,) = (
+                i
+                for i, (_, file, n) in enumerate(rows)
+                if (searched.records.files[file], n) == (path, int(number))
+            )
+            np.testing.assert_allclose(distances[query, place], distance, rtol=1e-3)
+            stored = rows[place][0]["image/class/label"].int64_list.value[0]
+            assert one.label == stored - 1
+
+
+def test_features_are_kept_for_the_same_net_and_images_only(net, photos, tmp_path):
+    extractor = features.Extractor(net, batch_size=4)
+    images = images_of(photos, net)
+    table = np.array(extractor.of_images(images, tmp_path))
+    (path,) = tmp_path.iterdir()
+    stamp = path.stat().st_mtime_ns
+    again = extractor.of_images(images, tmp_path)
+    np.testing.assert_array_equal(again, table)
+    assert path.stat().st_mtime_ns == stamp
+    # Fewer images, other weights, another input.
+    fewer = photographs.Files(images.paths[:3], images.labels[:3])
+    extractor.of_images(fewer, tmp_path)
+    weights = net.weights | {"fc7/bias": net.weights["fc7/bias"] + 1}
+    other = dataclasses.replace(net, weights=weights)
+    features.Extractor(other, 4).of_images(images, tmp_path)
+    config = dataclasses.replace(
+        net.config, data=dataclasses.replace(net.config.data, input_scale="none")
+    )
+    other = dataclasses.replace(net, config=config)
+    found = features.Extractor(other, 4).of_images(images, tmp_path)
+    assert np.abs(found["features"] - table["features"]).max() > 1e-3
+    assert len(list(tmp_path.iterdir())) == 4
+    # A damaged file is made again.
+    path.write_bytes(path.read_bytes()[:-100])
+    np.testing.assert_array_equal(extractor.of_images(images, tmp_path), table)
+
+
+def test_features_that_do_not_fit_on_the_disk(net, photos, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(UserError, match="GB are free; name another --cache_dir"):
+        features.Extractor(net, 4).of_images(images_of(photos, net), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_image_among_the_searched_that_is_none(net, photos, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes((photos / "holiday" / "0.jpg").read_bytes()[:500])
+    paths = (photos / "holiday" / "0.jpg", bad)
+    extractor = features.Extractor(net, batch_size=2)
+    with pytest.raises(UserError, match=r"bad\.jpg is not a whole JPEG"):
+        extractor.of_images(photographs.Files(paths, (-1, -1)), tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_neighbours_are_drawn_in_order(net, photos):
+    pytest.importorskip("matplotlib")
+    shown = images_of(photos, net).spread(6)
+    figure = neighbors.draw(
+        shown[4:], [shown[:3], shown[1:4]], np.arange(6.0).reshape(2, 3), net.labels
+    )
+    drawn = [np.asarray(panel.images[0].get_array()) for panel in figure.axes]
+    wanted = [shown[i].pixels for i in (4, 0, 1, 2, 5, 1, 2, 3)]
+    for pixels, one in zip(drawn, wanted, strict=True):
+        np.testing.assert_array_equal(pixels, one)
+    texts = [[text.get_text() for text in panel.texts] for panel in figure.axes]
+    assert texts[:4] == [["class 2"], ["0"], ["1"], ["class 0", "2"]]
+
+
+# Curves
+
+
+def test_curves_are_the_lines_of_metrics(run_dir):
+    pytest.importorskip("matplotlib")
+    history = curves.read("run", str(run_dir))
+    figure = curves.draw([history])
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert len(figure.axes) == 3
+    for panel, (key, factor) in zip(
+        figure.axes,
+        (("loss", 1), ("accuracy", 100), ("top_5_accuracy", 100)),
+        strict=True,
+    ):
+        for split in ("train", "validation"):
+            (line,) = (
+                line for line in panel.lines if line.get_label() == f"run, {split}"
+            )
+            wanted = [
+                (row["step"], factor * row[key])
+                for row in rows
+                if row["split"] == split
+            ]
+            np.testing.assert_allclose(line.get_xydata(), wanted)
+    # 48 images in batches of 8.
+    assert history.steps_per_epoch == 6
+    (above,) = figure.axes[0].child_axes
+    assert above.get_xlabel() == "epoch"
+    np.testing.assert_allclose(above._functions[0](12), 2)
+    ((step, rate),) = history.rate_changes()
+    assert step == 6
+    np.testing.assert_allclose(rate, 0.001, rtol=1e-6)
+    assert [list(line.get_xdata()) for line in figure.axes[0].lines].count([6, 6]) == 1
+
+
+def test_a_torn_last_line_is_passed_over(run_dir, tmp_path):
+    text = (run_dir / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(text + text.splitlines()[0][:40])
+    assert curves.read("torn", str(tmp_path)).rows == curves.read("", str(run_dir)).rows
+    (tmp_path / "metrics.jsonl").write_text("{\n" + text)
+    with pytest.raises(UserError, match="line 1 is not one that training writes"):
+        curves.read("torn", str(tmp_path))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 3')
+    with pytest.raises(UserError, match="is empty"):
+        curves.read("torn", str(tmp_path))
+
+
+def test_runs_with_other_epochs_are_drawn_over_epochs():
+    pytest.importorskip("matplotlib")
+    rows = [
+        {"step": step, "split": "validation", "loss": 1.0, "accuracy": 0.5}
+        for step in (10, 20)
+    ]
+    histories = [curves.History("a", rows, 10.0), curves.History("b", rows, 20.0)]
+    panel = curves.draw(histories).axes[0]
+    assert panel.get_xlabel() == "epoch"
+    assert [list(line.get_xdata()) for line in panel.lines] == [[1, 2], [0.5, 1]]
+    histories[1] = dataclasses.replace(histories[1], steps_per_epoch=None)
+    panel = curves.draw(histories).axes[0]
+    assert panel.get_xlabel() == "step"
+    assert not panel.child_axes
