@@ -302,6 +302,20 @@ def damaged_files(contents: bytes, spans: list[tuple[int, int]], count: int):
         yield kind, bytes(damaged)
 
 
+def check_refused(dataset: tf.data.Dataset, records: Records, kind: str) -> None:
+    try:
+        list(dataset)
+    except tf.errors.OpError as error:
+        text = str(reading.as_user_error(error, records))
+        assert records.files[0] in text
+        lost = "it is said to hold" in text
+        cut = "truncated record" in text or "cut short" in text
+        assert lost or cut or "cannot be read" in text, text
+        assert lost or cut or "cut" not in kind, text
+    else:
+        raise AssertionError(f"{kind}: nothing was noticed")
+
+
 def through_files(folder: pathlib.Path, count: int) -> dict[str, Table]:
     """Damaged files, before the readers and before tools/validate_records.py."""
     path = folder / "train-00000-of-00001"
@@ -312,11 +326,17 @@ def through_files(folder: pathlib.Path, count: int) -> dict[str, Table]:
     contents = path.read_bytes()
     spans = list(framing.spans(path))
     records = Records((str(path),), schemas.CLASSIC, 1, (6,), 6)
-    dataset = reading.read_files(tf.data.Dataset.range(1), records)
+    batch = {"global_batch_size": 6, "replica_batch_size": 6}
+    drawn = {"seed": 3, "crop_size": 32, "shuffle_buffer": 6}
+    datasets = {
+        "train": pipeline.training_dataset(records, **batch, **drawn).take(1),
+        "eval": pipeline.evaluation_dataset(records, **batch),
+    }
     manifest = {"num_examples": 6, "bytes": len(contents), "sha256": "unknown"}
     job = validation.Job(path, schemas.CLASSIC, None, None, False, False)
     assert not validation.check_shard(job).problems
-    assert len(list(dataset)) == 6
+    for dataset in datasets.values():
+        assert len(next(dataset.as_numpy_iterator())["label"]) == 6
     tables = {
         stage: collections.defaultdict(collections.Counter)
         for stage in ("train", "eval", "validate")
@@ -331,16 +351,8 @@ def through_files(folder: pathlib.Path, count: int) -> dict[str, Table]:
             except UserError as error:
                 assert f"{path}: cut short or damaged in record" in str(error)
         else:
-            try:
-                list(dataset)
-                raise AssertionError(f"{kind}: nothing was noticed")
-            except tf.errors.OpError as error:
-                text = str(reading.as_user_error(error, records))
-                assert str(path) in text
-                lost = "it is said to hold" in text
-                cut = "truncated record" in text or "cut short" in text
-                assert lost or cut or "cannot be read" in text, text
-                assert lost or cut or "cut" not in kind, text
+            for stage, dataset in datasets.items():
+                check_refused(dataset, records, f"{stage}, {kind}")
         # A shard cut between records is whole: only a manifest knows.
         checked = job
         if kind in ("cut between records", "no bytes"):

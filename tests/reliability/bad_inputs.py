@@ -60,8 +60,10 @@ def _png_16_bit(image: Image.Image, channels: int, rng) -> bytes:
 
 
 def _without_adobe(cmyk: bytes) -> bytes:
+    """With the word in a comment, which says nothing of the colours."""
     at = cmyk.index(b"Adobe") - 4
-    return cmyk[:at] + cmyk[at + 16 :]
+    comment = b"\xff\xfe\x00\x07Adobe"
+    return cmyk[:2] + comment + cmyk[2:at] + cmyk[at + 16 :]
 
 
 def _lying_jpeg(jpeg: bytes) -> bytes:

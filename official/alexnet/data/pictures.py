@@ -15,7 +15,8 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Width and height, the first fields of IHDR, which has to come first.
 _PNG_SIZE_START, _PNG_SIZE_END = 16, 24
 # \C is any byte: the bytes of a picture are no UTF-8.
-_ADOBE = r"\C*Adobe\C*"
+# The segment APP14: its length, 14 bytes, and its name; the word alone is in texts too.
+_ADOBE = r"\C*\x00\x0EAdobe\C*"
 
 
 def attempt(function: Callable, elements, instead: Callable):

@@ -225,7 +225,11 @@ def _classic_records(
 def _manifest_sizes(
     manifest: pathlib.Path, split: str, files: list[pathlib.Path]
 ) -> list[int] | None:
-    """The examples a manifest counts in each file, if it describes just these."""
+    """The examples a manifest counts in each file, if it lists just these files.
+
+    Raises:
+        UserError: one has another size than the manifest says.
+    """
     try:
         shards = json.loads(manifest.read_text("utf-8"))["splits"][split]["shards"]
         listed = {shard["file"]: shard["bytes"] for shard in shards}
@@ -233,7 +237,16 @@ def _manifest_sizes(
     except (OSError, ValueError, KeyError, TypeError):
         return None
     found = {path.name: path.stat().st_size for path in files}
-    return [sizes[path.name] for path in files] if listed == found else None
+    if listed.keys() != found.keys():
+        return None
+    for name, size in found.items():
+        if size != listed[name]:
+            raise UserError(
+                f"{files[0].with_name(name)} has {size:,} bytes, {manifest} says "
+                f"{listed[name]:,}; tools/validate_records.py says what to make again. "
+                f"If the files are other ones on purpose, delete {manifest.name}"
+            )
+    return [sizes[path.name] for path in files]
 
 
 def _tfds_version_dir(root: pathlib.Path) -> pathlib.Path | None:
