@@ -19,4 +19,12 @@ class Interrupted(BaseException):
     """A signal stopped the work: one line saying what is saved and how to go on.
 
     Like KeyboardInterrupt no Exception, so that no library takes it for its own.
+
+    Args:
+        line: what happened.
+        is_saved: whether all workers ended the same step, which is saved.
     """
+
+    def __init__(self, line: str, *, is_saved: bool = False):
+        super().__init__(line)
+        self.is_saved = is_saved

@@ -181,6 +181,29 @@ def test_an_error_of_all_workers_is_each_ones_own():
             assert ended(worker, 60) == (2, "the loss was nan")
 
 
+def test_after_a_signal_all_wait_for_the_chief_which_saves():
+    hosts = free_hosts(2)
+    said = {"saved": "saved after step 5", "grace": 1}
+    pair = [command(hosts, 0, seconds=4, **said), command(hosts, 1, **said)]
+    with started(pair) as (chief, worker):
+        assert ended(worker, 60) == (75, "saved after step 5")
+        assert chief.stdout.read() == "agreed\nsaved\n"
+        assert chief.wait() == 75
+
+
+def test_a_save_that_fails_after_a_signal_is_told_to_the_others():
+    hosts = free_hosts(2)
+    pair = [
+        command(hosts, 0, seconds=2, error="the disk is full"),
+        command(hosts, 1, saved="saved after step 5"),
+    ]
+    with started(pair) as (chief, worker):
+        status, line = ended(worker, 60)
+        assert status == LOST
+        assert_one_line(line, f"worker 0 ({hosts[0]}) has stopped: the disk is full")
+        assert ended(chief, 20) == (2, "the disk is full")
+
+
 def test_a_worker_killed_after_the_others_were_done_is_lost_all_the_same():
     hosts = free_hosts(2)
     pair = [command(hosts, 0, seconds=600), command(hosts, 1)]

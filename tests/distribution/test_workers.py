@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 import sys
 
 import numpy as np
@@ -13,6 +14,7 @@ from worker_processes import ended, free_hosts, started
 from official.alexnet.config import Config, RuntimeConfig
 from official.alexnet.distribution.strategy import place
 from official.alexnet.training import checkpoints
+from official.alexnet.training.preemption import EXIT_STATUS
 from official.alexnet.training.trainer import Trainer
 
 LOST = 69
@@ -130,6 +132,23 @@ def test_four_processes_are_as_one(tiny_config, tmp_path, columns):
     with workers(of_workers(tiny_config, columns), [tmp_path / "run"] * 4) as processes:
         finish(processes)
     assert_close(checkpoints.read(checkpoints.latest(tmp_path / "run")), wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.reliability
+def test_a_signal_to_one_worker_ends_all_saved(tiny_config, tmp_path):
+    settings = of_workers(tiny_config, 1, train_steps=100_000, log_steps=3)
+    folder = tmp_path / "run"
+    with workers(settings, [folder] * 2) as processes:
+        for line in processes[0].stderr:
+            if "step 6/" in line:
+                break
+        processes[1].send_signal(signal.SIGTERM)
+        outputs = [ended(process, 60) for process in processes]
+    step = checkpoints.read(checkpoints.latest(folder)).step
+    for status, stderr in outputs:
+        assert status == EXIT_STATUS, stderr
+        assert f"after step {step}, which is saved" in stderr.splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -34,7 +34,8 @@ class Chief:
         self._lock = threading.RLock()
         self._workers: dict[int, socket.socket] = {}
         self._values: dict[int, dict] = {}
-        self._left: set[int] = set()
+        # Who has left, and why; None is as it should be.
+        self._left: dict[int, str | None] = {}
         self._refusal: str | None = None
         self._over = False
 
@@ -174,14 +175,17 @@ class Chief:
         self._tell(done=True)
 
     def _leave(self, index: int, reason: str | None, grace: float | None) -> None:
+        line = f"{self._cluster.name(index)} has stopped: {reason}"
         with self._lock:
-            self._left.add(index)
+            self._left[index] = reason
             if len(self._left) == len(self._cluster.hosts):
+                if reason is not None and None in self._left.values():
+                    self._lost(line)
+                    return
                 self._tell(done=True)
                 self._over = True
                 return
         if reason is not None:
-            line = f"{self._cluster.name(index)} has stopped: {reason}"
             timer = threading.Timer(grace, self._lost, [line])
             timer.daemon = True
             timer.start()
@@ -201,8 +205,7 @@ class Chief:
         """Tells everybody; the chief last, which may end at once."""
         with self._lock:
             for index in sorted(self._workers, reverse=True):
-                with contextlib.suppress(OSError):
-                    messages.send(self._workers[index], **message)
+                messages.send(self._workers[index], **message)
 
 
 def _show(value) -> str:

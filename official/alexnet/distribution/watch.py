@@ -109,11 +109,13 @@ class Watch:
             # Most likely another worker is gone: then the thread that reads ends this.
             unreachable = type(error).__name__ == "UnavailableError"
             time.sleep(_NOTICE_SECONDS + (self._timeout if unreachable else 0))
-        self._leaving, self._stopping = True, error is not None
+        # All stop after the same step then, and wait for the chief, which saves it.
+        agreed = error is None or (isinstance(error, Interrupted) and error.is_saved)
+        self._leaving, self._stopping = True, not agreed
         reason = grace = None
-        if error is not None:
+        if not agreed:
             reason = _one_line(error)
-            # A signal mostly comes to all workers, and the chief may be saving.
+            # A signal mostly comes to all workers.
             is_signal = not isinstance(error, Exception)
             grace = _SIGNAL_GRACE_SECONDS if is_signal else _GRACE_SECONDS
         self._send(leave=True, reason=reason, grace=grace)
@@ -181,10 +183,11 @@ class Watch:
             self._answers.put(None)  # It ends for a reason of its own.
             return
         # The last line: TensorFlow's threads have much to say of a lost peer.
-        sys.stderr.flush()
-        stderr = os.dup(2)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        os.write(stderr, f"alexnet: {line}\n".encode())
+        with contextlib.suppress(OSError, ValueError):  # Nobody reads it any more.
+            sys.stderr.flush()
+            stderr = os.dup(2)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            os.write(stderr, f"alexnet: {line}\n".encode())
         os._exit(WorkerLost.status)
 
     def _beat(self) -> None:
