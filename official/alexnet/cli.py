@@ -7,6 +7,7 @@ import logging as std_logging
 import os
 import pathlib
 import re
+import signal
 import sys
 import textwrap
 import types
@@ -181,11 +182,14 @@ def run(name: str, main: Callable[[], dict]) -> None:
         except _OUT_OF_REACH as error:
             _fail(name, f"{error.filename}: {error.strerror}; name another place")
         except Interrupted as stopped:
-            print(f"{name}: {stopped}", file=sys.stderr)
-            sys.exit(EXIT_STATUS)
+            _fail(name, str(stopped), EXIT_STATUS)
         except KeyboardInterrupt:
-            print(f"{name}: interrupted", file=sys.stderr)
-            sys.exit(130)
+            _fail(name, "interrupted", 128 + signal.SIGINT)
+        except BrokenPipeError:
+            # `| head` has seen enough: as other commands, without a word.
+            _write_nowhere(sys.stdout)
+            _write_nowhere(sys.stderr)
+            sys.exit(128 + signal.SIGPIPE)
         except Exception as error:
             _fail_if_disk_is_full(name, error)
             raise
@@ -199,10 +203,14 @@ def _fail_if_disk_is_full(name: str, error: Exception) -> None:
         sys.stdout.flush()
     except OSError as full:
         clear = atomic.explained(full, "standard output") or clear
-        # Python would try it once more at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_nowhere(sys.stdout)
     if clear:
         _fail(name, str(clear))
+
+
+def _write_nowhere(stream: typing.TextIO) -> None:
+    """What is left in the stream: Python tries to write it once more at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 _OUT_OF_REACH = (
@@ -311,5 +319,8 @@ def start_tensorflow() -> None:
 
 
 def _fail(name: str, message: str, status: int = UserError.status) -> typing.NoReturn:
-    print(f"{name}: {' '.join(message.splitlines())}", file=sys.stderr)
+    try:
+        print(f"{name}: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
+    except OSError:  # Nobody reads it any more.
+        _write_nowhere(sys.stderr)
     sys.exit(status)

@@ -5,6 +5,7 @@ back. So a thread reads the signals and sets a variable that the compiled loop l
 after each step.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ if typing.TYPE_CHECKING:
 EXIT_STATUS = 75
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SAY_SECONDS = 1
 
 
 class Preemption:
@@ -63,14 +65,12 @@ class Preemption:
                 continue
             name = signal.Signals(numbers[0]).name
             if self.received:
-                print(f"{name} again: stopping without saving", file=sys.stderr)
-                sys.stderr.flush()
+                _say(f"{name} again: stopping without saving")
                 os._exit(128 + numbers[0])
             self.received = signal.Signals(numbers[0])
             if self._flag is not None:
-                print(f"{name}: finishing the step and saving", file=sys.stderr)
-                sys.stderr.flush()
                 self._flag.assign(1.0)
+                _say(f"{name}: finishing the step and saving")
 
     def _handle(self, number: int, _) -> None:
         """Runs in the main thread, between two lines of Python."""
@@ -79,3 +79,15 @@ class Preemption:
                 f"{signal.Signals(number).name} before the first step: there was "
                 "nothing to save"
             )
+
+
+def _say(line: str) -> None:
+    """Prints; does not wait for who reads it, who may have gone or hang."""
+
+    def write() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    thread.join(_SAY_SECONDS)
