@@ -1,8 +1,12 @@
 """The files of a run's directory, and the settings it was started with."""
 
+import contextlib
 import dataclasses
+import fcntl
+import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 
 from official.alexnet import config_files
 from official.alexnet.config import Config
@@ -45,6 +49,35 @@ def load_config(model_dir: str, flag: str = "model_dir") -> Config:
     run = config_files.override(Config(), settings, str(file))
     model = dataclasses.replace(run.model, num_columns=1)
     return dataclasses.replace(run, model=model, runtime=Config().runtime)
+
+
+@contextlib.contextmanager
+def locked(model_dir: pathlib.Path, is_chief: bool) -> Iterator[None]:
+    """Keeps a second process out of a run's directory: each would delete what it finds.
+
+    Args:
+        model_dir: one that is not there yet is nobody's.
+        is_chief: whether this process writes at all.
+
+    Raises:
+        UserError: another process trains there.
+    """
+    if not is_chief or not model_dir.is_dir():
+        yield
+        return
+    folder = os.open(model_dir, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # Not every file system has locks.
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"--model_dir={model_dir}: another process trains there; end it, "
+                    "or name another directory"
+                ) from None
+        yield
+    finally:
+        os.close(folder)
 
 
 def delete(model_dir: pathlib.Path) -> None:

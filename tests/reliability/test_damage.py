@@ -1,5 +1,6 @@
 """Damaged checkpoints, divergence, and the best checkpoint."""
 
+import errno
 import json
 import logging
 import pathlib
@@ -11,10 +12,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from official.alexnet import run_files
 from official.alexnet.config import Config
-from official.alexnet.errors import UserError
+from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.serving import export
-from official.alexnet.training import checkpoint_files, checkpoints, evaluation
+from official.alexnet.training import (
+    checkpoint_files,
+    checkpoints,
+    evaluation,
+    trainer,
+)
 from official.alexnet.training.trainer import train
 
 
@@ -141,6 +148,98 @@ def test_the_best_is_kept_apart(tiny_config, tmp_path):
     path = str(tmp_path / f"best/ckpt-{best['step']}")
     again = evaluation.evaluate_run(config, str(tmp_path), path)
     assert again["accuracy"] == best["accuracy"]
+
+
+def test_the_best_is_kept_anew_when_its_checkpoint_was_made_anew(tmp_path):
+    first, second = b"damaged later", b"as it should be"
+    for content in (first, second):
+        for file in ("index", "data-00000-of-00001"):
+            (tmp_path / f"new.{file}").write_bytes(content)
+            (tmp_path / f"new.{file}").replace(tmp_path / f"ckpt-4.{file}")
+        checkpoint_files.keep_best(tmp_path, {"step": 4})
+        for file in ("index", "data-00000-of-00001"):
+            assert (tmp_path / f"best/ckpt-4.{file}").read_bytes() == content
+
+
+def test_a_disk_that_cannot_be_read_is_not_damage(whole, tmp_path):
+    """The newer checkpoint would be deleted by the run that goes on before it."""
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    remove(run / "ckpt-12.data-00000-of-00001")
+    # Reading it is an error of the system's.
+    (run / "ckpt-12.data-00000-of-00001").mkdir()
+    with pytest.raises(UserError, match=r"ckpt-12\.data.*: Is a directory; .*may be"):
+        checkpoints.find(run)
+
+
+def test_data_without_an_index_goes(whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    remove(run / "ckpt-12.index")
+    checkpoint_files.remove_unfinished(run)
+    assert sorted(p.name for p in run.glob("ckpt-*")) == [
+        f"ckpt-{step}.{file}"
+        for step in (4, 8)
+        for file in ("data-00000-of-00001", "index")
+    ]
+
+
+def test_a_checkpoint_written_once_more_is_not_lost_on_a_full_disk(
+    whole, tmp_path, monkeypatch
+):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(checkpoint_files.atomic, "sync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        checkpoint_files.write(tf.train.Checkpoint(), run, 12)
+    assert checkpoints.find(run)[1].step == 12
+
+
+def test_what_an_evaluation_wrote_is_not_there_twice(
+    tiny_config, tmp_path, monkeypatch
+):
+    """Stopped in it, then a full disk after it, then once more."""
+    config = child_runs.small_run(tiny_config, train_steps=6)
+    real = {name: getattr(trainer, name) for name in ("evaluate", "Checkpoints")}
+
+    def stopped(*_):
+        raise Interrupted("a signal")
+
+    class Full(real["Checkpoints"]):
+        def save(self):
+            raise UserError("no space")
+
+    monkeypatch.setattr(trainer, "evaluate", stopped)
+    with pytest.raises(Interrupted):
+        train(config, str(tmp_path))
+    monkeypatch.setattr(trainer, "evaluate", real["evaluate"])
+    monkeypatch.setattr(trainer, "Checkpoints", Full)
+    with pytest.raises(UserError, match="no space"):
+        train(config, str(tmp_path))
+    monkeypatch.setattr(trainer, "Checkpoints", real["Checkpoints"])
+    train(config, str(tmp_path))
+    rows = [(row["step"], row["split"]) for row in child_runs.rows(tmp_path)]
+    assert rows == [(5, "train"), (6, "train"), (6, "validation")]
+    for split in ("train", "validation"):
+        found = [(step, tag) for step, tag, _ in child_runs.events(tmp_path / split)]
+        assert len(set(found)) == len(found)
+        assert (6, "loss") in found
+    assert (6, "conv1_kernels") in [
+        (step, tag) for step, tag, _ in child_runs.events(tmp_path / "train")
+    ]
+
+
+def test_a_second_process_is_kept_out(tiny_config, whole):
+    with run_files.locked(whole, is_chief=True):
+        with pytest.raises(UserError, match="another process trains there"):
+            train(without_evaluation(tiny_config, train_steps=12), str(whole))
+        with run_files.locked(whole, is_chief=False):
+            pass
+    assert train(without_evaluation(tiny_config, train_steps=12), str(whole))
 
 
 def test_divergence_names_step_rate_and_checkpoint(tiny_config, tmp_path):

@@ -182,7 +182,7 @@ def test_the_gradient_is_the_mean_over_the_batch(tiny_config, tmp_path):
     )
     placement = place(config.runtime, 1)
     trainer = Trainer(config, tmp_path, placement, clean=False)
-    batch = next(iter(trainer._sample_batches(0, 8)))
+    batch = trainer._first_batch(8)
     logits = trainer.model(trainer.normalize(batch["image"])).numpy()
     exponents = np.exp(logits - logits.max(1, keepdims=True))
     probabilities = exponents / exponents.sum(1, keepdims=True)
@@ -190,6 +190,27 @@ def test_the_gradient_is_the_mean_over_the_batch(tiny_config, tmp_path):
     trainer.run()
     velocity = state(tmp_path).velocity["fc8/bias"]
     np.testing.assert_allclose(velocity, -0.02 * gradient, rtol=1e-4)
+
+
+def test_the_loop_ends_inside_its_call_when_it_is_told_to_stop(tiny_config, tmp_path):
+    placement = place(ONE_COLUMN, 1)
+    config = replaced(tiny_config, train_steps=2000)
+    trainer = Trainer(config, tmp_path / "run", placement, clean=False)
+    batches = iter(trainer._batches(0))
+    trainer.step.trace(batches)
+    assert trainer.step.run(batches, 2).count == 2
+    trainer.step.stop.assign(1.0)
+    steps = trainer.step.run(batches, 1000)
+    assert (steps.count, steps.stopped) == (1, True)
+
+
+def test_a_profile_goes_on_where_the_run_does(tiny_config, tmp_path):
+    config = replaced(tiny_config, profile_steps=(2, 6), train_steps=4)
+    for steps in (4, 8):
+        train(replaced(config, profile_steps=(2, 6), train_steps=steps), str(tmp_path))
+        profiles = list(tmp_path.glob("train/plugins/profile/*"))
+        assert profiles
+    assert state(tmp_path).step == 8
 
 
 def test_older_checkpoints_go(tiny_config, tmp_path):

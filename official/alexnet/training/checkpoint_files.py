@@ -1,7 +1,8 @@
 """The files `ckpt-N` of a run: which there are, how one appears, and which go.
 
 A checkpoint is `ckpt-N.index` and `ckpt-N.data-?????-of-?????`. The index comes last
-and goes first, so a checkpoint that is seen is whole, wherever the process was killed.
+and goes first, so a checkpoint that is seen is whole, wherever the process was killed;
+but for one that is written once more, which is damaged between the two.
 """
 
 import contextlib
@@ -76,8 +77,11 @@ def write(checkpoint: tf.train.Checkpoint, model_dir: pathlib.Path, step: int) -
         _unfinished(model_dir) as folder,
     ):
         checkpoint.write(prefix(folder, step))
-        _remove(model_dir, step)
-        for path in _index_last(folder, step):
+        written = [*_index_last(folder, step)]
+        # A disk that is full after all says so here, before anything is replaced.
+        for path in written:
+            atomic.sync(path)
+        for path in written:
             atomic.move_into_place(path, model_dir / path.name)
     return prefix(model_dir, step)
 
@@ -90,10 +94,34 @@ def _unfinished(model_dir: pathlib.Path) -> Iterator[pathlib.Path]:
         yield pathlib.Path(folder)
 
 
+def check_readable(model_dir: pathlib.Path, step: int) -> None:
+    """Reads a checkpoint's bytes: it is the disk's fault where they do not come.
+
+    Raises:
+        UserError: they are there, but cannot be read.
+    """
+    for path in _index_last(model_dir, step):
+        try:
+            with path.open("rb") as file:
+                while file.read(1 << 24):
+                    pass
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise UserError(
+                f"{path}: {error.strerror}; the checkpoint may be whole: see to the "
+                "disk and run the same command again"
+            ) from error
+
+
 def remove_unfinished(model_dir: pathlib.Path) -> None:
-    """Removes what a process that was killed while writing has left."""
-    for folder in model_dir.glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    """Removes what a process that was killed while writing or deleting has left."""
+    for unfinished in model_dir.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    for folder in (model_dir, model_dir / BEST_DIR):
+        for path in folder.glob("ckpt-*.data-*"):
+            if not path.with_suffix(".index").exists():
+                path.unlink(missing_ok=True)
 
 
 def keep(model_dir: pathlib.Path, step: int, max_to_keep: int) -> None:
@@ -124,13 +152,22 @@ def keep_best(model_dir: pathlib.Path, values: dict) -> None:
     best, step = model_dir / BEST_DIR, values["step"]
     with atomic.saying_where(best):
         best.mkdir(exist_ok=True)
-        if step not in steps(best):
-            for path in _index_last(model_dir, step):
+        for path in _index_last(model_dir, step):
+            if not _is_kept(path, best / path.name):
                 _link(path, best / path.name)
     atomic.write_text(best / BEST_FILE, json.dumps(values) + "\n")
     for other in steps(best):
         if other != step:
             _remove(best, other)
+
+
+def _is_kept(path: pathlib.Path, kept: pathlib.Path) -> bool:
+    """Whether `kept` is the same file, or a copy made of it as it is now."""
+    if not kept.exists():
+        return False
+    here, there = path.stat(), kept.stat()
+    is_copy = here.st_size == there.st_size and here.st_mtime_ns <= there.st_mtime_ns
+    return here.st_ino == there.st_ino or is_copy
 
 
 def _link(source: pathlib.Path, target: pathlib.Path) -> None:

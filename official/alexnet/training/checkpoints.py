@@ -194,7 +194,7 @@ def find(
         Its path and what it holds.
 
     Raises:
-        UserError: there is none, or none that can be read.
+        UserError: there is none, none that is whole, or the disk fails.
     """
     if checkpoint_path is not None:
         return checkpoint_path, read(checkpoint_path)
@@ -205,6 +205,7 @@ def find(
         try:
             contents = read(path)
         except UserError as error:
+            checkpoint_files.check_readable(model_dir, step)
             damage = damage or error
             logging.warning("%s", error)
             continue

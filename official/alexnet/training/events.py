@@ -3,7 +3,7 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -76,14 +76,27 @@ class Events:
             os.truncate(self._file, self._whole)
 
 
-def drop_later(folder: pathlib.Path, step: int) -> None:
+def drop_later(folder: pathlib.Path, step: int, is_evaluated: bool = True) -> None:
     """Keeps the events in a folder's files up to a step; at step 0 there are none.
+
+    Args:
+        folder: `train` or `validation` of a run.
+        step: the last one to keep.
+        is_evaluated: whether those of an evaluation at `step` itself are kept.
 
     Raises:
         UserError: the disk is full or read-only; the files are as they were.
     """
+
+    def is_kept(event: tf.compat.v1.Event) -> bool:
+        if event.HasField("file_version"):  # The first one; it is of no step.
+            return True
+        if event.step > step or step == 0:
+            return False
+        return is_evaluated or event.step < step or not _is_of_evaluation(event, folder)
+
     for path in sorted(folder.glob("events.out.tfevents.*")):
-        kept, is_whole = _events_to(path, step)
+        kept, is_whole = _chosen(path, is_kept)
         # The first one says of what version the file is.
         if len(kept) <= 1:
             path.unlink()
@@ -96,13 +109,19 @@ def drop_later(folder: pathlib.Path, step: int) -> None:
                     writer.write(event)
 
 
-def _events_to(path: pathlib.Path, step: int) -> tuple[list[bytes], bool]:
-    """A file's events up to a step, and whether they are all it holds."""
+def _is_of_evaluation(event: tf.compat.v1.Event, folder: pathlib.Path) -> bool:
+    """The scalars of `validation`, and the picture of the kernels in `train`."""
+    tags = [value.tag for value in event.summary.value]
+    return folder.name == "validation" or any(tag.endswith("_kernels") for tag in tags)
+
+
+def _chosen(path: pathlib.Path, is_kept: Callable) -> tuple[list[bytes], bool]:
+    """A file's events that are kept, and whether they are all it holds."""
     kept, is_whole = [], True
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             event = tf.compat.v1.Event.FromString(record)
-            if event.HasField("file_version") or (step and event.step <= step):
+            if is_kept(event):
                 kept.append(record)
             else:
                 is_whole = False

@@ -24,21 +24,23 @@ class Summaries:
     Args:
         model_dir: where to write.
         step: the step the run goes on from; 0 for a new one.
+        is_evaluated: whether what an evaluation there has written is kept; otherwise
+            it will be written anew.
 
     Attributes:
         results: the last values of each split, as the binaries print them.
     """
 
-    def __init__(self, model_dir: pathlib.Path, step: int):
+    def __init__(self, model_dir: pathlib.Path, step: int, is_evaluated: bool = True):
         self._metrics = model_dir / METRICS_FILE
-        rows = _drop_later_lines(self._metrics, step)
+        rows = _drop_later_lines(self._metrics, step, is_evaluated)
         self.results = {}
         for row in rows:
             values = {k: v for k, v in row.items() if k not in ("step", "split")}
             self.results |= named(row["split"], values)
         self._events = {}
         for split in ("train", "validation"):
-            events.drop_later(model_dir / split, step)
+            events.drop_later(model_dir / split, step, is_evaluated)
             self._events[split] = events.Events(model_dir / split)
 
     def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
@@ -76,15 +78,16 @@ def named(split: str, values: dict[str, float]) -> dict[str, float]:
     return {f"{prefix}{name}": value for name, value in values.items()}
 
 
-def _drop_later_lines(path: pathlib.Path, step: int) -> list[dict]:
-    """Keeps the lines up to a step and returns them."""
+def _drop_later_lines(path: pathlib.Path, step: int, is_evaluated: bool) -> list[dict]:
+    """Keeps the lines up to a step, or its evaluation, and returns them."""
+    last = {"train": step, "validation": step if is_evaluated else step - 1}
     if not path.exists():
         return []
     rows = []
     for line in path.read_text("utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-            is_kept = row["step"] <= step
+            is_kept = row["step"] <= last[row["split"]]
         except (ValueError, LookupError, TypeError):  # Cut short by a kill.
             continue
         if is_kept:

@@ -55,7 +55,8 @@ def train(
         The results of the last step and the last evaluation.
 
     Raises:
-        UserError: a mistake in the settings, the data, or an earlier checkpoint.
+        UserError: a mistake in the settings, the data, or an earlier checkpoint, or
+            another process trains in `model_dir`.
         Interrupted: by a signal; what was done is saved.
     """
     config_lib.check(config)
@@ -63,9 +64,9 @@ def train(
         keras.utils.set_random_seed(config.train.seed)
         tf.config.experimental.enable_op_determinism()
     placement = place(config.runtime, config.model.num_columns)
-    with placement.watch:
-        trainer = Trainer(config, pathlib.Path(model_dir), placement, clean)
-        return trainer.run(preemption)
+    folder = pathlib.Path(model_dir)
+    with placement.watch, run_files.locked(folder, placement.is_chief):
+        return Trainer(config, folder, placement, clean).run(preemption)
 
 
 class Trainer:
@@ -198,19 +199,19 @@ class Trainer:
             if due and not self._evaluation_is_due(step):
                 self._save(step)
             clock.restart()
-        if self.writer:
-            self.writer.close()
+        self._close()
         return results | {"model_dir": str(self.model_dir)}
 
     def _open(self, step: int) -> dict:
         """Prepares the model_dir; returns the results that are there already."""
-        self.writer = None
+        self.writer, self.is_profiling = None, False
         if not self.placement.is_chief:
             return {}
         checkpoint_files.remove_unfinished(self.model_dir)
         self.checkpoints.keep_best()
         self._write_settings()
-        self.writer = summaries.Summaries(self.model_dir, step)
+        is_evaluated = self.progress.evaluated == step
+        self.writer = summaries.Summaries(self.model_dir, step, is_evaluated)
         if step == 0:
             self._write_first_pictures()
         return self.writer.results
@@ -247,15 +248,22 @@ class Trainer:
 
     def _run_steps(self, batches, step: int, stop: int) -> Steps:
         profile = self.config.train.profile_steps
-        if self.writer and profile and step == profile[0]:
+        is_profiled = self.writer and profile and profile[0] <= step < profile[1]
+        if is_profiled and not self.is_profiling:
             tf.profiler.experimental.start(str(self.model_dir / "train"))
+            self.is_profiling = True
         try:
             steps = self.step.run(batches, stop - step)
         except tf.errors.OpError as error:
             raise dataset.explained(error, self.train_split) from error
-        if self.writer and profile and stop == profile[1]:
-            tf.profiler.experimental.stop()
+        if is_profiled and stop == profile[1]:
+            self._stop_profile()
         return steps
+
+    def _stop_profile(self) -> None:
+        if self.is_profiling:
+            tf.profiler.experimental.stop()
+            self.is_profiling = False
 
     def _check_loss(self, steps: Steps, step: int) -> None:
         """Stops before weights that are no numbers reach a checkpoint."""
@@ -362,12 +370,17 @@ class Trainer:
         """After a signal."""
         if self.saved_step != step:
             self._save(step)
-        if self.writer:
-            self.writer.close()
+        self._close()
         raise Interrupted(
             f"stopped by a signal after step {step}, which is saved in "
-            f"{self.model_dir}: the same command goes on from there"
+            f"{self.model_dir}: the same command goes on from there",
+            is_saved=True,
         )
+
+    def _close(self) -> None:
+        self._stop_profile()
+        if self.writer:
+            self.writer.close()
 
     def _write_settings(self) -> None:
         with atomic.saying_where(self.model_dir):
