@@ -223,7 +223,7 @@ def _check_labels(
     if synsets is None:
         if manifest:
             _add(problems, "labels.txt", "missing; it is remade with a shard", False)
-        count = max(stored, default=0) - first + 1
+        count = max(max(stored, default=0) - first + 1, 0)
     else:
         count = len(synsets)
         if manifest and count != manifest["num_classes"]:
@@ -241,10 +241,11 @@ def _check_labels(
         if wrong and not manifest:
             text = f"label {wrong[0]} is outside {first}..{first + count - 1}"
             _add(problems, split, text, False)
-        missing = [x for x in range(first, first + count) if x not in counts]
-        empty[split] = len(missing)
-        if missing:
-            text = f"{len(missing)} class(es) without an image, such as {missing[0]}"
+        # Not as a list: a label, and so the range, may be huge.
+        empty[split] = count - (len(counts) - len(wrong))
+        if empty[split]:
+            missing = next(x for x in range(first, first + count) if x not in counts)
+            text = f"{empty[split]} class(es) without an image, such as {missing}"
             # A small validation set may have none of a class.
             if split == "train":
                 _add(problems, split, text, False)

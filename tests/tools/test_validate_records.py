@@ -1,7 +1,10 @@
 """tools/validate_records.py on sound and on damaged sets, and the way back."""
 
+import collections
 import json
 import shutil
+import sys
+import tracemalloc
 
 import pytest
 from imagenet_inputs import (
@@ -15,6 +18,10 @@ from imagenet_inputs import (
 from PIL import Image
 
 from official.alexnet.errors import UserError
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+import validate_records
 
 TOOL = ROOT / "tools" / "validate_records.py"
 SHARDS = (4, 2)
@@ -92,3 +99,17 @@ def test_a_class_whose_images_are_all_bad(tmp_path, capsys):
         path.write_bytes(encode(Image.new("RGB", (9, 9)))[:-30])
     with pytest.raises(UserError, match="without an image in train, such as dog"):
         prepare_here(tree, tmp_path / "other", **options)
+
+
+def test_a_huge_label_needs_no_huge_list(tmp_path, capsys):
+    train = collections.Counter([1, 2, 10**6])
+    labels = {"train": train, "test": collections.Counter()}
+    tracemalloc.start()
+    empty = validate_records._check_labels(tmp_path, labels, None, [])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10**6
+    assert empty == {"train": 10**6 - 3, "test": 10**6}
+    said = capsys.readouterr().out
+    assert "train: 999997 class(es) without an image, such as 3\n" in said
+    assert "test: 1000000 class(es) without an image, such as 1\n" in said
