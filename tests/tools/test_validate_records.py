@@ -75,6 +75,40 @@ def test_damaged_shards_are_named_and_remade(prepared, tmp_path):
     assert files_of(output) == before
 
 
+def test_a_wrong_labels_file_damages_no_shard(prepared, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(prepared / "out", output)
+    lines = (output / "labels.txt").read_text().splitlines()
+    (output / "labels.txt").write_text("\n".join(lines[::-1]))
+    code, results, stdout, _ = validate(output, "--decode", "--num_workers=1")
+    assert code == 1
+    assert results["damaged_shards"] == []
+    assert "To remake" not in stdout
+    (problem,) = results["problems"]
+    assert problem["file"] == "labels.txt"
+    assert "has the manifest's sha256, but record 0 has label" in problem["problem"]
+    assert "labels.txt is wrong" in problem["problem"]
+    # A damaged shard beside it is still named, and no other.
+    shard = output / "train-00001-of-00004"
+    contents = bytearray(shard.read_bytes())
+    contents[-1] ^= 1
+    shard.write_bytes(contents)
+    _, results, stdout, _ = validate(output, "--num_workers=1")
+    assert results["damaged_shards"] == [shard.name]
+    assert f"--remake={shard.name}\n" in stdout
+
+
+def test_a_wrong_count_in_the_manifest_damages_no_shard(prepared, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(prepared / "out", output)
+    manifest = json.loads((output / "manifest.json").read_text())
+    manifest["splits"]["train"]["shards"][0]["num_examples"] += 1
+    (output / "manifest.json").write_text(json.dumps(manifest))
+    _, results, stdout, _ = validate(output, "--num_workers=1")
+    assert results["damaged_shards"] == []
+    assert "its sha256 is right, its count wrong" in stdout
+
+
 def test_mistakes_are_one_line(tmp_path):
     code, _, _, stderr = validate(tmp_path)
     assert code == 2
