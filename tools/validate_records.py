@@ -181,7 +181,10 @@ def _jobs_by_looking(folder: pathlib.Path, problems: list) -> dict:
         return jobs
     for split in ("train", "validation"):
         try:
-            found = records.find_records(str(folder), split, labels.ANY_CLASSES)
+            # Bad records are for the check of their shard to tell.
+            found = records.find_records(
+                str(folder), split, labels.ANY_CLASSES, max_bad_records=sys.maxsize
+            )
         except UserError as error:
             if f"no {split} records" not in str(error):
                 _add(problems, split, str(error), False)

@@ -7,6 +7,7 @@ import sys
 import tracemalloc
 
 import pytest
+import tensorflow as tf
 from imagenet_inputs import (
     ROOT,
     encode,
@@ -107,6 +108,37 @@ def test_a_wrong_count_in_the_manifest_damages_no_shard(prepared, tmp_path):
     _, results, stdout, _ = validate(output, "--num_workers=1")
     assert results["damaged_shards"] == []
     assert "its sha256 is right, its count wrong" in stdout
+
+
+def test_a_record_that_is_none_leaves_the_rest_of_a_tfds_set_checked(tmp_path):
+    info = {
+        "name": "ours",
+        "splits": [{"name": "train", "shardLengths": ["2", "2"]}],
+    }
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+    (tmp_path / "features.json").write_text("{}")
+    names = [f"ours-train.tfrecord-{i:05d}-of-00002" for i in range(2)]
+    for name, records in zip(
+        names, ([b"no example", tfds_example(0)], [tfds_example(1)] * 2), strict=True
+    ):
+        with tf.io.TFRecordWriter(str(tmp_path / name)) as writer:
+            for record in records:
+                writer.write(record)
+    code, results, _, _ = validate(tmp_path, "--num_workers=1")
+    assert code == 1
+    assert results["num_examples"] == 4
+    assert results["damaged_shards"] == [names[0]]
+    (problem,) = results["problems"]
+    assert problem["problem"] == "record 0 is not a tf.train.Example"
+
+
+def tfds_example(label) -> bytes:
+    features = {
+        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"picture"])),
+        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString()
 
 
 def test_mistakes_are_one_line(tmp_path):
