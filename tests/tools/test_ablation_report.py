@@ -59,29 +59,50 @@ def test_an_estimate_by_hand():
 
 
 def test_intervals_hold_the_truth_in_95_of_100_cases():
+    """Of rows that share a baseline, and of seeds that are good or bad for all."""
     rng = np.random.default_rng(0)
     truth, hits, pooled_hits, count = 1.5, 0, 0, 2000
     for _ in range(count):
-        groups = rng.normal(truth, 2.0, (5, 3))
-        own = statistics.estimate(groups[0])
+        values = rng.normal(0, 2.0, (14, 2)) + rng.normal(0, 5.0, 2)
+        values[1:] += truth
+        rows = {str(i): dict(enumerate(row)) for i, row in enumerate(values)}
+        own = statistics.estimate(values[1] - values[0])
         hits += abs(own.mean - truth) <= own.half_width
-        pooled = statistics.pooled([list(group) for group in groups])[0]
+        pooled = statistics.pooled(rows, "0")["1"]
         pooled_hits += abs(pooled.mean - truth) <= pooled.half_width
         assert pooled.mean == pytest.approx(own.mean)
-    # Three standard deviations of a count of 2,000 at 95 % are 1.5 %.
+    # Three standard deviations of a count of 2,000 at 95 % are 1.5 %. With the spread
+    # of the 13 differences, taken as independent, it is 92 %.
     assert hits / count == pytest.approx(0.95, abs=0.015)
     assert pooled_hits / count == pytest.approx(0.95, abs=0.015)
 
 
 def test_pooling_by_hand():
-    first, second, third, fourth = statistics.pooled([[1, 3], [0, 3, 6], [5], []])
-    # Squares 2 and 18 over 1 + 2 degrees of freedom.
-    assert first.error == pytest.approx(math.sqrt(20 / 3 / 2))
-    assert second.error == pytest.approx(math.sqrt(20 / 3 / 3))
-    assert second.half_width == pytest.approx(3.18245 * second.error, rel=1e-5)
-    assert third.error == pytest.approx(math.sqrt(20 / 3))
-    assert fourth is None
-    assert statistics.pooled([[5], [7]]) == [Estimate(5, 1), Estimate(7, 1)]
+    rows = {"baseline": {0: 1.0, 1: 3.0}, "a": {0: 2.0, 1: 6.0}}
+    # Row means 2 and 4, seed means 1.5 and 4.5: each cell is 0.5 off, 1 is free.
+    assert statistics.noise(list(rows.values())) == (pytest.approx(1.0), 1)
+    assert statistics.pooled(rows, "baseline") == {
+        "a": Estimate(2.0, 2, pytest.approx(1.0), pytest.approx(12.7062, rel=1e-5))
+    }
+    # A row of one seed says nothing of the noise, others what they have.
+    rows |= {"b": {0: 7.0}, "c": {}, "d": {5: 1.0}}
+    found = statistics.pooled(rows, "baseline")
+    assert found["a"].error == pytest.approx(1.0)
+    assert found["b"].error == pytest.approx(math.sqrt(2))
+    assert found["c"] is found["d"] is None
+    one_seed = {"baseline": {3: 1.0}, "a": {3: 2.0}, "b": {3: 4.0}}
+    assert statistics.pooled(one_seed, "baseline") == {
+        "a": Estimate(1.0, 1),
+        "b": Estimate(3.0, 1),
+    }
+    assert statistics.pooled({"baseline": {}, "a": {}}, "baseline") == {"a": None}
+
+
+def test_noise_of_whole_tables_is_the_residual_of_rows_and_seeds():
+    values = np.random.default_rng(1).normal(size=(5, 3))
+    rest = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
+    rows = [dict(enumerate(row)) for row in values]
+    assert statistics.noise(rows) == (pytest.approx((rest**2).sum() / 8), 8)
 
 
 def test_differences_are_paired_by_seed():

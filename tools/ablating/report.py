@@ -44,7 +44,7 @@ class Difference:
     Attributes:
         by_seed: row minus baseline.
         own: their mean, with the spread of the row's own differences.
-        pooled: the same mean, with the spread of all rows' differences together.
+        pooled: the same mean, with the spread of all rows and the baseline together.
     """
 
     by_seed: dict[int, float]
@@ -64,17 +64,13 @@ def collect(plan: Plan, output_dir: pathlib.Path) -> list[dict]:
 
 def differences(plan: Plan, results: list[dict], measure: str) -> dict[str, Difference]:
     """Each row's difference to the baseline, paired by seed."""
-    baseline = _by_seed(results, BASELINE, measure)
-    rows = [row.name for row in plan.rows if row.name != BASELINE]
-    pairs = {
-        name: statistics.paired(_by_seed(results, name, measure), baseline)
-        for name in rows
-    }
-    pooled = statistics.pooled([list(pair.values()) for pair in pairs.values()])
-    return {
-        name: Difference(pair, statistics.estimate(list(pair.values())), each)
-        for (name, pair), each in zip(pairs.items(), pooled, strict=True)
-    }
+    values = {row.name: _by_seed(results, row.name, measure) for row in plan.rows}
+    found = {}
+    for name, pooled in statistics.pooled(values, BASELINE).items():
+        pairs = statistics.paired(values[name], values[BASELINE])
+        own = statistics.estimate(list(pairs.values()))
+        found[name] = Difference(pairs, own, pooled)
+    return found
 
 
 def verdict(claim: Claim | None, estimate: Estimate | None) -> str:
@@ -175,7 +171,8 @@ Errors are percentages of the validation images. After ± stands the standard er
 seeds. A difference is the row minus the baseline, paired by seed: above 0 the change
 makes it worse. The first interval has the spread of the row's own differences; with two
 or three seeds that is known so badly that the interval is wide. The second has the
-spread of all rows' differences together, which takes it to be the same in every row.
+spread that is left in all rows, the baseline's among them, after each row's mean and
+each seed's are taken out; it takes that to be the same in every row.
 Training loss and error are of the last {_of_last(results)} steps as they were trained:
 with dropout, crops and noise where the row has them.
 
