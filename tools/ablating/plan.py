@@ -23,7 +23,7 @@ class Claim:
     """What the paper says a change does.
 
     Attributes:
-        effect: `worse`, `better` or `same` than the baseline.
+        effect: `worse` or `better` than the baseline.
         section: where it says so.
         says: the sentence in other words.
         top_1: by how many points of top-1 error, where it says a number.
@@ -187,10 +187,7 @@ def _claim(values, source: str) -> Claim:
     for key in ("effect", "section", "says"):
         if not values.get(key):
             raise UserError(f"{source} lacks {key}")
-    for key, choices in (
-        ("effect", ("worse", "better", "same")),
-        ("measure", MEASURES),
-    ):
+    for key, choices in (("effect", ("worse", "better")), ("measure", MEASURES)):
         if key in values and values[key] not in choices:
             raise UserError(
                 f"{source}: {key} should be one of {', '.join(choices)}, not "
