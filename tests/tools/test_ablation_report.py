@@ -1,11 +1,14 @@
 """The ablation's statistics and reports."""
 
 import csv
+import dataclasses
+import json
 import math
 
 import numpy as np
 import pytest
-from ablating import hparams, plot, report, statistics
+from ablating import hparams, plot, report, runs, statistics
+from ablating import plan as plans
 from ablating.plan import Claim
 from ablating.statistics import Estimate
 from ablation_plans import result, tiny_plan
@@ -16,6 +19,8 @@ from tensorboard.backend.event_processing import (
 )
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
+
+from official.alexnet.errors import UserError
 
 # Statistics
 
@@ -154,6 +159,42 @@ def test_tables():
     # 3.0 and 3.5: 3.25 +- 0.25, and 12.706 times that.
     assert "| +3.2 ± 0.2 | +0.1 to +6.4 |" in change
     assert "| +2.0 top-1 (section 4.2) | yes | yes |" in change
+
+
+def write_run(folder, row, seed, data_dir="records", **train):
+    """A finished run as its folder has it."""
+    own = folder / row.name / f"seed{seed}"
+    own.mkdir(parents=True)
+    config = plans.run_config(row, seed, data_dir)
+    train = dataclasses.replace(config.train, **train)
+    text = dataclasses.replace(config, train=train).to_yaml()
+    (own / runs.SETTINGS_FILE).write_text(text)
+    (own / runs.RESULTS_FILE).write_text(json.dumps(result(row.name, seed, 30.0)))
+
+
+def test_runs_of_other_settings_are_not_mixed(tmp_path):
+    baseline, no_dropout = tiny_plan().rows
+    for seed in (10, 9):
+        write_run(tmp_path, baseline, seed)
+    write_run(tmp_path, no_dropout, 9)
+    found = report.collect(tiny_plan(), tmp_path, "records")
+    names = [(each["row"], each["seed"]) for each in found]
+    assert names == [("baseline", 9), ("baseline", 10), ("no_dropout", 9)]
+    assert report.given_data_dir(tiny_plan(), tmp_path) == "records"
+    with pytest.raises(UserError, match=r"seed10 holds a run with another data"):
+        report.collect(tiny_plan(), tmp_path, "others")
+    write_run(tmp_path, no_dropout, 4, learning_rate=0.5)
+    with pytest.raises(UserError, match=r"seed4 holds a run with another train\.learn"):
+        report.collect(tiny_plan(), tmp_path, "records")
+
+
+def test_a_page_of_runs_with_other_data_is_refused(tmp_path):
+    baseline, no_dropout = tiny_plan().rows
+    write_run(tmp_path, baseline, 0)
+    write_run(tmp_path, no_dropout, 0, data_dir="others")
+    data_dir = report.given_data_dir(tiny_plan(), tmp_path)
+    with pytest.raises(UserError, match=r"no_dropout/seed0 .* another data\.data_dir"):
+        report.collect(tiny_plan(), tmp_path, data_dir)
 
 
 def test_csv():

@@ -8,7 +8,7 @@ import json
 import pathlib
 
 from ablating import plan as plans
-from ablating import statistics
+from ablating import runs, statistics
 from ablating.plan import BASELINE, Claim, Plan, Row
 from ablating.statistics import Estimate
 from official.alexnet.data.atomic import atomic_write
@@ -52,14 +52,41 @@ class Difference:
     pooled: Estimate | None
 
 
-def collect(plan: Plan, output_dir: pathlib.Path) -> list[dict]:
-    """The results of all finished runs of a plan, row by row."""
+def collect(plan: Plan, output_dir: pathlib.Path, data_dir: str | None) -> list[dict]:
+    """The results of all finished runs of a plan, row by row.
+
+    Args:
+        plan: what was run.
+        output_dir: where, by this call or earlier ones.
+        data_dir: of all runs; None: the plan's.
+
+    Raises:
+        UserError: a run has other settings, but for its seed.
+    """
     results = []
     for row in plan.rows:
-        files = (output_dir / row.name).glob("seed*/results.json")
-        found = [json.loads(file.read_text("utf-8")) for file in files]
+        found = []
+        for folder in _finished(row, output_dir):
+            seed = runs.kept_config(folder).train.seed
+            runs.check_same(folder, plans.run_config(row, seed, data_dir))
+            text = (folder / runs.RESULTS_FILE).read_text("utf-8")
+            found.append(json.loads(text))
         results += sorted(found, key=lambda result: result["seed"])
     return results
+
+
+def given_data_dir(plan: Plan, output_dir: pathlib.Path) -> str | None:
+    """The --data_dir of the first finished run; None where it is the plan's."""
+    for row in plan.rows:
+        for folder in _finished(row, output_dir):
+            data_dir = runs.kept_config(folder).data.data_dir
+            return None if data_dir == row.config.data.data_dir else data_dir
+    return None
+
+
+def _finished(row: Row, output_dir: pathlib.Path) -> list[pathlib.Path]:
+    files = (output_dir / row.name).glob(f"seed*/{runs.RESULTS_FILE}")
+    return sorted(file.parent for file in files)
 
 
 def differences(plan: Plan, results: list[dict], measure: str) -> dict[str, Difference]:
