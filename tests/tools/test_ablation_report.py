@@ -11,7 +11,7 @@ from ablating import hparams, plot, report, runs, statistics
 from ablating import plan as plans
 from ablating.plan import Claim
 from ablating.statistics import Estimate
-from ablation_plans import result, tiny_plan
+from ablation_plans import TINY, result, tiny_plan
 from tensorboard import context
 from tensorboard.backend.event_processing import (
     data_provider,
@@ -224,6 +224,27 @@ def test_a_page_keeps_the_text_around_its_results(tmp_path):
     assert "4 of 4 runs" in text
     report.write_page(tiny_plan(), RESULTS, *arguments)
     assert page.read_text("utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("paper", "paper"),
+        ("plans/mine.yaml", "plans/mine.yaml"),
+        ("/home/me/plans/mine.yaml", "mine.yaml"),
+        ("../me/mine.yaml", "mine.yaml"),
+    ],
+)
+def test_a_page_names_its_plan_but_no_place_of_the_machine(tmp_path, source, shown):
+    plan = plans.parse(TINY, "mine", source)
+    write_run(tmp_path / "runs", plan.rows[0], 0, data_dir="/data/records")
+    metrics = tmp_path / "runs" / "baseline" / "seed0" / "metrics.jsonl"
+    metrics.write_text('{"step": 1, "split": "train"}\n')
+    report.write_page(plan, RESULTS[:1], tmp_path, tmp_path / "runs")
+    text = (tmp_path / "README.md").read_text("utf-8")
+    assert f"ablate.py --plan={shown} --seeds=0 " in text
+    for place in (str(tmp_path), "/home", "..", "records", "imagenette"):
+        assert place not in text
 
 
 def test_the_plot_is_drawn(tmp_path):

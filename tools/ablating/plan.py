@@ -60,11 +60,19 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The rows, the baseline first."""
+    """The rows, the baseline first.
+
+    Attributes:
+        name: of its file, without its ending.
+        title: for people.
+        rows: of the table.
+        source: the file as it was named.
+    """
 
     name: str
     title: str
     rows: tuple[Row, ...]
+    source: str
 
 
 def load(path: str) -> Plan:
@@ -113,7 +121,7 @@ def parse(text: str, name: str, source: str) -> Plan:
     rows = [Row(BASELINE, base)]
     for key, change in changes.items():
         rows.append(_row(str(key), change, base, f"{source}: {key}"))
-    return Plan(name, str(content.get("title") or name), tuple(rows))
+    return Plan(name, str(content.get("title") or name), tuple(rows), source)
 
 
 def choose(plan: Plan, only: list[str]) -> Plan:

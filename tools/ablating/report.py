@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import pathlib
+import shlex
 
 from ablating import plan as plans
 from ablating import runs, statistics
@@ -206,11 +207,20 @@ with dropout, crops and noise where the row has them.
 One line a run is in [results.csv](results.csv), every line of every run's metrics in
 [metrics.jsonl.gz](metrics.jsonl.gz).
 
+Written by this command, where words in capitals stand for directories:
+
 ```console
-$ python tools/ablate.py --plan={plan.name} --output_dir=runs/ablation \\
-    --seeds={listed} --data_dir=imagenette --report_dir=docs/results/ablation
+$ python tools/ablate.py --plan={_shown(plan.source)} --seeds={listed} \\
+    --data_dir=RECORDS --output_dir=RUNS --report_dir=PAGE
 ```
 """
+
+
+def _shown(source: str) -> str:
+    """A plan's file, without the folders of this machine."""
+    path = pathlib.PurePath(source)
+    is_elsewhere = path.is_absolute() or ".." in path.parts
+    return shlex.quote(path.name if is_elsewhere else source)
 
 
 def _of_last(results: list[dict]) -> str:
