@@ -1,8 +1,8 @@
 """The page on CIFAR-10: crossings, ratio and intervals from runs made up for it."""
 
 import gzip
-import importlib.util
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -10,20 +10,17 @@ import sys
 import pytest
 import yaml
 
+from official.alexnet.cifar import trainer
 from official.alexnet.cifar.settings import Settings
+from official.alexnet.errors import UserError
 
 EXPERIMENTS = pathlib.Path(__file__).parents[2] / "tools" / "experiments"
 
 
-@pytest.fixture(scope="module")
-def runs_module():
-    file = EXPERIMENTS / "cifar10_runs.py"
-    spec = importlib.util.spec_from_file_location("cifar10_runs", file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["cifar10_runs"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["cifar10_runs"]
+sys.path.insert(0, str(EXPERIMENTS))
+
+import cifar10  # noqa: E402
+import cifar10_runs  # noqa: E402
 
 
 def write_run(folder, errors, results=None, **settings) -> None:
@@ -59,9 +56,9 @@ def write_figure1(folder, activation, rate, errors, **settings) -> None:
     )
 
 
-def test_crossing_is_interpolated(runs_module, tmp_path):
+def test_crossing_is_interpolated(tmp_path):
     write_figure1(tmp_path, "relu", 0.001, falling(6, 0.08))
-    run = runs_module.read(tmp_path / "figure1-relu-0.001-seed0")
+    run = cifar10_runs.read(tmp_path / "figure1-relu-0.001-seed0")
     assert run.crossing() == pytest.approx(0.35 / 0.08)
     assert run.state == "finished"
 
@@ -153,3 +150,17 @@ def test_a_directory_without_runs(tmp_path):
     assert done.returncode == 2
     assert "name the --output_dir of cifar10.py" in done.stderr
     assert not (tmp_path / "page").exists()
+
+
+def test_a_divergence_is_a_result_and_other_mistakes_are_not(tmp_path, monkeypatch):
+    def fail(settings, data, model_dir):
+        raise UserError("it cannot go on")
+
+    monkeypatch.setattr(trainer, "train", fail)
+    runs = cifar10.Runs(None, tmp_path)
+    with pytest.raises(UserError, match="it cannot go on"):
+        runs.figure1("relu", 0.001, 1)
+    folder = tmp_path / "figure1-relu-0.001-seed0"
+    folder.mkdir()
+    (folder / "results.json").write_text('{"diverged_by_step": 7}')
+    assert runs.figure1("relu", 0.001, 1) == math.inf

@@ -23,18 +23,6 @@ from absl import flags
 from official.alexnet import cli
 from official.alexnet.errors import UserError
 
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Directory of CIFAR-10's binary version.", required=True
-)
-OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Where the runs go, a directory each.", required=True
-)
-EXPERIMENT = flags.DEFINE_enum(
-    "experiment", "all", ["all", "figure1", "lrn"], "What to train."
-)
-SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of Figure 1's best rates, and pairs.")
-LRN_EPOCHS = flags.DEFINE_integer("lrn_epochs", 20, "Epochs of a run of section 3.3.")
-
 RATES = (0.0005, 0.001, 0.002, 0.004)
 FACTOR = 2  # between one rate and the next
 ERROR = 0.25
@@ -42,7 +30,21 @@ MOST_EPOCHS = 60
 MACHINE_FILE = "machine.json"
 
 
+def define_flags() -> None:
+    """Defines the flags; done only when this file is the program."""
+    flags.DEFINE_string(
+        "data_dir", None, "Directory of CIFAR-10's binary version.", required=True
+    )
+    flags.DEFINE_string(
+        "output_dir", None, "Where the runs go, a directory each.", required=True
+    )
+    flags.DEFINE_enum("experiment", "all", ["all", "figure1", "lrn"], "What to train.")
+    flags.DEFINE_integer("seeds", 3, "Seeds of Figure 1's best rates, and pairs.")
+    flags.DEFINE_integer("lrn_epochs", 20, "Epochs of a run of section 3.3.")
+
+
 def main() -> dict:
+    values = flags.FLAGS
     cli.start_tensorflow()
     from official.alexnet.cifar import data  # noqa: PLC0415
 
@@ -50,21 +52,21 @@ def main() -> dict:
     runs = Runs(data.read(cli.path("data_dir")), folder)
     _write_machine(folder / MACHINE_FILE)
     has_figure1, has_lrn = (
-        EXPERIMENT.value in ("all", one) for one in ("figure1", "lrn")
+        values.experiment in ("all", one) for one in ("figure1", "lrn")
     )
     best = {name: search(runs, name) for name in ("relu", "tanh") if has_figure1}
     for name, rate in best.items():
         runs.to_error(name, rate)
-    for seed in range(1, SEEDS.value + 1 if has_lrn else 1):
+    for seed in range(1, values.seeds + 1 if has_lrn else 1):
         for net in ("cifar_13pct", "cifar_11pct"):
-            runs.lrn(net, seed, LRN_EPOCHS.value)
+            runs.lrn(net, seed, values.lrn_epochs)
     for name, rate in best.items():
         for beside in (rate / FACTOR, rate * FACTOR):
             runs.to_error(name, beside)
-    for seed in range(1, SEEDS.value):
+    for seed in range(1, values.seeds):
         for name, rate in best.items():
             runs.to_error(name, rate, seed)
-    return {"best_rates": best, "output_dir": OUTPUT_DIR.value}
+    return {"best_rates": best, "output_dir": values.output_dir}
 
 
 def _write_machine(path: pathlib.Path) -> None:
@@ -156,11 +158,10 @@ class Runs:
         folder = self.folder / name
         print(f"{name}, {epochs} epochs", file=sys.stderr)
         ended = folder / trainer.RESULTS_FILE
-        if ended.is_file():
-            results = json.loads(ended.read_text("utf-8"))
-            if results.get("epoch", 0) >= epochs:
-                # It was trained for longer: what was its error back then?
-                return results | {"running_training_error": _error_at(folder, epochs)}
+        results = _json(ended)
+        if results.get("epoch", 0) >= epochs:
+            # It was trained for longer: what was its error back then?
+            return results | {"running_training_error": _error_at(folder, epochs)}
         try:
             results = trainer.train(
                 Settings(train_epochs=float(epochs), **settings),
@@ -168,10 +169,16 @@ class Runs:
                 str(folder),
             )
         except UserError as error:
+            if "diverged_by_step" not in _json(ended):
+                raise
             print(error, file=sys.stderr)
             return {}
         print(f"{name}: {json.dumps(results)}", file=sys.stderr, flush=True)
         return results
+
+
+def _json(path: pathlib.Path) -> dict:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def _error_at(folder: pathlib.Path, epochs: int) -> float:
@@ -184,4 +191,5 @@ def _error_at(folder: pathlib.Path, epochs: int) -> float:
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run("cifar10.py", main)
