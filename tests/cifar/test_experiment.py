@@ -164,3 +164,12 @@ def test_a_divergence_is_a_result_and_other_mistakes_are_not(tmp_path, monkeypat
     folder.mkdir()
     (folder / "results.json").write_text('{"diverged_by_step": 7}')
     assert runs.figure1("relu", 0.001, 1) == math.inf
+
+
+def test_a_rate_that_diverged_later_keeps_its_early_error(tmp_path):
+    """A search that is gone over again has to choose as it did."""
+    runs = cifar10.Runs(None, tmp_path)
+    write_figure1(
+        *(tmp_path, "relu", 0.001, falling(4, 0.05)), results={"diverged_by_step": 17}
+    )
+    assert runs.figure1("relu", 0.001, 3) == pytest.approx(0.6 - 0.05 * 2.5)

@@ -159,9 +159,10 @@ class Runs:
         print(f"{name}, {epochs} epochs", file=sys.stderr)
         ended = folder / trainer.RESULTS_FILE
         results = _json(ended)
-        if results.get("epoch", 0) >= epochs:
-            # It was trained for longer: what was its error back then?
-            return results | {"running_training_error": _error_at(folder, epochs)}
+        has_ended = results.get("epoch", 0) >= epochs or "diverged_by_step" in results
+        # It may have been trained for longer: what was its error back then?
+        if has_ended and (error := _error_at(folder, epochs)) is not None:
+            return results | {"running_training_error": error}
         try:
             results = trainer.train(
                 Settings(train_epochs=float(epochs), **settings),
@@ -181,10 +182,16 @@ def _json(path: pathlib.Path) -> dict:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
-def _error_at(folder: pathlib.Path, epochs: int) -> float:
-    """The training error over the last of so many epochs, as metrics.jsonl has it."""
-    lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+def _error_at(folder: pathlib.Path, epochs: int) -> float | None:
+    """The training error over the last of so many epochs, as metrics.jsonl has it.
+
+    None where the run ended before that; it may have diverged after it.
+    """
+    path = folder / "metrics.jsonl"
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
     rows = [row for row in map(json.loads, lines) if row["split"] == "train"]
+    if not rows or rows[-1]["epoch"] < epochs:
+        return None
     # Windows end at whole steps, up to a step after the epoch's quarter.
     errors = [1 - row["accuracy"] for row in rows if row["epoch"] < epochs + 0.01]
     return sum(errors[-4:]) / 4
