@@ -84,6 +84,10 @@ def write_machine(folder) -> None:
     (folder / "machine.json").write_text(json.dumps(machine | {"versions": versions}))
 
 
+def write_chosen(folder, relu, tanh) -> None:
+    (folder / "chosen.json").write_text(json.dumps({"relu": relu, "tanh": tanh}))
+
+
 def test_page(tmp_path):
     pytest.importorskip("matplotlib")
     runs = tmp_path / "runs"
@@ -106,6 +110,7 @@ def test_page(tmp_path):
             )
     write_run(runs / "lrn-cifar_13pct-seed4", [0.3], net="cifar_13pct", seed=4)
     write_machine(runs)
+    write_chosen(runs, 0.001, 0.001)
     results, page = report(runs, tmp_path / "page")
     # 25 % is 35 points below the start: 3.5 epochs and 17.5.
     assert results["epochs_to_25_percent"] == pytest.approx({"relu": 3.5, "tanh": 17.5})
@@ -128,14 +133,53 @@ def test_page(tmp_path):
     assert len(rows) == 25
 
 
+def test_the_rates_of_the_search_count_and_others_check_them(tmp_path):
+    pytest.importorskip("matplotlib")
+    runs = tmp_path / "runs"
+    write_figure1(runs, "relu", 0.001, falling(5, 0.1))
+    write_figure1(runs, "relu", 0.002, falling(5, 0.14))
+    write_figure1(runs, "tanh", 0.001, falling(18, 0.02))
+    write_machine(runs)
+    write_chosen(runs, 0.001, 0.001)
+    results, page = report(runs, tmp_path / "page")
+    assert results["epochs_to_25_percent"] == pytest.approx({"relu": 3.5, "tanh": 17.5})
+    assert "after 3.5 epochs, tanh after 17.5: 5.0 times as many**" in page
+    assert "earlier at 25 %: relu at 0.002 after 2.5 epochs. Between the" in page
+    assert "earliest of each it is 7.0 times as many." in page
+    assert "| **3.50** |" in page
+    assert "| 2.50 |" in page
+
+
+def test_the_search_leaves_its_choice_behind(tmp_path):
+    """Of finished runs, by their third epoch: the one that was earlier is not it."""
+    errors = {0.0005: [0.7] * 12, 0.001: falling(5, 0.1), 0.004: [0.7] * 12}
+    errors[0.002] = [0.6] * 12 + [0.1] * 4
+    for name in ("relu", "tanh"):
+        for rate, windows in errors.items():
+            results = {"epoch": len(windows) / 4, "running_training_error": 0.0}
+            write_figure1(tmp_path, name, rate, windows, results=results)
+    runs = [cifar10_runs.read(folder) for folder in sorted(tmp_path.iterdir())]
+    assert cifar10_runs.earliest(runs, "tanh").settings["learning_rate"] == 0.002
+    assert cifar10.choose(cifar10.Runs(None, tmp_path)) == {
+        "relu": 0.001,
+        "tanh": 0.001,
+    }
+    text = (tmp_path / "chosen.json").read_text()
+    assert json.loads(text) == {"relu": 0.001, "tanh": 0.001}
+
+
 def test_page_of_runs_that_are_not_finished(tmp_path):
     pytest.importorskip("matplotlib")
     runs = tmp_path / "runs"
     write_figure1(runs, "relu", 0.001, falling(2, 0.1), train_epochs=60.0)
     write_machine(runs)
     _, page = report(runs, tmp_path / "page")
-    assert "**Not decided yet**: 25 % is still to be reached" in page
-    assert "relu after 2.0 epochs, 45.0 % and tanh not begun" in page
+    assert "**Not decided yet**: the learning rates are still being chosen." in page
+    assert "| relu | 0.001 | 0 |" in page
+    write_chosen(runs, 0.001, 0.002)
+    _, page = report(runs, tmp_path / "page")
+    assert "**Not decided**: 25 % is not reached at the rate chosen for " in page
+    assert "relu (running after 2.0 epochs, 45.0 %) and tanh (not begun)." in page
     assert "no pair of runs is finished" in page
 
 

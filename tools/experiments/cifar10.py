@@ -8,6 +8,7 @@ whatever runs there are.
 Figure 1, for ReLU and for tanh: each learning rate of a grid is trained for an epoch,
 the better half for three, and the best until the training error of an epoch is 25 %. If
 that one is at the edge of the grid, the next rate outside is tried in the same way.
+When the search is over, chosen.json says which they are.
 Section 3.3: pairs of runs with one seed, without and with LRN. Then, to see how sure
 Figure 1 is, the rates beside the best ones, and other seeds.
 """
@@ -21,8 +22,10 @@ import sys
 from absl import flags
 
 from official.alexnet import cli
+from official.alexnet.data.atomic import atomic_write
 from official.alexnet.errors import UserError
 
+CHOSEN_FILE = "chosen.json"
 RATES = (0.0005, 0.001, 0.002, 0.004)
 FACTOR = 2  # between one rate and the next
 ERROR = 0.25
@@ -54,7 +57,7 @@ def main() -> dict:
     has_figure1, has_lrn = (
         values.experiment in ("all", one) for one in ("figure1", "lrn")
     )
-    best = {name: search(runs, name) for name in ("relu", "tanh") if has_figure1}
+    best = choose(runs) if has_figure1 else {}
     for name, rate in best.items():
         runs.to_error(name, rate)
     for seed in range(1, values.seeds + 1 if has_lrn else 1):
@@ -78,6 +81,14 @@ def _write_machine(path: pathlib.Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(machine.describe(), indent=2) + "\n", "utf-8")
+
+
+def choose(runs: "Runs") -> dict[str, float]:
+    """The rates of Figure 1. The page takes them from the file, not from later runs."""
+    best = {name: search(runs, name) for name in ("relu", "tanh")}
+    with atomic_write(runs.folder / CHOSEN_FILE) as path:
+        path.write_text(json.dumps(best) + "\n", "utf-8")
+    return best
 
 
 def search(runs: "Runs", activation: str) -> float:
