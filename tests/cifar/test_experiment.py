@@ -150,6 +150,37 @@ def test_the_rates_of_the_search_count_and_others_check_them(tmp_path):
     assert "| 2.50 |" in page
 
 
+def test_a_run_that_stays_above_25_percent_is_not_of_the_search(tmp_path):
+    pytest.importorskip("matplotlib")
+    runs = tmp_path / "runs"
+    write_figure1(runs, "relu", 0.001, falling(5, 0.1))
+    write_figure1(runs, "tanh", 0.001, [0.3] * 240)
+    write_figure1(runs, "tanh", 0.004, [0.9] * 4, train_epochs=1.0)
+    write_machine(runs)
+    write_chosen(runs, 0.001, 0.001)
+    results, page = report(runs, tmp_path / "page")
+    assert results["runs"]["figure1-tanh-0.001-seed0"] == "not reached"
+    assert "1 of the search were left at 1 or 3 epochs" in page
+    assert ", 1 with 25 % not reached in 60 epochs" in page
+    assert "| 30.0 % | **not reached in 60 epochs** |" in page
+    assert "chosen for tanh (not reached after 60.0 epochs, 30.0 %)." in page
+
+
+def test_an_interval_of_many_pairs(tmp_path):
+    pytest.importorskip("matplotlib")
+    runs = tmp_path / "runs"
+    for seed in range(1, 13):
+        errors = {"cifar_13pct": 0.20 + 0.01 * (seed % 2), "cifar_11pct": 0.18}
+        for net, error in errors.items():
+            results = {"test_error": error, "test_error_9_crops": error}
+            settings = {"net": net, "seed": seed, "train_epochs": 2.0}
+            write_run(runs / f"lrn-{net}-seed{seed}", [0.3] * 8, results, **settings)
+    write_machine(runs)
+    _, page = report(runs, tmp_path / "page")
+    # Gains 2 and 3 points, six each: s 0.522, s / sqrt(12) 0.151, t 2.201.
+    assert "standard error 0.15, paired 95 % interval 2.17 to 2.83" in page
+
+
 def test_the_search_leaves_its_choice_behind(tmp_path):
     """Of finished runs, by their third epoch: the one that was earlier is not it."""
     errors = {0.0005: [0.7] * 12, 0.001: falling(5, 0.1), 0.004: [0.7] * 12}

@@ -20,6 +20,7 @@ import pathlib
 import sys
 
 from absl import flags
+from cifar10_runs import ERROR, MOST_EPOCHS
 
 from official.alexnet import cli
 from official.alexnet.data.atomic import atomic_write
@@ -28,8 +29,6 @@ from official.alexnet.errors import UserError
 CHOSEN_FILE = "chosen.json"
 RATES = (0.0005, 0.001, 0.002, 0.004)
 FACTOR = 2  # between one rate and the next
-ERROR = 0.25
-MOST_EPOCHS = 60
 MACHINE_FILE = "machine.json"
 
 

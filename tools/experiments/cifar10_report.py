@@ -14,9 +14,22 @@ import math
 import pathlib
 import re
 import statistics
+import sys
 
 from absl import flags
-from cifar10_runs import ERROR, Run, earliest, pairs_of, read, with_rate
+from cifar10_runs import (
+    ERROR,
+    MOST_EPOCHS,
+    Run,
+    earliest,
+    pairs_of,
+    read,
+    with_rate,
+)
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from ablating.statistics import t_quantile
 
 from official.alexnet import cli
 from official.alexnet.errors import UserError
@@ -31,9 +44,6 @@ TEMPLATE = pathlib.Path(__file__).with_name("cifar10_report.md")
 # As in cifar10.py.
 MACHINE_FILE = "machine.json"
 CHOSEN_FILE = "chosen.json"
-
-# Two-sided 95 % points of Student's t, by degrees of freedom.
-T_95 = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 def main() -> dict:
@@ -163,7 +173,8 @@ def _draw_figure1(
         xlabel="epochs", ylabel="training error rate", ylim=(0, 0.75), xlim=(0, None)
     )
     panel.grid(alpha=0.3)
-    panel.legend()
+    if panel.get_legend_handles_labels()[0]:
+        panel.legend()
     figure.savefig(path, dpi=100)
 
 
@@ -192,7 +203,7 @@ def _draw_lrn(pairs: dict[int, dict[str, Run]], path: pathlib.Path) -> None:
 def _machine(machine: dict) -> str:
     versions = machine["versions"]
     return (
-        f"{machine['cores']} cores of an {machine['cpu']}, no GPU; Python "
+        f"{machine['cores']} cores of {machine['cpu']}; Python "
         f"{versions['python']}, TensorFlow {versions['tensorflow']}, Keras "
         f"{versions['keras']}; commit {machine['git_commit']}, {machine['date'][:10]}"
     )
@@ -205,6 +216,8 @@ def _states(runs: list[Run]) -> str:
         text += f", {diverged} diverged"
     if stopped := states.count("stopped"):
         text += f", {stopped} of the search were left at 1 or 3 epochs"
+    if missed := states.count("not reached"):
+        text += f", {missed} with 25 % not reached in {MOST_EPOCHS} epochs"
     if running := [run for run in runs if run.state == "running"]:
         text += ", and not finished when this was written: " + ", ".join(
             f"`{run.name}` ({run.epochs:.2f} epochs)" for run in running
@@ -303,9 +316,12 @@ def _figure1_table(runs: list[Run], chosen: dict[str, Run | None]) -> str:
     for run in order:
         points = run.training_error()
         crossing = run.crossing()
-        bold = "**" if run in chosen.values() else ""
-        found = f"{bold}{crossing:.2f}{bold}" if crossing else "—"
         state = run.state
+        found = f"{crossing:.2f}" if crossing else "—"
+        if state == "not reached":
+            found = f"not reached in {MOST_EPOCHS} epochs"
+        if run in chosen.values():
+            found = f"**{found}**"
         error = f"{100 * points[-1][1]:.1f} %" if points else "—"
         if state in ("diverged", "running"):
             error += f" ({state})"
@@ -346,7 +362,7 @@ def _lrn_answer(pairs: dict[int, dict[str, Run]]) -> str:
     if len(gains) == 1:
         return text + "; one pair says nothing about chance)."
     error = statistics.stdev(gains) / math.sqrt(len(gains))
-    half = T_95[len(gains) - 1] * error
+    half = t_quantile(0.975, len(gains) - 1) * error
     holds = "leaves out" if abs(mean) > half else "holds"
     return (
         f"{text}, standard error {error:.2f}, paired 95 % interval "
