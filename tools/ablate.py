@@ -69,13 +69,15 @@ def main() -> dict:
     if values.report and not values.report_dir:
         raise UserError("--report needs --report_dir, to write to")
     plot.check_available()
-    failures = {}
-    if not values.report:
-        todo = runs.runs_of(chosen, _seeds(), output_dir, cli.path("data_dir"))
+    failures, data_dir = {}, cli.path("data_dir")
+    if values.report:
+        data_dir = data_dir or report.given_data_dir(plan, output_dir)
+    else:
+        todo = runs.runs_of(chosen, _seeds(), output_dir, data_dir)
         signal.signal(signal.SIGTERM, _interrupt)
         with runs.locked(output_dir) as lock:
-            failures = _execute(todo, plan, output_dir, lock)
-    results = report.collect(plan, output_dir)
+            failures = _execute(todo, plan, output_dir, data_dir, lock)
+    results = report.collect(plan, output_dir, data_dir)
     if not results and not failures:
         raise UserError(f"--output_dir={output_dir} has no finished run of this plan")
     if results and values.report_dir:
@@ -98,11 +100,17 @@ def main() -> dict:
 
 
 def _execute(
-    todo: list[runs.Run], plan: plans.Plan, output_dir: pathlib.Path, lock: int
+    todo: list[runs.Run],
+    plan: plans.Plan,
+    output_dir: pathlib.Path,
+    data_dir: str | None,
+    lock: int,
 ) -> dict[str, str]:
     """Runs what is not finished; returns what failed, and how."""
     for run in todo:
         runs.prepare(run)
+    # Earlier runs of other settings are refused now, not after hours.
+    report.collect(plan, output_dir, data_dir)
     left = [run for run in todo if run.results() is None]
     print(f"{len(todo) - len(left)} of {len(todo)} runs are finished", flush=True)
     failures, started = {}, time.perf_counter()
@@ -114,7 +122,7 @@ def _execute(
             failures[run.name] = str(error)
             print(f"{run.name} failed: {error}", flush=True)
             continue
-        finished = report.collect(plan, output_dir)
+        finished = report.collect(plan, output_dir, data_dir)
         _write(plan, finished, output_dir)
         hparams.write(plan, finished, output_dir / "hparams")
         seconds = (time.perf_counter() - started) / done * (len(left) - done)

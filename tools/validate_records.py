@@ -62,18 +62,22 @@ def main() -> dict:
         raise UserError(f"{folder}: no records, neither classic nor TFDS")
     labels = {split: collections.Counter() for split in jobs}
     num_examples = num_bytes = 0
+    is_blamed = False
     loaded = time.monotonic()
     for split, report in _check(jobs):
         labels[split] += report.labels
         num_examples += report.num_examples
         num_bytes += report.num_bytes
         for problem in report.problems:
-            _add(problems, report.file, problem, manifest is not None)
+            _add(problems, report.file, problem, report.is_damaged or not manifest)
+        if report.labels_fault and not is_blamed:
+            is_blamed = True
+            _add(problems, "labels.txt", _blame(report), False)
     empty = _check_labels(folder, labels, manifest, problems)
     if manifest:
         _check_statistics(folder, manifest, problems)
     damaged = list(dict.fromkeys(p["file"] for p in problems if p["remake"]))
-    if damaged:
+    if damaged and manifest:
         print(f"To remake what is damaged:\n  {_command(folder, manifest, damaged)}")
     seconds = time.monotonic() - loaded
     print(
@@ -99,6 +103,13 @@ def main() -> dict:
 def _add(problems: list[dict], file: str, problem: str, remake: bool) -> None:
     print(f"{file}: {problem}", flush=True)
     problems.append({"file": file, "problem": problem, "remake": remake})
+
+
+def _blame(report) -> str:
+    return (
+        f"{report.file} has the manifest's sha256, but {report.labels_fault}: "
+        "labels.txt is wrong, or the manifest is of other records"
+    )
 
 
 def _read_manifest(folder: pathlib.Path) -> tuple[dict | None, list[dict]]:
@@ -155,7 +166,7 @@ def _jobs_by_looking(folder: pathlib.Path, problems: list) -> dict:
             total = max(int(match[3]) for match in found)
             names = {f"{split}-{i:05d}-of-{total:05d}" for i in range(total)}
             for name in sorted(names - {path.name for path in paths}):
-                _add(problems, name, "missing", False)
+                _add(problems, name, "missing", True)
             for name in sorted({path.name for path in paths} - names):
                 _add(problems, name, "of another set", False)
             # Labels may count from 0 here: their range is not known yet.
@@ -170,7 +181,10 @@ def _jobs_by_looking(folder: pathlib.Path, problems: list) -> dict:
         return jobs
     for split in ("train", "validation"):
         try:
-            found = records.find_records(str(folder), split, labels.ANY_CLASSES)
+            # Bad records are for the check of their shard to tell.
+            found = records.find_records(
+                str(folder), split, labels.ANY_CLASSES, max_bad_records=sys.maxsize
+            )
         except UserError as error:
             if f"no {split} records" not in str(error):
                 _add(problems, split, str(error), False)
@@ -223,7 +237,7 @@ def _check_labels(
     if synsets is None:
         if manifest:
             _add(problems, "labels.txt", "missing; it is remade with a shard", False)
-        count = max(stored, default=0) - first + 1
+        count = max(max(stored, default=0) - first + 1, 0)
     else:
         count = len(synsets)
         if manifest and count != manifest["num_classes"]:
@@ -241,10 +255,11 @@ def _check_labels(
         if wrong and not manifest:
             text = f"label {wrong[0]} is outside {first}..{first + count - 1}"
             _add(problems, split, text, False)
-        missing = [x for x in range(first, first + count) if x not in counts]
-        empty[split] = len(missing)
-        if missing:
-            text = f"{len(missing)} class(es) without an image, such as {missing[0]}"
+        # Not as a list: a label, and so the range, may be huge.
+        empty[split] = count - (len(counts) - len(wrong))
+        if empty[split]:
+            missing = next(x for x in range(first, first + count) if x not in counts)
+            text = f"{empty[split]} class(es) without an image, such as {missing}"
             # A small validation set may have none of a class.
             if split == "train":
                 _add(problems, split, text, False)

@@ -1,8 +1,8 @@
 """The page on CIFAR-10: crossings, ratio and intervals from runs made up for it."""
 
 import gzip
-import importlib.util
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -10,20 +10,17 @@ import sys
 import pytest
 import yaml
 
+from official.alexnet.cifar import trainer
 from official.alexnet.cifar.settings import Settings
+from official.alexnet.errors import UserError
 
 EXPERIMENTS = pathlib.Path(__file__).parents[2] / "tools" / "experiments"
 
 
-@pytest.fixture(scope="module")
-def runs_module():
-    file = EXPERIMENTS / "cifar10_runs.py"
-    spec = importlib.util.spec_from_file_location("cifar10_runs", file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["cifar10_runs"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["cifar10_runs"]
+sys.path.insert(0, str(EXPERIMENTS))
+
+import cifar10  # noqa: E402
+import cifar10_runs  # noqa: E402
 
 
 def write_run(folder, errors, results=None, **settings) -> None:
@@ -59,9 +56,9 @@ def write_figure1(folder, activation, rate, errors, **settings) -> None:
     )
 
 
-def test_crossing_is_interpolated(runs_module, tmp_path):
+def test_crossing_is_interpolated(tmp_path):
     write_figure1(tmp_path, "relu", 0.001, falling(6, 0.08))
-    run = runs_module.read(tmp_path / "figure1-relu-0.001-seed0")
+    run = cifar10_runs.read(tmp_path / "figure1-relu-0.001-seed0")
     assert run.crossing() == pytest.approx(0.35 / 0.08)
     assert run.state == "finished"
 
@@ -87,6 +84,10 @@ def write_machine(folder) -> None:
     (folder / "machine.json").write_text(json.dumps(machine | {"versions": versions}))
 
 
+def write_chosen(folder, relu, tanh) -> None:
+    (folder / "chosen.json").write_text(json.dumps({"relu": relu, "tanh": tanh}))
+
+
 def test_page(tmp_path):
     pytest.importorskip("matplotlib")
     runs = tmp_path / "runs"
@@ -109,6 +110,7 @@ def test_page(tmp_path):
             )
     write_run(runs / "lrn-cifar_13pct-seed4", [0.3], net="cifar_13pct", seed=4)
     write_machine(runs)
+    write_chosen(runs, 0.001, 0.001)
     results, page = report(runs, tmp_path / "page")
     # 25 % is 35 points below the start: 3.5 epochs and 17.5.
     assert results["epochs_to_25_percent"] == pytest.approx({"relu": 3.5, "tanh": 17.5})
@@ -131,14 +133,84 @@ def test_page(tmp_path):
     assert len(rows) == 25
 
 
+def test_the_rates_of_the_search_count_and_others_check_them(tmp_path):
+    pytest.importorskip("matplotlib")
+    runs = tmp_path / "runs"
+    write_figure1(runs, "relu", 0.001, falling(5, 0.1))
+    write_figure1(runs, "relu", 0.002, falling(5, 0.14))
+    write_figure1(runs, "tanh", 0.001, falling(18, 0.02))
+    write_machine(runs)
+    write_chosen(runs, 0.001, 0.001)
+    results, page = report(runs, tmp_path / "page")
+    assert results["epochs_to_25_percent"] == pytest.approx({"relu": 3.5, "tanh": 17.5})
+    assert "after 3.5 epochs, tanh after 17.5: 5.0 times as many**" in page
+    assert "earlier at 25 %: relu at 0.002 after 2.5 epochs. Between the" in page
+    assert "earliest of each it is 7.0 times as many." in page
+    assert "| **3.50** |" in page
+    assert "| 2.50 |" in page
+
+
+def test_a_run_that_stays_above_25_percent_is_not_of_the_search(tmp_path):
+    pytest.importorskip("matplotlib")
+    runs = tmp_path / "runs"
+    write_figure1(runs, "relu", 0.001, falling(5, 0.1))
+    write_figure1(runs, "tanh", 0.001, [0.3] * 240)
+    write_figure1(runs, "tanh", 0.004, [0.9] * 4, train_epochs=1.0)
+    write_machine(runs)
+    write_chosen(runs, 0.001, 0.001)
+    results, page = report(runs, tmp_path / "page")
+    assert results["runs"]["figure1-tanh-0.001-seed0"] == "not reached"
+    assert "1 of the search were left at 1 or 3 epochs" in page
+    assert ", 1 with 25 % not reached in 60 epochs" in page
+    assert "| 30.0 % | **not reached in 60 epochs** |" in page
+    assert "chosen for tanh (not reached after 60.0 epochs, 30.0 %)." in page
+
+
+def test_an_interval_of_many_pairs(tmp_path):
+    pytest.importorskip("matplotlib")
+    runs = tmp_path / "runs"
+    for seed in range(1, 13):
+        errors = {"cifar_13pct": 0.20 + 0.01 * (seed % 2), "cifar_11pct": 0.18}
+        for net, error in errors.items():
+            results = {"test_error": error, "test_error_9_crops": error}
+            settings = {"net": net, "seed": seed, "train_epochs": 2.0}
+            write_run(runs / f"lrn-{net}-seed{seed}", [0.3] * 8, results, **settings)
+    write_machine(runs)
+    _, page = report(runs, tmp_path / "page")
+    # Gains 2 and 3 points, six each: s 0.522, s / sqrt(12) 0.151, t 2.201.
+    assert "standard error 0.15, paired 95 % interval 2.17 to 2.83" in page
+
+
+def test_the_search_leaves_its_choice_behind(tmp_path):
+    """Of finished runs, by their third epoch: the one that was earlier is not it."""
+    errors = {0.0005: [0.7] * 12, 0.001: falling(5, 0.1), 0.004: [0.7] * 12}
+    errors[0.002] = [0.6] * 12 + [0.1] * 4
+    for name in ("relu", "tanh"):
+        for rate, windows in errors.items():
+            results = {"epoch": len(windows) / 4, "running_training_error": 0.0}
+            write_figure1(tmp_path, name, rate, windows, results=results)
+    runs = [cifar10_runs.read(folder) for folder in sorted(tmp_path.iterdir())]
+    assert cifar10_runs.earliest(runs, "tanh").settings["learning_rate"] == 0.002
+    assert cifar10.choose(cifar10.Runs(None, tmp_path)) == {
+        "relu": 0.001,
+        "tanh": 0.001,
+    }
+    text = (tmp_path / "chosen.json").read_text()
+    assert json.loads(text) == {"relu": 0.001, "tanh": 0.001}
+
+
 def test_page_of_runs_that_are_not_finished(tmp_path):
     pytest.importorskip("matplotlib")
     runs = tmp_path / "runs"
     write_figure1(runs, "relu", 0.001, falling(2, 0.1), train_epochs=60.0)
     write_machine(runs)
     _, page = report(runs, tmp_path / "page")
-    assert "**Not decided yet**: 25 % is still to be reached" in page
-    assert "relu after 2.0 epochs, 45.0 % and tanh not begun" in page
+    assert "**Not decided yet**: the learning rates are still being chosen." in page
+    assert "| relu | 0.001 | 0 |" in page
+    write_chosen(runs, 0.001, 0.002)
+    _, page = report(runs, tmp_path / "page")
+    assert "**Not decided**: 25 % is not reached at the rate chosen for " in page
+    assert "relu (running after 2.0 epochs, 45.0 %) and tanh (not begun)." in page
     assert "no pair of runs is finished" in page
 
 
@@ -153,3 +225,26 @@ def test_a_directory_without_runs(tmp_path):
     assert done.returncode == 2
     assert "name the --output_dir of cifar10.py" in done.stderr
     assert not (tmp_path / "page").exists()
+
+
+def test_a_divergence_is_a_result_and_other_mistakes_are_not(tmp_path, monkeypatch):
+    def fail(settings, data, model_dir):
+        raise UserError("it cannot go on")
+
+    monkeypatch.setattr(trainer, "train", fail)
+    runs = cifar10.Runs(None, tmp_path)
+    with pytest.raises(UserError, match="it cannot go on"):
+        runs.figure1("relu", 0.001, 1)
+    folder = tmp_path / "figure1-relu-0.001-seed0"
+    folder.mkdir()
+    (folder / "results.json").write_text('{"diverged_by_step": 7}')
+    assert runs.figure1("relu", 0.001, 1) == math.inf
+
+
+def test_a_rate_that_diverged_later_keeps_its_early_error(tmp_path):
+    """A search that is gone over again has to choose as it did."""
+    runs = cifar10.Runs(None, tmp_path)
+    write_figure1(
+        *(tmp_path, "relu", 0.001, falling(4, 0.05)), results={"diverged_by_step": 17}
+    )
+    assert runs.figure1("relu", 0.001, 3) == pytest.approx(0.6 - 0.05 * 2.5)

@@ -74,6 +74,7 @@ def test_the_paper_plan_is_the_papers_recipe():
         ("{model: {dropout: 0}}", "{}", "no_dropout changes nothing"),
         ("settings: {model", "setings: {model", "no_dropout has no key 'setings'"),
         ("effect: worse", "effect: bad", "paper: effect should be one of worse, bet"),
+        ("effect: worse", "effect: same", "one of worse, better, not 'same'"),
         ("effect: worse, ", "", "paper lacks effect"),
         ("top_1: 2", "top_1: two", "top_1 should be points of error, not 'two'"),
         ("top_1: 2", "top1: 2", "paper has no key 'top1'; did you mean top_1?"),

@@ -1,14 +1,17 @@
 """The ablation's statistics and reports."""
 
 import csv
+import dataclasses
+import json
 import math
 
 import numpy as np
 import pytest
-from ablating import hparams, plot, report, statistics
+from ablating import hparams, plot, report, runs, statistics
+from ablating import plan as plans
 from ablating.plan import Claim
 from ablating.statistics import Estimate
-from ablation_plans import result, tiny_plan
+from ablation_plans import TINY, result, tiny_plan
 from tensorboard import context
 from tensorboard.backend.event_processing import (
     data_provider,
@@ -16,6 +19,8 @@ from tensorboard.backend.event_processing import (
 )
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
+
+from official.alexnet.errors import UserError
 
 # Statistics
 
@@ -59,29 +64,50 @@ def test_an_estimate_by_hand():
 
 
 def test_intervals_hold_the_truth_in_95_of_100_cases():
+    """Of rows that share a baseline, and of seeds that are good or bad for all."""
     rng = np.random.default_rng(0)
     truth, hits, pooled_hits, count = 1.5, 0, 0, 2000
     for _ in range(count):
-        groups = rng.normal(truth, 2.0, (5, 3))
-        own = statistics.estimate(groups[0])
+        values = rng.normal(0, 2.0, (14, 2)) + rng.normal(0, 5.0, 2)
+        values[1:] += truth
+        rows = {str(i): dict(enumerate(row)) for i, row in enumerate(values)}
+        own = statistics.estimate(values[1] - values[0])
         hits += abs(own.mean - truth) <= own.half_width
-        pooled = statistics.pooled([list(group) for group in groups])[0]
+        pooled = statistics.pooled(rows, "0")["1"]
         pooled_hits += abs(pooled.mean - truth) <= pooled.half_width
         assert pooled.mean == pytest.approx(own.mean)
-    # Three standard deviations of a count of 2,000 at 95 % are 1.5 %.
+    # Three standard deviations of a count of 2,000 at 95 % are 1.5 %. With the spread
+    # of the 13 differences, taken as independent, it is 92 %.
     assert hits / count == pytest.approx(0.95, abs=0.015)
     assert pooled_hits / count == pytest.approx(0.95, abs=0.015)
 
 
 def test_pooling_by_hand():
-    first, second, third, fourth = statistics.pooled([[1, 3], [0, 3, 6], [5], []])
-    # Squares 2 and 18 over 1 + 2 degrees of freedom.
-    assert first.error == pytest.approx(math.sqrt(20 / 3 / 2))
-    assert second.error == pytest.approx(math.sqrt(20 / 3 / 3))
-    assert second.half_width == pytest.approx(3.18245 * second.error, rel=1e-5)
-    assert third.error == pytest.approx(math.sqrt(20 / 3))
-    assert fourth is None
-    assert statistics.pooled([[5], [7]]) == [Estimate(5, 1), Estimate(7, 1)]
+    rows = {"baseline": {0: 1.0, 1: 3.0}, "a": {0: 2.0, 1: 6.0}}
+    # Row means 2 and 4, seed means 1.5 and 4.5: each cell is 0.5 off, 1 is free.
+    assert statistics.noise(list(rows.values())) == (pytest.approx(1.0), 1)
+    assert statistics.pooled(rows, "baseline") == {
+        "a": Estimate(2.0, 2, pytest.approx(1.0), pytest.approx(12.7062, rel=1e-5))
+    }
+    # A row of one seed says nothing of the noise, others what they have.
+    rows |= {"b": {0: 7.0}, "c": {}, "d": {5: 1.0}}
+    found = statistics.pooled(rows, "baseline")
+    assert found["a"].error == pytest.approx(1.0)
+    assert found["b"].error == pytest.approx(math.sqrt(2))
+    assert found["c"] is found["d"] is None
+    one_seed = {"baseline": {3: 1.0}, "a": {3: 2.0}, "b": {3: 4.0}}
+    assert statistics.pooled(one_seed, "baseline") == {
+        "a": Estimate(1.0, 1),
+        "b": Estimate(3.0, 1),
+    }
+    assert statistics.pooled({"baseline": {}, "a": {}}, "baseline") == {"a": None}
+
+
+def test_noise_of_whole_tables_is_the_residual_of_rows_and_seeds():
+    values = np.random.default_rng(1).normal(size=(5, 3))
+    rest = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
+    rows = [dict(enumerate(row)) for row in values]
+    assert statistics.noise(rows) == (pytest.approx((rest**2).sum() / 8), 8)
 
 
 def test_differences_are_paired_by_seed():
@@ -135,6 +161,42 @@ def test_tables():
     assert "| +2.0 top-1 (section 4.2) | yes | yes |" in change
 
 
+def write_run(folder, row, seed, data_dir="records", **train):
+    """A finished run as its folder has it."""
+    own = folder / row.name / f"seed{seed}"
+    own.mkdir(parents=True)
+    config = plans.run_config(row, seed, data_dir)
+    train = dataclasses.replace(config.train, **train)
+    text = dataclasses.replace(config, train=train).to_yaml()
+    (own / runs.SETTINGS_FILE).write_text(text)
+    (own / runs.RESULTS_FILE).write_text(json.dumps(result(row.name, seed, 30.0)))
+
+
+def test_runs_of_other_settings_are_not_mixed(tmp_path):
+    baseline, no_dropout = tiny_plan().rows
+    for seed in (10, 9):
+        write_run(tmp_path, baseline, seed)
+    write_run(tmp_path, no_dropout, 9)
+    found = report.collect(tiny_plan(), tmp_path, "records")
+    names = [(each["row"], each["seed"]) for each in found]
+    assert names == [("baseline", 9), ("baseline", 10), ("no_dropout", 9)]
+    assert report.given_data_dir(tiny_plan(), tmp_path) == "records"
+    with pytest.raises(UserError, match=r"seed10 holds a run with another data"):
+        report.collect(tiny_plan(), tmp_path, "others")
+    write_run(tmp_path, no_dropout, 4, learning_rate=0.5)
+    with pytest.raises(UserError, match=r"seed4 holds a run with another train\.learn"):
+        report.collect(tiny_plan(), tmp_path, "records")
+
+
+def test_a_page_of_runs_with_other_data_is_refused(tmp_path):
+    baseline, no_dropout = tiny_plan().rows
+    write_run(tmp_path, baseline, 0)
+    write_run(tmp_path, no_dropout, 0, data_dir="others")
+    data_dir = report.given_data_dir(tiny_plan(), tmp_path)
+    with pytest.raises(UserError, match=r"no_dropout/seed0 .* another data\.data_dir"):
+        report.collect(tiny_plan(), tmp_path, data_dir)
+
+
 def test_csv():
     lines = list(csv.DictReader(report.as_csv(RESULTS).splitlines()))
     assert [line["ten_crop_top_1_error"] for line in lines] == [
@@ -162,6 +224,27 @@ def test_a_page_keeps_the_text_around_its_results(tmp_path):
     assert "4 of 4 runs" in text
     report.write_page(tiny_plan(), RESULTS, *arguments)
     assert page.read_text("utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("paper", "paper"),
+        ("plans/mine.yaml", "plans/mine.yaml"),
+        ("/home/me/plans/mine.yaml", "mine.yaml"),
+        ("../me/mine.yaml", "mine.yaml"),
+    ],
+)
+def test_a_page_names_its_plan_but_no_place_of_the_machine(tmp_path, source, shown):
+    plan = plans.parse(TINY, "mine", source)
+    write_run(tmp_path / "runs", plan.rows[0], 0, data_dir="/data/records")
+    metrics = tmp_path / "runs" / "baseline" / "seed0" / "metrics.jsonl"
+    metrics.write_text('{"step": 1, "split": "train"}\n')
+    report.write_page(plan, RESULTS[:1], tmp_path, tmp_path / "runs")
+    text = (tmp_path / "README.md").read_text("utf-8")
+    assert f"ablate.py --plan={shown} --seeds=0 " in text
+    for place in (str(tmp_path), "/home", "..", "records", "imagenette"):
+        assert place not in text
 
 
 def test_the_plot_is_drawn(tmp_path):

@@ -1,9 +1,13 @@
 """tools/validate_records.py on sound and on damaged sets, and the way back."""
 
+import collections
 import json
 import shutil
+import sys
+import tracemalloc
 
 import pytest
+import tensorflow as tf
 from imagenet_inputs import (
     ROOT,
     encode,
@@ -15,6 +19,10 @@ from imagenet_inputs import (
 from PIL import Image
 
 from official.alexnet.errors import UserError
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+import validate_records
 
 TOOL = ROOT / "tools" / "validate_records.py"
 SHARDS = (4, 2)
@@ -68,6 +76,71 @@ def test_damaged_shards_are_named_and_remade(prepared, tmp_path):
     assert files_of(output) == before
 
 
+def test_a_wrong_labels_file_damages_no_shard(prepared, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(prepared / "out", output)
+    lines = (output / "labels.txt").read_text().splitlines()
+    (output / "labels.txt").write_text("\n".join(lines[::-1]))
+    code, results, stdout, _ = validate(output, "--decode", "--num_workers=1")
+    assert code == 1
+    assert results["damaged_shards"] == []
+    assert "To remake" not in stdout
+    (problem,) = results["problems"]
+    assert problem["file"] == "labels.txt"
+    assert "has the manifest's sha256, but record 0 has label" in problem["problem"]
+    assert "labels.txt is wrong" in problem["problem"]
+    # A damaged shard beside it is still named, and no other.
+    shard = output / "train-00001-of-00004"
+    contents = bytearray(shard.read_bytes())
+    contents[-1] ^= 1
+    shard.write_bytes(contents)
+    _, results, stdout, _ = validate(output, "--num_workers=1")
+    assert results["damaged_shards"] == [shard.name]
+    assert f"--remake={shard.name}\n" in stdout
+
+
+def test_a_wrong_count_in_the_manifest_damages_no_shard(prepared, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(prepared / "out", output)
+    manifest = json.loads((output / "manifest.json").read_text())
+    manifest["splits"]["train"]["shards"][0]["num_examples"] += 1
+    (output / "manifest.json").write_text(json.dumps(manifest))
+    _, results, stdout, _ = validate(output, "--num_workers=1")
+    assert results["damaged_shards"] == []
+    assert "its sha256 is right, its count wrong" in stdout
+
+
+def test_a_record_that_is_none_leaves_the_rest_of_a_tfds_set_checked(tmp_path):
+    info = {
+        "name": "ours",
+        "splits": [{"name": "train", "shardLengths": ["2", "2"]}],
+    }
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+    (tmp_path / "features.json").write_text("{}")
+    names = [f"ours-train.tfrecord-{i:05d}-of-00002" for i in range(2)]
+    for name, records in zip(
+        names, ([b"no example", tfds_example(0)], [tfds_example(1)] * 2), strict=True
+    ):
+        with tf.io.TFRecordWriter(str(tmp_path / name)) as writer:
+            for record in records:
+                writer.write(record)
+    code, results, _, _ = validate(tmp_path, "--num_workers=1")
+    assert code == 1
+    assert results["num_examples"] == 4
+    assert results["damaged_shards"] == [names[0]]
+    (problem,) = results["problems"]
+    assert problem["problem"] == "record 0 is not a tf.train.Example"
+
+
+def tfds_example(label) -> bytes:
+    features = {
+        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"picture"])),
+        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString()
+
+
 def test_mistakes_are_one_line(tmp_path):
     code, _, _, stderr = validate(tmp_path)
     assert code == 2
@@ -92,3 +165,17 @@ def test_a_class_whose_images_are_all_bad(tmp_path, capsys):
         path.write_bytes(encode(Image.new("RGB", (9, 9)))[:-30])
     with pytest.raises(UserError, match="without an image in train, such as dog"):
         prepare_here(tree, tmp_path / "other", **options)
+
+
+def test_a_huge_label_needs_no_huge_list(tmp_path, capsys):
+    train = collections.Counter([1, 2, 10**6])
+    labels = {"train": train, "test": collections.Counter()}
+    tracemalloc.start()
+    empty = validate_records._check_labels(tmp_path, labels, None, [])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10**6
+    assert empty == {"train": 10**6 - 3, "test": 10**6}
+    said = capsys.readouterr().out
+    assert "train: 999997 class(es) without an image, such as 3\n" in said
+    assert "test: 1000000 class(es) without an image, such as 1\n" in said

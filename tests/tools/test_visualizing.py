@@ -149,6 +149,14 @@ def test_photographs_are_spread_and_squares_are_those_of_evaluation(net):
         assert same == [one.label]
 
 
+def test_a_file_with_fewer_records_than_counted_is_named(net):
+    records = net.split("validation").records
+    records = dataclasses.replace(records, file_sizes=(7, 9))
+    images = photographs.Recorded(records)
+    with pytest.raises(UserError, match=r"validation-00001-of-00002 has no record 6"):
+        images.spread(100)
+
+
 # Predictions
 
 

@@ -23,7 +23,7 @@ class Claim:
     """What the paper says a change does.
 
     Attributes:
-        effect: `worse`, `better` or `same` than the baseline.
+        effect: `worse` or `better` than the baseline.
         section: where it says so.
         says: the sentence in other words.
         top_1: by how many points of top-1 error, where it says a number.
@@ -60,11 +60,19 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The rows, the baseline first."""
+    """The rows, the baseline first.
+
+    Attributes:
+        name: of its file, without its ending.
+        title: for people.
+        rows: of the table.
+        source: the file as it was named.
+    """
 
     name: str
     title: str
     rows: tuple[Row, ...]
+    source: str
 
 
 def load(path: str) -> Plan:
@@ -113,7 +121,7 @@ def parse(text: str, name: str, source: str) -> Plan:
     rows = [Row(BASELINE, base)]
     for key, change in changes.items():
         rows.append(_row(str(key), change, base, f"{source}: {key}"))
-    return Plan(name, str(content.get("title") or name), tuple(rows))
+    return Plan(name, str(content.get("title") or name), tuple(rows), source)
 
 
 def choose(plan: Plan, only: list[str]) -> Plan:
@@ -187,10 +195,7 @@ def _claim(values, source: str) -> Claim:
     for key in ("effect", "section", "says"):
         if not values.get(key):
             raise UserError(f"{source} lacks {key}")
-    for key, choices in (
-        ("effect", ("worse", "better", "same")),
-        ("measure", MEASURES),
-    ):
+    for key, choices in (("effect", ("worse", "better")), ("measure", MEASURES)):
         if key in values and values[key] not in choices:
             raise UserError(
                 f"{source}: {key} should be one of {', '.join(choices)}, not "

@@ -6,9 +6,10 @@ import gzip
 import io
 import json
 import pathlib
+import shlex
 
 from ablating import plan as plans
-from ablating import statistics
+from ablating import runs, statistics
 from ablating.plan import BASELINE, Claim, Plan, Row
 from ablating.statistics import Estimate
 from official.alexnet.data.atomic import atomic_write
@@ -44,7 +45,7 @@ class Difference:
     Attributes:
         by_seed: row minus baseline.
         own: their mean, with the spread of the row's own differences.
-        pooled: the same mean, with the spread of all rows' differences together.
+        pooled: the same mean, with the spread of all rows and the baseline together.
     """
 
     by_seed: dict[int, float]
@@ -52,29 +53,52 @@ class Difference:
     pooled: Estimate | None
 
 
-def collect(plan: Plan, output_dir: pathlib.Path) -> list[dict]:
-    """The results of all finished runs of a plan, row by row."""
+def collect(plan: Plan, output_dir: pathlib.Path, data_dir: str | None) -> list[dict]:
+    """The results of all finished runs of a plan, row by row.
+
+    Args:
+        plan: what was run.
+        output_dir: where, by this call or earlier ones.
+        data_dir: of all runs; None: the plan's.
+
+    Raises:
+        UserError: a run has other settings, but for its seed.
+    """
     results = []
     for row in plan.rows:
-        files = (output_dir / row.name).glob("seed*/results.json")
-        found = [json.loads(file.read_text("utf-8")) for file in files]
+        found = []
+        for folder in _finished(row, output_dir):
+            seed = runs.kept_config(folder).train.seed
+            runs.check_same(folder, plans.run_config(row, seed, data_dir))
+            text = (folder / runs.RESULTS_FILE).read_text("utf-8")
+            found.append(json.loads(text))
         results += sorted(found, key=lambda result: result["seed"])
     return results
 
 
+def given_data_dir(plan: Plan, output_dir: pathlib.Path) -> str | None:
+    """The --data_dir of the first finished run; None where it is the plan's."""
+    for row in plan.rows:
+        for folder in _finished(row, output_dir):
+            data_dir = runs.kept_config(folder).data.data_dir
+            return None if data_dir == row.config.data.data_dir else data_dir
+    return None
+
+
+def _finished(row: Row, output_dir: pathlib.Path) -> list[pathlib.Path]:
+    files = (output_dir / row.name).glob(f"seed*/{runs.RESULTS_FILE}")
+    return sorted(file.parent for file in files)
+
+
 def differences(plan: Plan, results: list[dict], measure: str) -> dict[str, Difference]:
     """Each row's difference to the baseline, paired by seed."""
-    baseline = _by_seed(results, BASELINE, measure)
-    rows = [row.name for row in plan.rows if row.name != BASELINE]
-    pairs = {
-        name: statistics.paired(_by_seed(results, name, measure), baseline)
-        for name in rows
-    }
-    pooled = statistics.pooled([list(pair.values()) for pair in pairs.values()])
-    return {
-        name: Difference(pair, statistics.estimate(list(pair.values())), each)
-        for (name, pair), each in zip(pairs.items(), pooled, strict=True)
-    }
+    values = {row.name: _by_seed(results, row.name, measure) for row in plan.rows}
+    found = {}
+    for name, pooled in statistics.pooled(values, BASELINE).items():
+        pairs = statistics.paired(values[name], values[BASELINE])
+        own = statistics.estimate(list(pairs.values()))
+        found[name] = Difference(pairs, own, pooled)
+    return found
 
 
 def verdict(claim: Claim | None, estimate: Estimate | None) -> str:
@@ -175,18 +199,28 @@ Errors are percentages of the validation images. After ± stands the standard er
 seeds. A difference is the row minus the baseline, paired by seed: above 0 the change
 makes it worse. The first interval has the spread of the row's own differences; with two
 or three seeds that is known so badly that the interval is wide. The second has the
-spread of all rows' differences together, which takes it to be the same in every row.
+spread that is left in all rows, the baseline's among them, after each row's mean and
+each seed's are taken out; it takes that to be the same in every row.
 Training loss and error are of the last {_of_last(results)} steps as they were trained:
 with dropout, crops and noise where the row has them.
 
 One line a run is in [results.csv](results.csv), every line of every run's metrics in
 [metrics.jsonl.gz](metrics.jsonl.gz).
 
+Written by this command, where words in capitals stand for directories:
+
 ```console
-$ python tools/ablate.py --plan={plan.name} --output_dir=runs/ablation \\
-    --seeds={listed} --data_dir=imagenette --report_dir=docs/results/ablation
+$ python tools/ablate.py --plan={_shown(plan.source)} --seeds={listed} \\
+    --data_dir=RECORDS --output_dir=RUNS --report_dir=PAGE
 ```
 """
+
+
+def _shown(source: str) -> str:
+    """A plan's file, without the folders of this machine."""
+    path = pathlib.PurePath(source)
+    is_elsewhere = path.is_absolute() or ".." in path.parts
+    return shlex.quote(path.name if is_elsewhere else source)
 
 
 def _of_last(results: list[dict]) -> str:

@@ -100,18 +100,37 @@ def prepare(run: Run) -> None:
     path = run.folder / SETTINGS_FILE
     is_started = any(file != path for file in run.folder.iterdir())
     if is_started and path.is_file():
-        text = config_files.load(str(path))
-        earlier = plans.flat(config_files.override(Config(), text, str(path)))
-        now = plans.flat(run.config)
-        other = [key for key in now if now[key] != earlier[key]]
-        if other:
-            raise UserError(
-                f"{run.folder} holds a run with another {', '.join(other)}: name "
-                "another --output_dir, or delete that folder"
-            )
+        check_same(run.folder, run.config)
         return
     with atomic_write(path) as temporary:
         temporary.write_text(run.config.to_yaml(), "utf-8")
+
+
+def kept_config(folder: pathlib.Path) -> Config:
+    """The settings that the run in a folder was started with.
+
+    Raises:
+        UserError: they are not there, or cannot be read.
+    """
+    path = folder / SETTINGS_FILE
+    if not path.is_file():
+        raise UserError(f"{folder} holds a run without {SETTINGS_FILE}: delete it")
+    return config_files.override(Config(), config_files.load(str(path)), str(path))
+
+
+def check_same(folder: pathlib.Path, config: Config) -> None:
+    """Checks that the run in a folder was started with these settings.
+
+    Raises:
+        UserError: it was not.
+    """
+    earlier, now = plans.flat(kept_config(folder)), plans.flat(config)
+    other = [key for key in now if now[key] != earlier[key]]
+    if other:
+        raise UserError(
+            f"{folder} holds a run with another {', '.join(other)}: name another "
+            "--output_dir, or delete that folder"
+        )
 
 
 def execute(run: Run, lock: int) -> dict:

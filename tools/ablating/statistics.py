@@ -1,6 +1,7 @@
 """Means, paired differences and their t intervals."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -52,34 +53,58 @@ def paired(row: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int,
     return {seed: row[seed] - baseline[seed] for seed in row if seed in baseline}
 
 
-def pooled(groups: Sequence[Sequence[float]]) -> list[Estimate | None]:
-    """The mean of each group, with one spread for all.
+def pooled(
+    rows: Mapping[str, Mapping[int, float]], baseline: str
+) -> dict[str, Estimate | None]:
+    """Each row's mean difference to the baseline, with one spread for all.
 
-    The variances of the groups are averaged, weighted by their degrees of freedom, as
-    analysis of variance does: with two or three seeds a group's own is known badly.
-    It takes the groups' variances to be the same.
+    A value is taken as its row's mean plus something of its seed plus noise. The spread
+    is the noise's, over all rows with the baseline among them: the differences share
+    the baseline's noise, so that their own spreads are not independent. It takes the
+    noise to be the same in all rows.
+
+    Args:
+        rows: the values of each row by seed.
+        baseline: the row that the others are compared with.
     """
-    freedom = sum(len(values) - 1 for values in groups if values)
-    if freedom < 1:
-        return [estimate(values) for values in groups]
-    squares = sum(
-        float(np.sum(np.square(values - np.mean(values))))
-        for values in groups
-        if values
-    )
-    spread, quantile = math.sqrt(squares / freedom), t_quantile(0.975, freedom)
-    estimates = []
-    for values in groups:
-        if not values:
-            estimates.append(None)
+    variance, freedom = noise(list(rows.values()))
+    estimates = {}
+    for name in rows:
+        if name == baseline:
             continue
-        error = spread / math.sqrt(len(values))
-        estimates.append(
-            Estimate(float(np.mean(values)), len(values), error, quantile * error)
-        )
+        values = list(paired(rows[name], rows[baseline]).values())
+        if not values or freedom < 1:
+            estimates[name] = estimate(values)
+            continue
+        error = math.sqrt(2 * variance / len(values))
+        half_width = t_quantile(0.975, freedom) * error
+        mean = float(np.mean(values))
+        estimates[name] = Estimate(mean, len(values), error, half_width)
     return estimates
 
 
+def noise(rows: Sequence[Mapping[int, float]]) -> tuple[float, int]:
+    """Variance about a mean of each row plus one of each seed, by least squares.
+
+    Returns:
+        The variance, and its degrees of freedom: (rows - 1) (seeds - 1) where every row
+        has every seed. Without any the variance is 0.
+    """
+    cells = [(i, seed) for i, row in enumerate(rows) for seed in row]
+    if not cells:
+        return 0.0, 0
+    seeds = sorted({seed for _, seed in cells})
+    design = np.zeros((len(cells), len(rows) + len(seeds)))
+    for k, (i, seed) in enumerate(cells):
+        design[k, [i, len(rows) + seeds.index(seed)]] = 1
+    values = np.array([rows[i][seed] for i, seed in cells])
+    means, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    freedom = len(cells) - int(rank)
+    squares = float(np.sum(np.square(values - design @ means)))
+    return squares / max(freedom, 1), freedom
+
+
+@functools.cache
 def t_quantile(probability: float, freedom: int) -> float:
     """Quantile of Student's t distribution.
 

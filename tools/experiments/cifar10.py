@@ -8,6 +8,7 @@ whatever runs there are.
 Figure 1, for ReLU and for tanh: each learning rate of a grid is trained for an epoch,
 the better half for three, and the best until the training error of an epoch is 25 %. If
 that one is at the edge of the grid, the next rate outside is tried in the same way.
+When the search is over, chosen.json says which they are.
 Section 3.3: pairs of runs with one seed, without and with LRN. Then, to see how sure
 Figure 1 is, the rates beside the best ones, and other seeds.
 """
@@ -19,30 +20,33 @@ import pathlib
 import sys
 
 from absl import flags
+from cifar10_runs import ERROR, MOST_EPOCHS
 
 from official.alexnet import cli
+from official.alexnet.data.atomic import atomic_write
 from official.alexnet.errors import UserError
 
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Directory of CIFAR-10's binary version.", required=True
-)
-OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Where the runs go, a directory each.", required=True
-)
-EXPERIMENT = flags.DEFINE_enum(
-    "experiment", "all", ["all", "figure1", "lrn"], "What to train."
-)
-SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of Figure 1's best rates, and pairs.")
-LRN_EPOCHS = flags.DEFINE_integer("lrn_epochs", 20, "Epochs of a run of section 3.3.")
-
+CHOSEN_FILE = "chosen.json"
 RATES = (0.0005, 0.001, 0.002, 0.004)
 FACTOR = 2  # between one rate and the next
-ERROR = 0.25
-MOST_EPOCHS = 60
 MACHINE_FILE = "machine.json"
 
 
+def define_flags() -> None:
+    """Defines the flags; done only when this file is the program."""
+    flags.DEFINE_string(
+        "data_dir", None, "Directory of CIFAR-10's binary version.", required=True
+    )
+    flags.DEFINE_string(
+        "output_dir", None, "Where the runs go, a directory each.", required=True
+    )
+    flags.DEFINE_enum("experiment", "all", ["all", "figure1", "lrn"], "What to train.")
+    flags.DEFINE_integer("seeds", 3, "Seeds of Figure 1's best rates, and pairs.")
+    flags.DEFINE_integer("lrn_epochs", 20, "Epochs of a run of section 3.3.")
+
+
 def main() -> dict:
+    values = flags.FLAGS
     cli.start_tensorflow()
     from official.alexnet.cifar import data  # noqa: PLC0415
 
@@ -50,21 +54,21 @@ def main() -> dict:
     runs = Runs(data.read(cli.path("data_dir")), folder)
     _write_machine(folder / MACHINE_FILE)
     has_figure1, has_lrn = (
-        EXPERIMENT.value in ("all", one) for one in ("figure1", "lrn")
+        values.experiment in ("all", one) for one in ("figure1", "lrn")
     )
-    best = {name: search(runs, name) for name in ("relu", "tanh") if has_figure1}
+    best = choose(runs) if has_figure1 else {}
     for name, rate in best.items():
         runs.to_error(name, rate)
-    for seed in range(1, SEEDS.value + 1 if has_lrn else 1):
+    for seed in range(1, values.seeds + 1 if has_lrn else 1):
         for net in ("cifar_13pct", "cifar_11pct"):
-            runs.lrn(net, seed, LRN_EPOCHS.value)
+            runs.lrn(net, seed, values.lrn_epochs)
     for name, rate in best.items():
         for beside in (rate / FACTOR, rate * FACTOR):
             runs.to_error(name, beside)
-    for seed in range(1, SEEDS.value):
+    for seed in range(1, values.seeds):
         for name, rate in best.items():
             runs.to_error(name, rate, seed)
-    return {"best_rates": best, "output_dir": OUTPUT_DIR.value}
+    return {"best_rates": best, "output_dir": values.output_dir}
 
 
 def _write_machine(path: pathlib.Path) -> None:
@@ -76,6 +80,14 @@ def _write_machine(path: pathlib.Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(machine.describe(), indent=2) + "\n", "utf-8")
+
+
+def choose(runs: "Runs") -> dict[str, float]:
+    """The rates of Figure 1. The page takes them from the file, not from later runs."""
+    best = {name: search(runs, name) for name in ("relu", "tanh")}
+    with atomic_write(runs.folder / CHOSEN_FILE) as path:
+        path.write_text(json.dumps(best) + "\n", "utf-8")
+    return best
 
 
 def search(runs: "Runs", activation: str) -> float:
@@ -156,11 +168,11 @@ class Runs:
         folder = self.folder / name
         print(f"{name}, {epochs} epochs", file=sys.stderr)
         ended = folder / trainer.RESULTS_FILE
-        if ended.is_file():
-            results = json.loads(ended.read_text("utf-8"))
-            if results.get("epoch", 0) >= epochs:
-                # It was trained for longer: what was its error back then?
-                return results | {"running_training_error": _error_at(folder, epochs)}
+        results = _json(ended)
+        has_ended = results.get("epoch", 0) >= epochs or "diverged_by_step" in results
+        # It may have been trained for longer: what was its error back then?
+        if has_ended and (error := _error_at(folder, epochs)) is not None:
+            return results | {"running_training_error": error}
         try:
             results = trainer.train(
                 Settings(train_epochs=float(epochs), **settings),
@@ -168,20 +180,33 @@ class Runs:
                 str(folder),
             )
         except UserError as error:
+            if "diverged_by_step" not in _json(ended):
+                raise
             print(error, file=sys.stderr)
             return {}
         print(f"{name}: {json.dumps(results)}", file=sys.stderr, flush=True)
         return results
 
 
-def _error_at(folder: pathlib.Path, epochs: int) -> float:
-    """The training error over the last of so many epochs, as metrics.jsonl has it."""
-    lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+def _json(path: pathlib.Path) -> dict:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def _error_at(folder: pathlib.Path, epochs: int) -> float | None:
+    """The training error over the last of so many epochs, as metrics.jsonl has it.
+
+    None where the run ended before that; it may have diverged after it.
+    """
+    path = folder / "metrics.jsonl"
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
     rows = [row for row in map(json.loads, lines) if row["split"] == "train"]
+    if not rows or rows[-1]["epoch"] < epochs:
+        return None
     # Windows end at whole steps, up to a step after the epoch's quarter.
     errors = [1 - row["accuracy"] for row in rows if row["epoch"] < epochs + 0.01]
     return sum(errors[-4:]) / 4
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run("cifar10.py", main)

@@ -14,9 +14,22 @@ import math
 import pathlib
 import re
 import statistics
+import sys
 
 from absl import flags
-from cifar10_runs import ERROR, Run, best_of, pairs_of, read
+from cifar10_runs import (
+    ERROR,
+    MOST_EPOCHS,
+    Run,
+    earliest,
+    pairs_of,
+    read,
+    with_rate,
+)
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from ablating.statistics import t_quantile
 
 from official.alexnet import cli
 from official.alexnet.errors import UserError
@@ -30,9 +43,7 @@ TEMPLATE = pathlib.Path(__file__).with_name("cifar10_report.md")
 
 # As in cifar10.py.
 MACHINE_FILE = "machine.json"
-
-# Two-sided 95 % points of Student's t, by degrees of freedom.
-T_95 = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+CHOSEN_FILE = "chosen.json"
 
 
 def main() -> dict:
@@ -49,9 +60,13 @@ def main() -> dict:
     output.mkdir(parents=True, exist_ok=True)
     figure1 = [run for run in runs if run.name.startswith("figure1-")]
     pairs = pairs_of([run for run in runs if run.name.startswith("lrn-")])
-    best = {name: best_of(figure1, name) for name in ("relu", "tanh")}
+    file = folder / CHOSEN_FILE
+    rates = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    chosen = {
+        name: with_rate(figure1, name, rates.get(name)) for name in ("relu", "tanh")
+    }
     _write_tables(figure1, pairs, output)
-    _draw_figure1(figure1, best, output / "figure1.png")
+    _draw_figure1(figure1, chosen, output / "figure1.png")
     _draw_lrn(pairs, output / "lrn.png")
     for run in runs:
         with gzip.GzipFile(output / f"{run.name}.metrics.jsonl.gz", "wb", mtime=0) as f:
@@ -60,8 +75,10 @@ def main() -> dict:
     words = {
         "machine": _machine(machine),
         "runs": _states(runs),
-        "figure1_answer": _figure1_answer(figure1, best),
-        "figure1_table": _figure1_table(figure1, best),
+        "figure1_answer": _figure1_answer(figure1, chosen)
+        if rates
+        else "**Not decided yet**: the learning rates are still being chosen.",
+        "figure1_table": _figure1_table(figure1, chosen),
         "lrn_answer": _lrn_answer(pairs),
         "lrn_table": _lrn_table(pairs),
         "lrn_epochs": _lrn_epochs(pairs),
@@ -69,7 +86,7 @@ def main() -> dict:
     for name, text in words.items():
         page = page.replace(f"{{{name}}}", text)
     (output / "README.md").write_text(page, "utf-8")
-    crossings = {n: run.crossing() if run else None for n, run in best.items()}
+    crossings = {n: run.crossing() if run else None for n, run in chosen.items()}
     return {
         "runs": {run.name: run.state for run in runs},
         "epochs_to_25_percent": crossings,
@@ -129,7 +146,7 @@ def _figure():
 
 
 def _draw_figure1(
-    runs: list[Run], best: dict[str, Run | None], path: pathlib.Path
+    runs: list[Run], chosen: dict[str, Run | None], path: pathlib.Path
 ) -> None:
     """As the paper's: ReLU solid, tanh dashed; other rates and seeds thin."""
     figure = _figure()
@@ -140,15 +157,15 @@ def _draw_figure1(
         points = run.training_error()
         if not points:
             continue
-        chosen = run in best.values()
+        is_chosen = run in chosen.values()
         panel.plot(
             *zip(*points, strict=True),
             style,
             color=color,
-            linewidth=2 if chosen else 0.8,
-            alpha=1 if chosen else 0.4,
+            linewidth=2 if is_chosen else 0.8,
+            alpha=1 if is_chosen else 0.4,
             label=f"{label}, rate {run.settings['learning_rate']:g}"
-            if chosen
+            if is_chosen
             else None,
         )
     panel.axhline(ERROR, color="black", linewidth=0.6)
@@ -156,7 +173,8 @@ def _draw_figure1(
         xlabel="epochs", ylabel="training error rate", ylim=(0, 0.75), xlim=(0, None)
     )
     panel.grid(alpha=0.3)
-    panel.legend()
+    if panel.get_legend_handles_labels()[0]:
+        panel.legend()
     figure.savefig(path, dpi=100)
 
 
@@ -185,7 +203,7 @@ def _draw_lrn(pairs: dict[int, dict[str, Run]], path: pathlib.Path) -> None:
 def _machine(machine: dict) -> str:
     versions = machine["versions"]
     return (
-        f"{machine['cores']} cores of an {machine['cpu']}, no GPU; Python "
+        f"{machine['cores']} cores of {machine['cpu']}; Python "
         f"{versions['python']}, TensorFlow {versions['tensorflow']}, Keras "
         f"{versions['keras']}; commit {machine['git_commit']}, {machine['date'][:10]}"
     )
@@ -198,6 +216,8 @@ def _states(runs: list[Run]) -> str:
         text += f", {diverged} diverged"
     if stopped := states.count("stopped"):
         text += f", {stopped} of the search were left at 1 or 3 epochs"
+    if missed := states.count("not reached"):
+        text += f", {missed} with 25 % not reached in {MOST_EPOCHS} epochs"
     if running := [run for run in runs if run.state == "running"]:
         text += ", and not finished when this was written: " + ", ".join(
             f"`{run.name}` ({run.epochs:.2f} epochs)" for run in running
@@ -205,20 +225,22 @@ def _states(runs: list[Run]) -> str:
     return text + "."
 
 
-def _figure1_answer(runs: list[Run], best: dict[str, Run | None]) -> str:
-    crossings = {name: run and run.crossing() for name, run in best.items()}
+def _figure1_answer(runs: list[Run], chosen: dict[str, Run | None]) -> str:
+    crossings = {name: run and run.crossing() for name, run in chosen.items()}
     missing = [name for name, epochs in crossings.items() if epochs is None]
     if missing:
         so_far = []
         for name in missing:
-            if run := best[name]:
+            if run := chosen[name]:
                 points = run.training_error()
                 error = f", {100 * points[-1][1]:.1f} %" if points else ""
-                so_far.append(f"{name} after {run.epochs:.1f} epochs{error}")
+                so_far.append(
+                    f"{name} ({run.state} after {run.epochs:.1f} epochs{error})"
+                )
             else:
-                so_far.append(f"{name} not begun")
+                so_far.append(f"{name} (not begun)")
         return (
-            "**Not decided yet**: 25 % is still to be reached by the best rate of "
+            "**Not decided**: 25 % is not reached at the rate chosen for "
             f"{' and '.join(so_far)}."
         )
     relu, tanh = crossings["relu"], crossings["tanh"]
@@ -234,14 +256,33 @@ def _figure1_answer(runs: list[Run], best: dict[str, Run | None]) -> str:
     return (
         f"**ReLU reaches 25 % training error after {relu:.1f} epochs, tanh after "
         f"{tanh:.1f}: {ratio:.1f} times as many** ({verdict}: six times)."
-        + _seeds(runs, best)
+        + _seeds(runs, chosen)
+        + _check(runs, chosen)
     )
 
 
-def _seeds(runs: list[Run], best: dict[str, Run]) -> str:
-    """What the other seeds of the best rates say."""
+def _check(runs: list[Run], chosen: dict[str, Run]) -> str:
+    """What the rates say that were not chosen, if one was earlier at 25 %."""
+    first = {name: earliest(runs, name) for name in chosen}
+    others = [
+        f"{name} at {run.settings['learning_rate']:g} after {run.crossing():.1f}"
+        for name, run in first.items()
+        if run is not chosen[name]
+    ]
+    if not others:
+        return ""
+    ratio = first["tanh"].crossing() / first["relu"].crossing()
+    return (
+        " Rates that were not chosen turned out to be earlier at 25 %: "
+        f"{' epochs, '.join(others)} epochs. Between the earliest of each it is "
+        f"{ratio:.1f} times as many."
+    )
+
+
+def _seeds(runs: list[Run], chosen: dict[str, Run]) -> str:
+    """What the other seeds of the chosen rates say."""
     found = {}
-    for name, run in best.items():
+    for name, run in chosen.items():
         same = [
             other.crossing()
             for other in runs
@@ -258,7 +299,7 @@ def _seeds(runs: list[Run], best: dict[str, Run]) -> str:
     return f" All seeds of these rates: {text}."
 
 
-def _figure1_table(runs: list[Run], best: dict[str, Run | None]) -> str:
+def _figure1_table(runs: list[Run], chosen: dict[str, Run | None]) -> str:
     lines = [
         "| nonlinearity | learning rate | seed | epochs trained | training error of "
         "the last epoch | epochs to 25 % |",
@@ -275,9 +316,12 @@ def _figure1_table(runs: list[Run], best: dict[str, Run | None]) -> str:
     for run in order:
         points = run.training_error()
         crossing = run.crossing()
-        bold = "**" if run in best.values() else ""
-        found = f"{bold}{crossing:.2f}{bold}" if crossing else "—"
         state = run.state
+        found = f"{crossing:.2f}" if crossing else "—"
+        if state == "not reached":
+            found = f"not reached in {MOST_EPOCHS} epochs"
+        if run in chosen.values():
+            found = f"**{found}**"
         error = f"{100 * points[-1][1]:.1f} %" if points else "—"
         if state in ("diverged", "running"):
             error += f" ({state})"
@@ -318,7 +362,7 @@ def _lrn_answer(pairs: dict[int, dict[str, Run]]) -> str:
     if len(gains) == 1:
         return text + "; one pair says nothing about chance)."
     error = statistics.stdev(gains) / math.sqrt(len(gains))
-    half = T_95[len(gains) - 1] * error
+    half = t_quantile(0.975, len(gains) - 1) * error
     holds = "leaves out" if abs(mean) > half else "holds"
     return (
         f"{text}, standard error {error:.2f}, paired 95 % interval "

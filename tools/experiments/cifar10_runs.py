@@ -8,8 +8,9 @@ import statistics
 
 import yaml
 
-# The training error of Figure 1, as in cifar10.py.
+# The training error of Figure 1, and how long a run may take to get there.
 ERROR = 0.25
+MOST_EPOCHS = 60
 
 # Windows of an epoch, as the trainer writes them.
 WINDOWS = 4
@@ -52,7 +53,10 @@ class Run:
             return "finished"
         if self.epochs < self.settings["train_epochs"] - 1e-6:
             return "running"
-        return "finished" if threshold is None else "stopped"
+        if threshold is None:
+            return "finished"
+        is_of_search = self.settings["train_epochs"] < MOST_EPOCHS
+        return "stopped" if is_of_search else "not reached"
 
     def training_error(self) -> list[tuple[float, float]]:
         """Error of the last epoch's worth of images, at that epoch's middle.
@@ -89,17 +93,24 @@ def read(folder: pathlib.Path) -> Run:
     )
 
 
-def best_of(runs: list[Run], activation: str) -> Run | None:
-    """Of the first seed, the run that was first at 25 %; else the longest so far."""
-    own = [
+def with_rate(runs: list[Run], activation: str, rate: float | None) -> Run | None:
+    """Of the first seed, the run with this learning rate."""
+    own = _first_seed(runs, activation)
+    return next((run for run in own if run.settings["learning_rate"] == rate), None)
+
+
+def earliest(runs: list[Run], activation: str) -> Run | None:
+    """Of the first seed, the run that was first at 25 %."""
+    done = [run for run in _first_seed(runs, activation) if run.crossing() is not None]
+    return min(done, key=Run.crossing, default=None)
+
+
+def _first_seed(runs: list[Run], activation: str) -> list[Run]:
+    return [
         run
         for run in runs
         if run.settings["activation"] == activation and run.settings["seed"] == 0
     ]
-    done = [run for run in own if run.crossing() is not None]
-    if done:
-        return min(done, key=Run.crossing)
-    return max(own, key=lambda run: run.epochs, default=None)
 
 
 def pairs_of(runs: list[Run]) -> dict[int, dict[str, Run]]:

@@ -1,7 +1,6 @@
 """Images to look at, with their labels: files, or the records of a split."""
 
 import dataclasses
-import itertools
 import os
 import pathlib
 import re
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from official.alexnet.data import framing, preprocessing, reading
+from official.alexnet.data import faults, preprocessing, reading
 from official.alexnet.data.records import Records
 from official.alexnet.errors import UserError
 from official.alexnet.serving.prediction import read_image
@@ -111,14 +110,9 @@ class Recorded:
         """As `Files.photograph`."""
         file, number = reading.place_of(place)
         path = self.records.files[file]
-        offset, length = next(itertools.islice(framing.spans(path), number, None))
-        with pathlib.Path(path).open("rb") as stream:
-            stream.seek(offset)
-            serialized = stream.read(length)
+        serialized = tf.constant([faults.read(path, number)])
         try:
-            encoded, labels = reading.parse_records(
-                tf.constant([serialized]), self.records
-            )
+            encoded, labels = reading.parse_records(serialized, self.records)
             pixels = square(encoded[0]).numpy()
         except tf.errors.OpError as error:
             raise self.explained(error) from error
@@ -128,14 +122,13 @@ class Recorded:
         """As `Files.spread`, over the records file by file."""
         wanted = evenly(len(self), count)
         found, before = [], 0
-        for index, path in enumerate(self.records.files):
-            inside = framing.count_records(path)
+        for file, size in enumerate(self.records.file_sizes):
             found += [
-                self.photograph(reading.tag_of(index, i - before))
+                self.photograph(reading.tag_of(file, i - before))
                 for i in wanted
-                if before <= i < before + inside
+                if before <= i < before + size
             ]
-            before += inside
+            before += size
         return found
 
     def explained(self, error: tf.errors.OpError) -> Exception:

@@ -49,6 +49,9 @@ class Report:
         num_examples: records read.
         num_bytes: size of the file.
         labels: stored label -> how many records have it.
+        is_damaged: whether its bytes are: its size, sha256, lengths or checksums.
+        labels_fault: the first record whose label is not as `Job.synsets` has it, in
+            words, where the bytes are the manifest's: then they are not to blame.
     """
 
     file: str
@@ -56,6 +59,12 @@ class Report:
     num_examples: int = 0
     num_bytes: int = 0
     labels: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    is_damaged: bool = False
+    labels_fault: str | None = None
+
+    def add_damage(self, problem: str) -> None:
+        self.problems.append(problem)
+        self.is_damaged = True
 
 
 def check_shard(job: Job) -> Report:
@@ -72,23 +81,25 @@ def check_shard(job: Job) -> Report:
         # Lengths first: TensorFlow would ask for as much memory as a length says.
         count = framing.count_records(job.path)
         if job.manifest and count != job.manifest["num_examples"]:
-            report.problems.append(
-                f"{count} records, the manifest counts {job.manifest['num_examples']}"
-            )
+            problem = f"{count} records, the manifest counts "
+            problem += str(job.manifest["num_examples"])
+            if not report.is_damaged:
+                problem += "; its sha256 is right, its count wrong"
+            report.problems.append(problem)
         _check_records(job, report)
     except OSError as error:
-        report.problems.append(error.strerror or str(error))
+        report.add_damage(error.strerror or str(error))
     except UserError as error:
-        report.problems.append(str(error).removeprefix(f"{job.path}: "))
+        report.add_damage(str(error).removeprefix(f"{job.path}: "))
     except tf.errors.OpError as error:
         reason = error.message.splitlines()[0].split(" [Op:")[0].split("}} ")[-1]
-        report.problems.append(f"record {report.num_examples}: {reason}")
+        report.add_damage(f"record {report.num_examples}: {reason}")
     return report
 
 
 def _check_file(job: Job, report: Report) -> None:
     if report.num_bytes != job.manifest["bytes"]:
-        report.problems.append(
+        report.add_damage(
             f"{report.num_bytes} bytes, the manifest says {job.manifest['bytes']}"
         )
         return
@@ -97,7 +108,7 @@ def _check_file(job: Job, report: Report) -> None:
         while chunk := file.read(_READ_BYTES):
             digest.update(chunk)
     if digest.hexdigest() != job.manifest["sha256"]:
-        report.problems.append("sha256 is not the manifest's")
+        report.add_damage("sha256 is not the manifest's")
 
 
 def _check_records(job: Job, report: Report) -> None:
@@ -105,7 +116,7 @@ def _check_records(job: Job, report: Report) -> None:
     num_bad = 0
     records = tf.data.TFRecordDataset(str(job.path), buffer_size=_READ_BYTES)
     for number, serialized in enumerate(records.as_numpy_iterator()):
-        fault = _fault(serialized, job, report.labels)
+        fault = _fault(serialized, job, report)
         if fault and num_bad < _DESCRIBED:
             report.problems.append(f"record {number} {fault}")
         num_bad += fault is not None
@@ -114,26 +125,36 @@ def _check_records(job: Job, report: Report) -> None:
         report.problems.append(f"{num_bad - _DESCRIBED} more bad records")
 
 
-def _fault(serialized: bytes, job: Job, labels: collections.Counter) -> str | None:
+def _fault(serialized: bytes, job: Job, report: Report) -> str | None:
     try:
         label = schemas.stored_label(serialized, job.schema)
     except ValueError as error:
         return str(error)
-    labels[label] += 1
-    if job.synsets:
-        first = job.schema.first_label
-        if not first <= label < first + len(job.synsets):
-            return f"has label {label}, outside {first}..{first + len(job.synsets) - 1}"
-        features = tf.train.Example.FromString(serialized).features.feature
-        stored = features["image/class/synset"].bytes_list.value
-        wanted = job.synsets[label - first]
-        if stored and stored[0].decode(errors="replace") != wanted:
-            return (
-                f"has label {label}, which is {wanted}, but synset "
-                f"{stored[0].decode(errors='replace')}"
-            )
+    report.labels[label] += 1
+    if fault := _fault_of_label(serialized, label, job):
+        if job.manifest is None or report.is_damaged:
+            return fault
+        if report.labels_fault is None:
+            report.labels_fault = f"record {report.num_examples} {fault}"
     if job.decode:
         return _fault_of_image(schemas.encoded_image(serialized, job.schema), job)
+    return None
+
+
+def _fault_of_label(serialized: bytes, label: int, job: Job) -> str | None:
+    if not job.synsets:
+        return None
+    first = job.schema.first_label
+    if not first <= label < first + len(job.synsets):
+        return f"has label {label}, outside {first}..{first + len(job.synsets) - 1}"
+    features = tf.train.Example.FromString(serialized).features.feature
+    stored = features["image/class/synset"].bytes_list.value
+    wanted = job.synsets[label - first]
+    if stored and stored[0].decode(errors="replace") != wanted:
+        return (
+            f"has label {label}, which is {wanted}, but synset "
+            f"{stored[0].decode(errors='replace')}"
+        )
     return None
 
 
