@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -309,3 +310,31 @@ def test_the_console_script_says_the_same(binary, tmp_path, no_tensorflow):
         assert done.stdout == module.stdout
         assert done.stderr == module.stderr
         assert done.returncode == module.returncode
+
+
+@pytest.mark.parametrize(
+    ("stream", "status", "said"),
+    [
+        ("closed pipe", 128 + signal.SIGPIPE, ""),
+        ("/dev/full", 2, "x: standard output: No space left on device; free some"),
+    ],
+)
+def test_results_that_nobody_takes(stream, status, said):
+    """`| head` has seen enough, or the disk is full: no traceback."""
+    code = "from official.alexnet import cli; cli.run('x', lambda: {'a': 1})"
+    if stream == "closed pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open(stream, os.O_WRONLY)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert done.returncode == status, done.stderr
+    assert done.stderr.startswith(said)
+    assert len(done.stderr.splitlines()) == (1 if said else 0)

@@ -175,8 +175,7 @@ def run(name: str, main: Callable[[], dict]) -> None:
             if _is_required(flag) and not flag.value:
                 _fail(name, f"--{flag.name} is empty; see {name} --help")
         try:
-            results = main()
-            print(json.dumps(results), flush=True)
+            _print(main())
         except UserError as error:
             _fail(name, str(error), error.status)
         except _OUT_OF_REACH as error:
@@ -191,21 +190,20 @@ def run(name: str, main: Callable[[], dict]) -> None:
             _write_nowhere(sys.stderr)
             sys.exit(128 + signal.SIGPIPE)
         except Exception as error:
-            _fail_if_disk_is_full(name, error)
+            if clear := atomic.explained(error):
+                _fail(name, str(clear))
             raise
 
     app.run(call, flags_parser=parse)
 
 
-def _fail_if_disk_is_full(name: str, error: Exception) -> None:
-    clear = atomic.explained(error)
+def _print(results: dict) -> None:
     try:
-        sys.stdout.flush()
-    except OSError as full:
-        clear = atomic.explained(full, "standard output") or clear
+        with atomic.saying_where("standard output"):
+            print(json.dumps(results), flush=True)
+    except UserError:
         _write_nowhere(sys.stdout)
-    if clear:
-        _fail(name, str(clear))
+        raise
 
 
 def _write_nowhere(stream: typing.TextIO) -> None:

@@ -35,6 +35,13 @@ class Preemption:
         self.received: signal.Signals | None = None
         self._flag: tf.Variable | None = None
 
+    def listen(self) -> None:
+        """Takes the signals, once more if TensorFlow has: its service for many workers
+        has a use of its own for SIGTERM.
+        """
+        for number in _SIGNALS:
+            signal.signal(number, self._handle)
+
     def hold(self, flag: "tf.Variable") -> None:
         """From now on a signal sets `flag` to 1 and raises nothing."""
         self._flag = flag
@@ -45,7 +52,8 @@ class Preemption:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._old_fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        self._old_handlers = {s: signal.signal(s, self._handle) for s in _SIGNALS}
+        self._old_handlers = {s: signal.getsignal(s) for s in _SIGNALS}
+        self.listen()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self

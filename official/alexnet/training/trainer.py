@@ -64,6 +64,8 @@ def train(
         keras.utils.set_random_seed(config.train.seed)
         tf.config.experimental.enable_op_determinism()
     placement = place(config.runtime, config.model.num_columns)
+    if preemption:
+        preemption.listen()
     folder = pathlib.Path(model_dir)
     with placement.watch, run_files.locked(folder, placement.is_chief):
         return Trainer(config, folder, placement, clean).run(preemption)
