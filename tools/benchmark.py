@@ -5,13 +5,14 @@ r"""Times this project beside its peers and beside the machine's limit.
   python tools/benchmark.py --suites=input,end_to_end --data_dir=imagenet
 
 Suites: train_step, inference, input (JPEG records to batches), lrn, end_to_end
-(training from records against synthetic data), scaling (a small set of records
-against a large one). Contenders take turns, A B C A B C ..., after warm-up rounds, and
-each gets the same network, batch, precision and threads. Peers come with pip install
-'official-alexnet[bench]'; one that is not installed is left out and named. It all runs
-on the CPU. Prints a table a suite: median and shortest time of a step or batch, the
-spread (slowest less quickest, of the median), images a second, and the time as a
-multiple of ours; then the bars that are to be reached.
+(training from records against synthetic data), scaling (a small set of records against
+a large one), normalization (the step with LRN, without, with batch norm). Contenders
+take turns, A B C A B C ..., after warm-up rounds, and each gets the same network,
+batch, precision and threads. Peers come with pip install 'official-alexnet[bench]'; one
+that is not installed is left out and named. It all runs on the CPU. Prints a table a
+suite: median and shortest time of a step or batch, the spread (slowest less quickest,
+of the median), images a second, and the time as a multiple of ours; then the bars that
+are to be reached.
 """
 
 import contextlib

@@ -20,6 +20,7 @@ from benchmarking import (  # noqa: E402
     inference,
     input_pipeline,
     lrn,
+    normalization,
     peers,
     scaling,
     table,
@@ -308,6 +309,12 @@ def test_small_lrn(tmp_path):
     rows, facts = measure(lrn, tmp_path)
     assert len(rows) == 8
     assert len(measured("lrn", rows, facts)) == 4
+
+
+def test_small_normalization(tmp_path):
+    rows, facts = measure(normalization, tmp_path, dtypes=("fp32",))
+    assert list(rows) == ["lrn fp32", "none fp32", "batch_norm fp32"]
+    assert not measured("normalization", rows, facts)
 
 
 def test_lrn_at_the_published_shapes():

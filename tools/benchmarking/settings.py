@@ -2,7 +2,10 @@
 
 import dataclasses
 
-SUITES = ("train_step", "inference", "input", "lrn", "end_to_end", "scaling")
+SUITES = (
+    *("train_step", "inference", "input", "lrn", "end_to_end", "scaling"),
+    "normalization",
+)
 DTYPES = ("fp32", "bf16")
 
 
