@@ -40,8 +40,8 @@ def table_of(results: dict) -> str:
             for kind, outcomes in kinds.items():
                 row = [outcomes.get(outcome, 0) for outcome in OUTCOMES]
                 totals[kind][stage] = " / ".join(map(str, row))
-    stages = ("prepare", "train", "eval", "validate", "serving")
-    lines = ["| kind | " + " | ".join(stages) + " |", "| --- " * 6 + "|"]
+    stages = ("prepare", "train", "eval", "read", "validate", "serving")
+    lines = ["| kind | " + " | ".join(stages) + " |", "| --- " * 7 + "|"]
     for kind, cells in totals.items():
         row = [cells.get(stage, "") for stage in stages]
         lines.append(f"| {kind} | " + " | ".join(row) + " |")
