@@ -181,7 +181,9 @@ def run(name: str, main: Callable[[], dict]) -> None:
         except _OUT_OF_REACH as error:
             _fail(name, f"{error.filename}: {error.strerror}; name another place")
         except Interrupted as stopped:
-            _fail(name, str(stopped), EXIT_STATUS)
+            _say(f"{name}: {stopped}")
+            # All is saved, and TensorFlow's threads may take long to end.
+            os._exit(EXIT_STATUS)
         except KeyboardInterrupt:
             _fail(name, "interrupted", 128 + signal.SIGINT)
         except BrokenPipeError:
@@ -317,8 +319,12 @@ def start_tensorflow() -> None:
 
 
 def _fail(name: str, message: str, status: int = UserError.status) -> typing.NoReturn:
+    _say(f"{name}: {' '.join(message.splitlines())}")
+    sys.exit(status)
+
+
+def _say(line: str) -> None:
     try:
-        print(f"{name}: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
     except OSError:  # Nobody reads it any more.
         _write_nowhere(sys.stderr)
-    sys.exit(status)

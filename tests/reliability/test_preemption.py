@@ -101,7 +101,12 @@ def test_a_signal_during_an_evaluation_leaves_it_to_the_next_start(
 ):
     # Long evaluations: ten crops in batches of one.
     config = child_runs.small_run(
-        tiny_config, batch_size=1, eval_crops=10, log_steps=1, train_steps=48
+        tiny_config,
+        batch_size=1,
+        eval_crops=10,
+        log_steps=1,
+        train_steps=48,
+        learning_rate=1e-5,
     )
     process = child_runs.start(config, tmp_path / "parts")
     wait_for(process, tmp_path / "parts", "step 48/48")
