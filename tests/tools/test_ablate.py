@@ -288,7 +288,6 @@ def test_all_runs_failing_is_told(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.reliability
 def test_interrupted_and_resumed_is_as_uninterrupted(tmp_path, records_dir):
     plan = tmp_path / "tiny.yaml"
     plan.write_text(TINY)
