@@ -32,6 +32,7 @@ from official.alexnet.training.evaluation import Evaluator, Member, Result, eval
 from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
 from official.alexnet.training.preemption import Preemption
+from official.alexnet.training.profile import Profile
 from official.alexnet.training.schedules import Schedule
 from official.alexnet.training.step import Steps, TrainStep
 
@@ -206,7 +207,9 @@ class Trainer:
 
     def _open(self, step: int) -> dict:
         """Prepares the model_dir; returns the results that are there already."""
-        self.writer, self.is_profiling = None, False
+        self.writer = None
+        profiled = self.config.train.profile_steps if self.placement.is_chief else ()
+        self.profile = Profile(self.model_dir / "train", profiled)
         if not self.placement.is_chief:
             return {}
         checkpoint_files.remove_unfinished(self.model_dir)
@@ -249,23 +252,13 @@ class Trainer:
         self.step.set_rates(rates, has_noise=step < self.noise_steps)
 
     def _run_steps(self, batches, step: int, stop: int) -> Steps:
-        profile = self.config.train.profile_steps
-        is_profiled = self.writer and profile and profile[0] <= step < profile[1]
-        if is_profiled and not self.is_profiling:
-            tf.profiler.experimental.start(str(self.model_dir / "train"))
-            self.is_profiling = True
+        self.profile.move_to(step)
         try:
             steps = self.step.run(batches, stop - step)
         except tf.errors.OpError as error:
             raise dataset.explained(error, self.train_split) from error
-        if is_profiled and stop == profile[1]:
-            self._stop_profile()
+        self.profile.move_to(step + steps.count)
         return steps
-
-    def _stop_profile(self) -> None:
-        if self.is_profiling:
-            tf.profiler.experimental.stop()
-            self.is_profiling = False
 
     def _check_loss(self, steps: Steps, step: int) -> None:
         """Stops before weights that are no numbers reach a checkpoint."""
@@ -380,7 +373,7 @@ class Trainer:
         )
 
     def _close(self) -> None:
-        self._stop_profile()
+        self.profile.stop()
         if self.writer:
             self.writer.close()
 
