@@ -13,6 +13,7 @@ from official.alexnet import config as config_lib
 from official.alexnet import run_files
 from official.alexnet.config import Config
 from official.alexnet.data import dataset, pipeline, preprocessing
+from official.alexnet.distribution import feeding
 from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.training import agreement, checkpoints, run
@@ -158,8 +159,7 @@ class Evaluator:
         Raises:
             Interrupted: it was told to stop.
         """
-        dataset = self._strategy.distribute_datasets_from_function(make_dataset)
-        iterator = iter(dataset)
+        iterator = iter(feeding.distribute(self._strategy, make_dataset))
         sums = np.zeros((1 + len(self._members), 4))
         for _ in range(num_steps):
             *rows, (stop, *_) = self._step(next(iterator)).numpy()

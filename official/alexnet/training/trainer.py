@@ -15,6 +15,7 @@ from official.alexnet import run_files
 from official.alexnet.config import Config
 from official.alexnet.data import atomic, dataset
 from official.alexnet.data.statistics import STATISTICS_FILE
+from official.alexnet.distribution import feeding
 from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.modeling.variants import find_variant
@@ -288,8 +289,8 @@ class Trainer:
 
     def _batches(self, step: int) -> tf.distribute.DistributedDataset:
         size = self.config.train.batch_size
-        return self.strategy.distribute_datasets_from_function(
-            lambda context: self._examples(step, size, context)
+        return feeding.distribute(
+            self.strategy, lambda context: self._examples(step, size, context)
         )
 
     def _log(self, step: int, clock: Clock) -> dict:

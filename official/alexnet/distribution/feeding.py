@@ -1,0 +1,36 @@
+"""From datasets to a strategy's replicas."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+def distribute(
+    strategy: tf.distribute.Strategy,
+    make_dataset: Callable[[tf.distribute.InputContext], tf.data.Dataset],
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """Global batches for a strategy; GPUs get them ahead of time.
+
+    Without GPUs nothing has to be copied ahead, and each replica reads its own share.
+    So tf.data's tuning can be left off, for which there is no option where batches are
+    copied: its thread sleeps for twice as long each time, up to a minute, and at its
+    end an iterator may wait for it.
+
+    Args:
+        strategy: the model's.
+        make_dataset: from the place of an input pipeline among all to its dataset,
+            whose batches are of one replica's size.
+    """
+    if tf.config.list_logical_devices("GPU"):
+        return strategy.distribute_datasets_from_function(make_dataset)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    if strategy.num_replicas_in_sync == 1:
+        return make_dataset(tf.distribute.InputContext()).with_options(options)
+    return strategy.distribute_datasets_from_function(
+        lambda context: make_dataset(context).with_options(options),
+        tf.distribute.InputOptions(
+            experimental_fetch_to_device=False,
+            experimental_replication_mode=tf.distribute.InputReplicationMode.PER_REPLICA,
+        ),
+    )
