@@ -25,10 +25,19 @@ def distribute(
         return strategy.distribute_datasets_from_function(make_dataset)
     options = tf.data.Options()
     options.autotune.enabled = False
-    if strategy.num_replicas_in_sync == 1:
-        return make_dataset(tf.distribute.InputContext()).with_options(options)
+
+    def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        return make_dataset(context).with_options(options)
+
+    replicas = strategy.num_replicas_in_sync
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        # On CPUs it has one replica a worker.
+        worker = strategy.cluster_resolver.task_id
+        return pipeline(tf.distribute.InputContext(replicas, worker, replicas))
+    if replicas == 1:
+        return pipeline(tf.distribute.InputContext())
     return strategy.distribute_datasets_from_function(
-        lambda context: make_dataset(context).with_options(options),
+        pipeline,
         tf.distribute.InputOptions(
             experimental_fetch_to_device=False,
             experimental_replication_mode=tf.distribute.InputReplicationMode.PER_REPLICA,
