@@ -21,6 +21,7 @@ from official.alexnet.config import (
     RuntimeConfig,
     TrainConfig,
 )
+from official.alexnet.data import dataset
 from official.alexnet.data.schemas import classic_example
 
 NUM_CLASSES = 3
@@ -52,6 +53,9 @@ def records_dir(tmp_path_factory) -> pathlib.Path:
                     writer.write(_example(rng, i))
     names = "".join(f"n0000000{i} class {i}\n" for i in range(NUM_CLASSES))
     (folder / "labels.txt").write_text(names)
+    # As tools/prepare_imagenet.py writes them: else each run measures them anew.
+    measured = dataset.find_statistics(DataConfig(data_dir=str(folder)), folder)
+    measured.save(folder / dataset.STATISTICS_FILE)
     return folder
 
 

@@ -30,6 +30,11 @@ _PREFETCHED_BATCHES = 4
 _END_OF_JPEG = b"\xff\xd9"
 
 
+# Branches are tf.cond: AutoGraph would find nothing, and takes seconds of every start.
+_as_written = tf.autograph.experimental.do_not_convert
+
+
+@_as_written
 def training_dataset(
     records: Records,
     *,
@@ -119,6 +124,7 @@ def training_dataset(
     )
 
 
+@_as_written
 def evaluation_dataset(
     records: Records,
     *,
@@ -284,7 +290,7 @@ def _loader(
     """
     log = bad_records.Log(records)
 
-    @tf.function
+    @tf.function(autograph=False)
     def decode(encoded, offset, mirrored):
         return _decode_crop(encoded, offset, mirrored, size, image_size)
 

@@ -1,8 +1,9 @@
 """Top-1 and top-5 of every example once, with one crop or with ten (section 4.1)."""
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -125,7 +126,7 @@ class Member:
 
 
 class Evaluator:
-    """Evaluates models under their strategy; the graph is traced once.
+    """Evaluates models under their strategy; input and graph are traced once.
 
     Several models are evaluated as one whose probabilities are the weighted average
     of theirs (the paper's "5 CNNs"; `avg-test.py` of the 2012 source).
@@ -133,6 +134,8 @@ class Evaluator:
     Args:
         strategy: the models'.
         members: the models.
+        split: what to score them on.
+        batch_size: images of a global batch.
         crops: 1 or 10.
         stop: float32; at 1 the evaluation ends after the batch under way.
     """
@@ -141,34 +144,55 @@ class Evaluator:
         self,
         strategy: tf.distribute.Strategy,
         members: Sequence[Member],
+        split: dataset.Split,
+        batch_size: int,
         crops: int,
         stop: tf.Variable | None = None,
     ):
         self._strategy = strategy
         self._members = members
+        self._split = split
+        self._batch_size = batch_size
         self._crops = crops
         self._stop = stop
 
-    def __call__(
-        self,
-        make_dataset: Callable[[tf.distribute.InputContext], tf.data.Dataset],
-        num_steps: int,
-    ) -> list[Result]:
-        """Scores `num_steps` global batches: the average first, then each member.
+    def __call__(self) -> list[Result]:
+        """Scores every example once: the average of the models first, then each.
 
         Raises:
+            UserError: a record cannot be read, or more are bad than may be.
             Interrupted: it was told to stop.
         """
-        iterator = iter(feeding.distribute(self._strategy, make_dataset))
+        split = self._split
+        try:
+            results = self._score_all(iter(self._batches))
+        except tf.errors.OpError as error:
+            raise dataset.explained(error, split) from error
+        if split.max_bad_records:
+            bad = split.num_examples - results[0].num_examples
+            logging.info("%d bad records skipped", bad)
+            split.check_bad_records(bad, split.num_examples)
+        return results
+
+    @functools.cached_property
+    def _batches(self) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+        return feeding.distribute(
+            self._strategy,
+            lambda context: self._split.evaluation(self._batch_size, context),
+        )
+
+    def _score_all(self, batches: Iterator) -> list[Result]:
         sums = np.zeros((1 + len(self._members), 4))
-        for _ in range(num_steps):
-            *rows, (stop, *_) = self._step(next(iterator)).numpy()
+        for _ in range(
+            pipeline.evaluation_steps(self._split.num_examples, self._batch_size)
+        ):
+            *rows, (stop, *_) = self._step(next(batches)).numpy()
             if stop:
                 raise Interrupted("stopped by a signal during an evaluation")
             sums += rows
         return [Result.from_sums(row) for row in sums]
 
-    @tf.function
+    @tf.function(autograph=False)
     def _step(self, batch):
         sums = self._strategy.run(self._replica_step, args=(batch,))
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
@@ -191,31 +215,6 @@ class Evaluator:
 def _score_probabilities(batch, probabilities: tf.Tensor) -> tf.Tensor:
     losses = keras.losses.sparse_categorical_crossentropy(batch["label"], probabilities)
     return score(batch["label"], losses, probabilities, batch["weight"])
-
-
-def evaluate(
-    evaluator: Evaluator, split: dataset.Split, batch_size: int
-) -> list[Result]:
-    """Scores every example of a split once, the last partial batch too.
-
-    Returns:
-        What `Evaluator` returns.
-
-    Raises:
-        UserError: a record cannot be read, or more are bad than may be.
-    """
-    steps = pipeline.evaluation_steps(split.num_examples, batch_size)
-    try:
-        results = evaluator(
-            lambda context: split.evaluation(batch_size, context), steps
-        )
-    except tf.errors.OpError as error:
-        raise dataset.explained(error, split) from error
-    if split.max_bad_records:
-        bad = split.num_examples - results[0].num_examples
-        logging.info("%d bad records skipped", bad)
-        split.check_bad_records(bad, split.num_examples)
-    return results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,8 +296,9 @@ def _evaluate_on(placement: Placement, runs: Sequence[Run]) -> dict:
     values = agreement.settings(config, (None, split))
     placement.watch.agree(values | {"checkpoints of steps and weights": steps})
     logging.info("%s; %d crop(s) an image", placement.describe(), crops)
-    evaluator = Evaluator(placement.strategy, members, crops)
-    result, *own = evaluate(evaluator, split, config.train.batch_size)
+    result, *own = Evaluator(
+        placement.strategy, members, split, config.train.batch_size, crops
+    )()
     for model, each in zip(models, own, strict=True):
         model.update(_values(each))
         if len(models) > 1:

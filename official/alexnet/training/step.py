@@ -109,6 +109,7 @@ class TrainStep:
             done += 1
         return sums, loss, done
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, batch) -> tf.Tensor:
         """One step of every replica on its part of a global batch.
 

@@ -29,7 +29,7 @@ from official.alexnet.training import (
 )
 from official.alexnet.training.checkpoints import Checkpoints, Progress
 from official.alexnet.training.clock import Clock
-from official.alexnet.training.evaluation import Evaluator, Member, Result, evaluate
+from official.alexnet.training.evaluation import Evaluator, Member, Result
 from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
 from official.alexnet.training.preemption import Preemption
@@ -145,6 +145,8 @@ class Trainer:
         self.evaluator = Evaluator(
             self.strategy,
             [Member(self.model, self.normalize)],
+            self.eval_split,
+            config.train.batch_size,
             config.train.eval_crops,
             self.step.stop,
         )
@@ -325,7 +327,7 @@ class Trainer:
     def _evaluate(self, step: int) -> dict:
         train = self.config.train
         try:
-            result, _ = evaluate(self.evaluator, self.eval_split, train.batch_size)
+            result, _ = self.evaluator()
         except Interrupted:
             self._stop(step)
         if train.schedule == "plateau":
