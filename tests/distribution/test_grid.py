@@ -27,6 +27,7 @@ GRIDS = {
     "mirrored 2x1": ("mirrored", 2, 1),
     "mirrored 2x2": ("mirrored", 4, 2),
 }
+QUICK = ("one_device 1x2", "mirrored 2x2")
 
 
 def on_grid(config: Config, strategy: str, logical_cpus: int, columns: int) -> Config:
@@ -69,7 +70,13 @@ def assert_same(contents, wanted) -> None:
         assert np.abs(wanted.velocity[name]).max() > 1e-4, name
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize(
+    "grid",
+    [
+        grid if grid in QUICK else pytest.param(grid, marks=pytest.mark.slow)
+        for grid in GRIDS
+    ],
+)
 @pytest.mark.parametrize("dropout", [0.5, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_five_steps_give_the_same_weights(
     tiny_config, expected, tmp_path, grid, dropout
@@ -80,6 +87,7 @@ def test_five_steps_give_the_same_weights(
     assert_same(train(on_grid(config, *GRIDS[grid]), tmp_path / "grid"), wanted)
 
 
+@pytest.mark.slow
 def test_two_processes_of_two_columns_give_the_same_weights(
     tiny_config, expected, tmp_path
 ):

@@ -62,7 +62,8 @@ def assert_same(got: checkpoints.Contents, wanted: checkpoints.Contents) -> None
 @pytest.mark.parametrize(
     "case",
     [
-        *("batch norm", "caffe"),
+        "batch norm",
+        pytest.param("caffe", marks=pytest.mark.slow),
         pytest.param("original", marks=pytest.mark.slow),
         pytest.param("without conv3", marks=pytest.mark.slow),
     ],
@@ -121,6 +122,7 @@ def test_ops_are_on_the_device_of_their_column(tiny_config, tmp_path, case, expe
     assert counts["CPU:1"].items() >= expected.items()
 
 
+@pytest.mark.slow
 def test_moving_statistics_are_placed_saved_and_alike_in_all_replicas(
     tiny_config, tmp_path
 ):
@@ -169,6 +171,7 @@ def test_moving_statistics_are_the_mean_of_the_replicas():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_stopped_run_with_batch_norm_ends_with_the_same_bits(
     tiny_config, tmp_path, columns
@@ -187,6 +190,7 @@ def test_a_stopped_run_with_batch_norm_ends_with_the_same_bits(
         np.testing.assert_array_equal(parts.weights[name], array, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_columns_with_batch_norm_fits_the_grouped_form(
     tiny_config, tmp_path
 ):

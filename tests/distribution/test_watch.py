@@ -56,7 +56,7 @@ def test_a_killed_worker_stops_the_others(victim):
             assert_one_line(line, f"worker {victim} (127.0.0.1:", "ended", AGAIN)
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_hung_worker_stops_the_others(victim):
     with started(commands(3, seconds=600, timeout=8)) as workers:
         for worker in workers:
@@ -73,6 +73,7 @@ def test_a_hung_worker_stops_the_others(victim):
         assert ended(hung, 20)[0] == LOST
 
 
+@pytest.mark.slow
 def test_workers_suspended_together_go_on():
     with started(commands(2, seconds=12, timeout=4)) as workers:
         for worker in workers:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -169,6 +170,18 @@ def test_the_command_says_it_in_one_line(records_dir, tmp_path, damage, words):
     assert words in last
     if damage != "empty files":
         assert str(path) in last
+
+
+def test_a_damaged_first_record_is_named(tiny_config, records_dir, tmp_path):
+    """Also where the mean image is there, so that no earlier pass meets the record."""
+    data = tmp_path / "records"
+    shutil.copytree(records_dir, data)
+    for path in data.glob("train-*"):
+        contents = bytearray(path.read_bytes())
+        contents[2000] ^= 1
+        path.write_bytes(contents)
+    with pytest.raises(UserError, match=r"train-0000.*record 0 cannot be read"):
+        train(of(tiny_config, data, 0), str(tmp_path / "run"))
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ def test_the_page_has_these_snippets():
     assert len(SNIPPETS) == 1 + len(NEEDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(NEEDS)), ids=NEEDS)
 def test_snippet_runs(number, all_formats, tmp_path):
     pytest.importorskip(NEEDS[number])

@@ -291,6 +291,7 @@ def test_small_train_step(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_small_inference(tmp_path):
     rows, facts = measure(inference, tmp_path, dtypes=("fp32",), peers=("keras",))
     assert rows.keys() == {
@@ -335,6 +336,7 @@ def test_samples_of_the_input_are_of_over_2000_images():
     assert Settings(batch_size=100).batches * 100 >= 2000
 
 
+@pytest.mark.slow
 def test_small_end_to_end(records_dir, tmp_path):
     rows, facts = measure(
         end_to_end, tmp_path, data_dir=str(records_dir), dtypes=("fp32",)
@@ -343,6 +345,7 @@ def test_small_end_to_end(records_dir, tmp_path):
     assert len(measured("end_to_end", rows, facts)) == 1
 
 
+@pytest.mark.slow
 def test_small_scaling(records_dir, tmp_path):
     rows, facts = measure(scaling, tmp_path, data_dir=str(records_dir))
     assert [row.note for row in rows.values()] == ["120 records", "1,032 records"]

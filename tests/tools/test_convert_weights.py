@@ -171,6 +171,7 @@ def test_a_run_of_torchvisions_net_sees_what_torchvision_sees(convert, tmp_path)
     assert labels == "a\nb\nc\nd\n"
 
 
+@pytest.mark.slow
 def test_the_binaries_take_the_directory(convert, records_dir, tmp_path):
     path, given, _, _ = small_file(tmp_path, "owt", ".pth")
     net = options.change(find_variant("owt"), width=0.125, input_size=64)

@@ -76,6 +76,7 @@ def test_damaged_shards_are_named_and_remade(prepared, tmp_path):
     assert files_of(output) == before
 
 
+@pytest.mark.slow
 def test_a_wrong_labels_file_damages_no_shard(prepared, tmp_path):
     output = tmp_path / "out"
     shutil.copytree(prepared / "out", output)

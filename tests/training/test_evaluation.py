@@ -81,7 +81,12 @@ def numpy_result(config, folder, crops: int) -> Result:
 @pytest.mark.parametrize("crops", [1, 10])
 @pytest.mark.parametrize(
     ("strategy", "logical_cpus", "columns", "batch_size"),
-    [("off", 1, 1, 8), ("off", 1, 1, 13), ("mirrored", 4, 2, 8), ("mirrored", 3, 1, 6)],
+    [
+        ("off", 1, 1, 8),
+        ("off", 1, 1, 13),
+        ("mirrored", 4, 2, 8),
+        pytest.param("mirrored", 3, 1, 6, marks=pytest.mark.slow),
+    ],
 )
 def test_equals_numpy_on_any_grid(
     trained, crops, strategy, logical_cpus, columns, batch_size

@@ -93,7 +93,7 @@ def test_all_layers_are_taken_and_momentum_is_not(source, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "strategy"),
     [
-        (1, "off"),
+        pytest.param(1, "off", marks=pytest.mark.slow),
         pytest.param(2, "off", marks=pytest.mark.slow),
         pytest.param(2, "mirrored", marks=pytest.mark.slow),
         pytest.param(1, "mirrored", marks=pytest.mark.slow),
@@ -266,6 +266,7 @@ def test_from_a_checkpoint_or_a_weight_file(source, tmp_path, kind):
         np.testing.assert_allclose(array, first.weights[name], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_unit_variance_leaves_what_was_taken(source, tmp_path):
     config, folder = source
     config = changed(

@@ -81,6 +81,7 @@ def test_an_overflow_changes_nothing_but_the_scale(tiny_config, tmp_path, replic
     assert not np.array_equal(variables[0].numpy(), before[0])
 
 
+@pytest.mark.slow
 def test_the_scale_is_in_the_checkpoint(tiny_config, tmp_path):
     config = on_two_columns(tiny_config, "fp16", train_steps=3)
     train(config, str(tmp_path))

@@ -99,7 +99,7 @@ def test_a_run_killed_anywhere_ends_with_the_same_bits(tiny_config, tmp_path, ca
         assert_equal(state(tmp_path), whole)
 
 
-@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("columns", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_layer_that_freezes_late_stays_to_the_last_bit(
     tiny_config, tmp_path, columns
 ):
@@ -114,6 +114,7 @@ def test_a_layer_that_freezes_late_stays_to_the_last_bit(
     assert same(before, state(tmp_path)) == {"conv1/kernel", "conv1/bias"}
 
 
+@pytest.mark.slow
 def test_a_late_freeze_is_a_freeze_from_then_on(tiny_config, tmp_path):
     late = changed(tiny_config, train_steps=6, layer_learning_rates=("conv1=0@0.5",))
     train(late, str(tmp_path / "late"))
@@ -126,6 +127,7 @@ def test_a_late_freeze_is_a_freeze_from_then_on(tiny_config, tmp_path):
     assert_equal(a, dataclasses.replace(b, progress=a.progress))
 
 
+@pytest.mark.slow
 def test_layers_frozen_from_the_start_never_change(tiny_config, tmp_path):
     config = changed(
         tiny_config, train_steps=1, freeze_layers=("conv1", "fc7"), weight_decay=0.5
@@ -174,6 +176,7 @@ def test_the_first_step_is_numpys_with_the_rate_of_each_weight(tiny_config, tmp_
         )
 
 
+@pytest.mark.slow
 def test_the_log_shows_the_rates(tiny_config, tmp_path):
     config = changed(
         tiny_config,
@@ -210,6 +213,7 @@ def test_layers_that_are_not_there_are_named(tiny_config, tmp_path, settings, me
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_colour_noise_ends_inside_a_compiled_loop(tiny_config, tmp_path):
     noisy = {"color_noise": "standard_deviations", "steps_per_loop": 6}
     config = changed(tiny_config, train_steps=6, color_noise_epochs=0.5, **noisy)
@@ -224,7 +228,10 @@ def test_colour_noise_ends_inside_a_compiled_loop(tiny_config, tmp_path):
     assert not same(late, always)
 
 
-@pytest.mark.parametrize("kind", ["eigenvalues", "standard_deviations"])
+@pytest.mark.parametrize(
+    "kind",
+    ["eigenvalues", pytest.param("standard_deviations", marks=pytest.mark.slow)],
+)
 def test_what_the_net_sees_in_a_step_is_numpys(tiny_config, tmp_path, kind):
     config = changed(
         tiny_config, color_noise=kind, color_noise_sigma=0.3, color_noise_epochs=1

@@ -49,7 +49,7 @@ def assert_equal(a: checkpoints.Contents, b: checkpoints.Contents) -> None:
             np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
-@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("columns", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_run_stopped_in_an_epoch_and_a_loop_ends_with_the_same_bits(
     tiny_config, tmp_path, columns
 ):
@@ -82,6 +82,7 @@ def test_a_checkpoint_between_two_log_lines_keeps_the_running_sums(
         assert again[name] == whole[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_run_goes_on_in_the_other_form(tiny_config, tmp_path, columns):
     other = 3 - columns
@@ -204,6 +205,7 @@ def test_the_loop_ends_inside_its_call_when_it_is_told_to_stop(tiny_config, tmp_
     assert (steps.count, steps.stopped) == (1, True)
 
 
+@pytest.mark.slow
 def test_a_profile_goes_on_where_the_run_does(tiny_config, tmp_path):
     config = replaced(tiny_config, profile_steps=(2, 6), train_steps=4)
     for steps in (4, 8):
@@ -236,7 +238,9 @@ def test_synthetic_data(tiny_config, tmp_path):
     assert math.isfinite(train(config, str(tmp_path))["loss"])
 
 
-@pytest.mark.parametrize("setting", ["enable_xla", "run_eagerly"])
+@pytest.mark.parametrize(
+    "setting", ["enable_xla", pytest.param("run_eagerly", marks=pytest.mark.slow)]
+)
 def test_xla_and_eager_take_the_same_steps(tiny_config, tmp_path, setting):
     # From one seed XLA draws other numbers than the kernels do: nothing random here.
     config = dataclasses.replace(
@@ -253,6 +257,7 @@ def test_xla_and_eager_take_the_same_steps(tiny_config, tmp_path, setting):
         np.testing.assert_allclose(a.weights[name], b.weights[name], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_learns(tiny_config, tmp_path):
     runtime = dataclasses.replace(TWO_COLUMNS, dtype="bf16")
     config = replaced(tiny_config, columns=2, train_steps=30, log_steps=10)
@@ -270,6 +275,7 @@ def test_a_checkpoint_of_another_net_is_refused(tiny_config, tmp_path):
     assert {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_cut_checkpoint_is_named(tiny_config, tmp_path):
     train(replaced(tiny_config, train_steps=1), str(tmp_path))
     data = tmp_path / "ckpt-1.data-00000-of-00001"

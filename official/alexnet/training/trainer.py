@@ -401,7 +401,11 @@ class Trainer:
 
     def _first_batch(self, size: int) -> dict[str, tf.Tensor]:
         """The first examples of the run, the same in every process."""
-        return next(iter(self._examples(0, size, tf.distribute.InputContext())))
+        examples = self._examples(0, size, tf.distribute.InputContext())
+        try:
+            return next(iter(examples))
+        except tf.errors.OpError as error:
+            raise dataset.explained(error, self.train_split) from error
 
     def _examples(
         self, step: int, batch_size: int, context: tf.distribute.InputContext
