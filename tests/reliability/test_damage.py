@@ -123,7 +123,6 @@ def test_where_all_are_damaged_nothing_is_started_anew(tiny_config, tmp_path):
     assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
 
 
-@pytest.mark.slow
 def test_a_lost_state_file_loses_nothing(tiny_config, tmp_path):
     """TensorFlow would see no checkpoint, and training would start anew over them."""
     config = child_runs.small_run(tiny_config, train_steps=8)
@@ -200,29 +199,28 @@ def test_a_checkpoint_written_once_more_is_not_lost_on_a_full_disk(
     assert checkpoints.find(run)[1].step == 12
 
 
-@pytest.mark.slow
 def test_what_an_evaluation_wrote_is_not_there_twice(
     tiny_config, tmp_path, monkeypatch
 ):
     """Stopped in it, then a full disk after it, then once more."""
     config = child_runs.small_run(tiny_config, train_steps=6)
-    real = {name: getattr(trainer, name) for name in ("evaluate", "Checkpoints")}
+    real = trainer.Checkpoints, trainer.Evaluator.__call__
 
     def stopped(*_):
         raise Interrupted("a signal")
 
-    class Full(real["Checkpoints"]):
+    class Full(real[0]):
         def save(self):
             raise UserError("no space")
 
-    monkeypatch.setattr(trainer, "evaluate", stopped)
+    monkeypatch.setattr(trainer.Evaluator, "__call__", stopped)
     with pytest.raises(Interrupted):
         train(config, str(tmp_path))
-    monkeypatch.setattr(trainer, "evaluate", real["evaluate"])
+    monkeypatch.setattr(trainer.Evaluator, "__call__", real[1])
     monkeypatch.setattr(trainer, "Checkpoints", Full)
     with pytest.raises(UserError, match="no space"):
         train(config, str(tmp_path))
-    monkeypatch.setattr(trainer, "Checkpoints", real["Checkpoints"])
+    monkeypatch.setattr(trainer, "Checkpoints", real[0])
     train(config, str(tmp_path))
     rows = [(row["step"], row["split"]) for row in child_runs.rows(tmp_path)]
     assert rows == [(5, "train"), (6, "train"), (6, "validation")]
@@ -261,7 +259,6 @@ def test_divergence_names_step_rate_and_checkpoint(tiny_config, tmp_path):
     assert train(longer, str(tmp_path))["step"] == 10
 
 
-@pytest.mark.slow
 def test_a_loss_above_the_bound_stops_at_its_step(tiny_config, tmp_path):
     config = child_runs.small_run(tiny_config, loss_upper_bound=1e-3)
     with pytest.raises(UserError, match=r"above 0\.001 at step 1, .*no checkpoint yet"):
