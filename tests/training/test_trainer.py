@@ -183,7 +183,7 @@ def test_the_gradient_is_the_mean_over_the_batch(tiny_config, tmp_path):
     )
     placement = place(config.runtime, 1)
     trainer = Trainer(config, tmp_path, placement, clean=False)
-    batch = trainer._first_batch(8)
+    batch = next(iter(trainer._batches(0)))
     logits = trainer.model(trainer.normalize(batch["image"])).numpy()
     exponents = np.exp(logits - logits.max(1, keepdims=True))
     probabilities = exponents / exponents.sum(1, keepdims=True)

@@ -76,6 +76,26 @@ class Split:
             skip_bad=self.max_bad_records > 0,
         )
 
+    def first_images(
+        self, data: DataConfig, count: int, crop_size: int, seed: int
+    ) -> np.ndarray:
+        """The first images of a run, the same in every worker, without the bad ones.
+
+        Returns:
+            uint8 (count, crop_size, crop_size, 3), or fewer.
+
+        Raises:
+            UserError: a record is bad, and none may be.
+        """
+        examples = self.training(
+            data, count, crop_size, seed, 0, tf.distribute.InputContext()
+        )
+        try:
+            batch = next(examples.as_numpy_iterator())
+        except tf.errors.OpError as error:
+            raise explained(error, self) from error
+        return batch["image"][batch.get("weight", np.ones(count)) > 0]
+
     def evaluation(
         self, batch_size: int, context: tf.distribute.InputContext
     ) -> tf.data.Dataset:

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import functools
 import math
 import pathlib
 import time
@@ -36,6 +37,9 @@ from official.alexnet.training.preemption import Preemption
 from official.alexnet.training.profile import Profile
 from official.alexnet.training.schedules import Schedule
 from official.alexnet.training.step import Steps, TrainStep
+
+# `unit_variance` measures on them, and the first of them are drawn.
+FIRST_IMAGES = 128
 
 
 def train(
@@ -389,23 +393,17 @@ class Trainer:
 
     def _write_first_pictures(self) -> None:
         self.writer.kernels(0, self.model, self.num_columns)
-        images = self._first_batch(8)["image"].numpy()
-        self.writer.pictures("input_images", 0, images)
+        self.writer.pictures("input_images", 0, self._first_images[:8])
 
     def _measured_images(self) -> tf.Tensor:
-        batch = self._first_batch(128)
-        images = batch["image"]
-        if "weight" in batch:
-            images = images[batch["weight"] > 0]
-        return self.normalize(images)
+        return self.normalize(tf.constant(self._first_images))
 
-    def _first_batch(self, size: int) -> dict[str, tf.Tensor]:
-        """The first examples of the run, the same in every process."""
-        examples = self._examples(0, size, tf.distribute.InputContext())
-        try:
-            return next(iter(examples))
-        except tf.errors.OpError as error:
-            raise dataset.explained(error, self.train_split) from error
+    @functools.cached_property
+    def _first_images(self) -> np.ndarray:
+        config = self.config
+        return self.train_split.first_images(
+            config.data, FIRST_IMAGES, config.model.image_size, config.train.seed
+        )
 
     def _examples(
         self, step: int, batch_size: int, context: tf.distribute.InputContext
