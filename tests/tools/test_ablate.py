@@ -179,6 +179,15 @@ def test_a_failed_child_is_told_with_its_last_words(fake_runs, tmp_path):
         assert runs.execute(run, lock)["steps"] == 2
 
 
+@pytest.fixture
+def _interruptible():
+    """Where the tests run in the background, SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interruption_stops_the_child(fake_runs, tmp_path):
     run = fake_runs[0]
     (run.folder / "wait").touch()
