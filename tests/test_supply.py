@@ -239,7 +239,7 @@ def test_a_billion_laughs_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("train: {seed: " + "[" * 5000 + "]" * 5000 + "}", "too deeply"),
+        ("train: {seed: " + "[" * 49_000 + "]" * 49_000 + "}", "too deeply"),
         ("train: {seed: " + "9" * 5000 + "}", "is not YAML of settings"),
         ("train: {seed: 2001-99-99}", "is not YAML of settings"),
         ("train: {seed: !!bool x}", "is not YAML of settings"),

@@ -14,8 +14,9 @@ import yaml
 from official.alexnet.config import Config
 from official.alexnet.errors import UserError
 
-# The longest recipe of the package has 2,000.
+# The longest recipe of the package has 2,000, and the deepest setting is a list.
 _MOST_CHARACTERS = 100_000
+_DEEPEST = 20
 
 
 def load(path: str) -> dict[str, dict]:
@@ -97,14 +98,18 @@ def _plain_values(text: str):
     """
     if len(text) > _MOST_CHARACTERS:
         raise ValueError(f"it is longer than {_MOST_CHARACTERS:,} characters")
+    depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             # A few lines of them stand for more values than a memory holds.
             if isinstance(event, yaml.AliasEvent):
                 raise ValueError(f"*{event.anchor} is an alias: write the value itself")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            # PyYAML takes the square of the depth in time, and recursion.
+            if depth > _DEEPEST:
+                raise ValueError("it is nested too deeply")
         return yaml.safe_load(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
     # PyYAML's own errors, and what its constructors raise on `!!bool x`, `2001-99-99`.
     except Exception as error:
         raise ValueError(str(error)) from error

@@ -6,7 +6,7 @@ import signal
 import child_runs
 import pytest
 
-# The place of each kill and the step it comes at: a run of 60 steps, 6 an epoch,
+# The place of each kill and the step it comes at: a run of 18 or 60 steps, 6 an epoch,
 # evaluated after each, with a checkpoint every 4.
 SHORT = [("step", 3), ("write", 12)]
 LONG = [
@@ -34,13 +34,14 @@ LONG = [
 
 
 @pytest.mark.parametrize(
-    ("columns", "kills"),
+    ("columns", "kills", "steps"),
     [
-        pytest.param(1, SHORT, id="2 kills"),
+        pytest.param(1, SHORT, 18, id="2 kills"),
         *(
             pytest.param(
                 columns,
                 LONG,
+                60,
                 marks=[pytest.mark.slow, pytest.mark.reliability],
                 id=f"{len(LONG)} kills, {columns} column(s)",
             )
@@ -49,9 +50,9 @@ LONG = [
     ],
 )
 def test_killed_again_and_again_it_ends_with_the_same_bits(
-    tiny_config, records_dir, tmp_path, columns, kills
+    tiny_config, records_dir, tmp_path, columns, kills, steps
 ):
-    config = child_runs.small_run(tiny_config, columns)
+    config = child_runs.small_run(tiny_config, columns, train_steps=steps)
     child_runs.train(config, tmp_path / "whole")
     data_dir = records_dir
     for number, (place, step) in enumerate(kills):
