@@ -154,7 +154,7 @@ def _jobs_of_manifest(folder: pathlib.Path, manifest: dict, problems: list) -> d
 
 
 def _jobs_by_looking(folder: pathlib.Path, problems: list) -> dict:
-    from official.alexnet.data import labels, records, schemas, validation  # noqa: PLC0415
+    from official.alexnet.data import records, schemas, validation  # noqa: PLC0415
 
     jobs = {}
     for split in _SPLITS:
@@ -181,20 +181,18 @@ def _jobs_by_looking(folder: pathlib.Path, problems: list) -> dict:
         return jobs
     for split in ("train", "validation"):
         try:
-            # Bad records are for the check of their shard to tell.
-            found = records.find_records(
-                str(folder), split, labels.ANY_CLASSES, max_bad_records=sys.maxsize
-            )
+            shards = records.tfds_shards(folder, split)
         except UserError as error:
             if f"no {split} records" not in str(error):
                 _add(problems, split, str(error), False)
             continue
-        jobs[split] = [
-            validation.Job(
-                pathlib.Path(path), found.schema, None, None, False, flags.FLAGS.decode
-            )
-            for path in found.files
-        ]
+        if shards:
+            jobs[split] = [
+                validation.Job(
+                    path, schemas.TFDS, None, None, False, flags.FLAGS.decode, count
+                )
+                for path, count in shards.items()
+            ]
     return jobs
 
 

@@ -111,26 +111,55 @@ def test_a_wrong_count_in_the_manifest_damages_no_shard(prepared, tmp_path):
     assert "its sha256 is right, its count wrong" in stdout
 
 
-def test_a_record_that_is_none_leaves_the_rest_of_a_tfds_set_checked(tmp_path):
+@pytest.fixture
+def tfds_set(tmp_path):
+    """Two shards of two records, in a folder that TFDS would have made."""
     info = {
         "name": "ours",
         "splits": [{"name": "train", "shardLengths": ["2", "2"]}],
     }
     (tmp_path / "dataset_info.json").write_text(json.dumps(info))
     (tmp_path / "features.json").write_text("{}")
-    names = [f"ours-train.tfrecord-{i:05d}-of-00002" for i in range(2)]
-    for name, records in zip(
-        names, ([b"no example", tfds_example(0)], [tfds_example(1)] * 2), strict=True
-    ):
-        with tf.io.TFRecordWriter(str(tmp_path / name)) as writer:
-            for record in records:
-                writer.write(record)
-    code, results, _, _ = validate(tmp_path, "--num_workers=1")
+    shards = [tmp_path / f"ours-train.tfrecord-{i:05d}-of-00002" for i in range(2)]
+    for label, shard in enumerate(shards):
+        write_tfds_shard(shard, [tfds_example(label)] * 2)
+    return shards
+
+
+def test_a_record_that_is_none_leaves_the_rest_of_a_tfds_set_checked(tfds_set):
+    write_tfds_shard(tfds_set[0], [b"no example", tfds_example(0)])
+    code, results, _, _ = validate(tfds_set[0].parent, "--num_workers=1")
     assert code == 1
     assert results["num_examples"] == 4
-    assert results["damaged_shards"] == [names[0]]
+    assert results["damaged_shards"] == [tfds_set[0].name]
     (problem,) = results["problems"]
     assert problem["problem"] == "record 0 is not a tf.train.Example"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda shard: shard.write_bytes(shard.read_bytes()[:-20]), "record 1"),
+        (
+            lambda shard: write_tfds_shard(shard, [tfds_example(0)]),
+            "1 records, TFDS counts 2",
+        ),
+    ],
+    ids=["cut short", "too few"],
+)
+def test_a_tfds_shard_that_is_not_whole_leaves_the_rest_checked(tfds_set, spoil, words):
+    spoil(tfds_set[0])
+    code, results, _, _ = validate(tfds_set[0].parent, "--num_workers=1")
+    assert code == 1
+    assert results["damaged_shards"] == [tfds_set[0].name]
+    assert words in results["problems"][0]["problem"]
+    assert results["num_examples"] >= 2
+
+
+def write_tfds_shard(path, records) -> None:
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
 
 
 def tfds_example(label) -> bytes:

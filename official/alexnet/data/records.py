@@ -157,6 +157,24 @@ def tfds_records(
     )
 
 
+def tfds_shards(data_dir: pathlib.Path, split: str) -> dict[pathlib.Path, int]:
+    """A split's files and the records that TFDS counts in each; none is opened.
+
+    Args:
+        data_dir: as in `find_records`.
+        split: as in `find_records`.
+
+    Returns:
+        The counts by file, none where there is no TFDS dataset.
+
+    Raises:
+        UserError: its description is damaged, it has no such split, or files are
+            missing.
+    """
+    version_dir = _tfds_version_dir(data_dir)
+    return _tfds_shards(version_dir, split) if version_dir else {}
+
+
 def describe(records: Records) -> str:
     """Says in one line what was found: layout, counts, and the label base with why."""
     one = len(records.files) == 1
@@ -270,6 +288,18 @@ def _tfds_version_dir(root: pathlib.Path) -> pathlib.Path | None:
 def _tfds_records(
     version_dir: pathlib.Path, split: str, num_classes: int, max_bad_records: int
 ) -> Records:
+    shards = _tfds_shards(version_dir, split)
+    return _with_labels(
+        list(shards),
+        schemas.TFDS,
+        list(shards.values()),
+        num_classes,
+        version_dir / "label.labels.txt",
+        max_bad_records,
+    )
+
+
+def _tfds_shards(version_dir: pathlib.Path, split: str) -> dict[pathlib.Path, int]:
     try:
         info = json.loads((version_dir / "dataset_info.json").read_text("utf-8"))
         splits = {
@@ -300,15 +330,8 @@ def _tfds_records(
         f"{dataset_name}-{found}.tfrecord-{i:05d}-of-{total:05d}" for i in range(total)
     ]
     _check_all_there(version_dir, names, "let TFDS prepare it again")
-    files = [version_dir / name for name in names]
-    return _with_labels(
-        files,
-        schemas.TFDS,
-        splits[found],
-        num_classes,
-        version_dir / "label.labels.txt",
-        max_bad_records,
-    )
+    paths = (version_dir / name for name in names)
+    return dict(zip(paths, splits[found], strict=True))
 
 
 def _with_labels(

@@ -29,6 +29,7 @@ class Job:
         synsets: WordNet id of each class in label order, or None if they are not known.
         is_prepared: whether pictures should be as tools/prepare_imagenet.py has them.
         decode: whether to decode the pictures.
+        num_examples: how many TFDS counts in it, where there is no manifest.
     """
 
     path: pathlib.Path
@@ -37,6 +38,7 @@ class Job:
     synsets: tuple[str, ...] | None
     is_prepared: bool
     decode: bool
+    num_examples: int | None = None
 
 
 @dataclasses.dataclass
@@ -86,6 +88,8 @@ def check_shard(job: Job) -> Report:
             if not report.is_damaged:
                 problem += "; its sha256 is right, its count wrong"
             report.problems.append(problem)
+        if job.num_examples is not None and count != job.num_examples:
+            report.add_damage(f"{count} records, TFDS counts {job.num_examples}")
         _check_records(job, report)
     except OSError as error:
         report.add_damage(error.strerror or str(error))
