@@ -9,6 +9,7 @@ global batch, so the union over any grid of workers and replicas is the same bat
 training resumes anywhere by skipping records before they are decoded.
 """
 
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -289,10 +290,7 @@ def _loader(
     record, to tell the good ones from the bad.
     """
     log = bad_records.Log(records)
-
-    @tf.function(autograph=False)
-    def decode(encoded, offset, mirrored):
-        return _decode_crop(encoded, offset, mirrored, size, image_size)
+    decode = _decoder(size, image_size)
 
     def load_all(tags, serialized, offsets, mirrored):
         encoded, labels = reading.parse_records(serialized, records)
@@ -329,6 +327,17 @@ def _loader(
             return tf.identity(images), labels, weights
 
     return lambda *batch: pictures.attempt(load_all, batch, load_each)
+
+
+@functools.cache
+def _decoder(size: int, image_size: int) -> Callable[..., tf.Tensor]:
+    """`_decode_crop` of these sizes, traced once for all pipelines of a process."""
+
+    @tf.function(autograph=False)
+    def decode(encoded, offset, mirrored):
+        return _decode_crop(encoded, offset, mirrored, size, image_size)
+
+    return decode
 
 
 def _decode_crop(
