@@ -43,6 +43,12 @@ class Result:
         count = max(count, 1)
         return cls(loss / count, top_1 / count, top_5 / count, round(count))
 
+    def __str__(self) -> str:
+        return (
+            f"loss {self.loss:.4f} | top-1 {100 * self.accuracy:.1f} % | "
+            f"top-5 {100 * self.top_5_accuracy:.1f} %"
+        )
+
     def scalars(self) -> dict[str, float]:
         """The values that TensorBoard and metrics.jsonl get."""
         return {

@@ -314,14 +314,11 @@ class Trainer:
             self.writer.scalars("train", step, values)
         left = (self.total_steps - step) / speed
         logging.info(
-            "step %d/%d | epoch %.2f | loss %.4f | top-1 %.1f %% | top-5 %.1f %% | "
-            "lr %g | %.1f images/s | %s left",
+            "step %d/%d | epoch %.2f | %s | lr %g | %.1f images/s | %s left",
             step,
             self.total_steps,
             step / self.epoch_steps,
-            result.loss,
-            100 * result.accuracy,
-            100 * result.top_5_accuracy,
+            result,
             values["learning_rate"],
             values["images_per_second"],
             time.strftime("%H:%M:%S", time.gmtime(left)),
@@ -349,13 +346,10 @@ class Trainer:
             self.writer.scalars("validation", step, values)
             self.writer.kernels(step, self.model, self.num_columns)
         logging.info(
-            "evaluation at step %d | %d images | loss %.4f | top-1 %.1f %% | "
-            "top-5 %.1f %% | best: %.1f %% at step %d",
+            "evaluation at step %d | %d images | %s | best: %.1f %% at step %d",
             step,
             result.num_examples,
-            result.loss,
-            100 * result.accuracy,
-            100 * result.top_5_accuracy,
+            result,
             100 * self.progress.best["accuracy"],
             self.progress.best["step"],
         )
