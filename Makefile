@@ -29,8 +29,8 @@ test-reliability: $(READY)
 test-oldest:
 	$(PYTHON) -m venv $(VENV)-oldest
 	$(VENV)-oldest/bin/python -m pip install --quiet \
-	    --constraint=tests/constraints/oldest.txt --editable . pytest
-	$(VENV)-oldest/bin/python -m pytest $(OLDEST_TESTS)
+	    --constraint=tests/constraints/oldest.txt --editable . pytest pytest-xdist
+	$(VENV)-oldest/bin/python -m pytest -n 2 --dist=loadfile $(OLDEST_TESTS)
 
 # --strict: a package that could not be looked up is a failure, not a pass.
 audit: $(READY)
