@@ -14,6 +14,7 @@ from official.alexnet.training.preemption import EXIT_STATUS
 
 # The promise is ten seconds and one step; a step of these runs takes milliseconds.
 SECONDS = 10
+STEPS = 36
 # Its checkpoints take a minute.
 SLOW_SAVE = (str(pathlib.Path(__file__).with_name("slow_save.py")),)
 
@@ -65,7 +66,7 @@ def wholes(tmp_path_factory) -> dict[int, pathlib.Path]:
 def test_a_signal_ends_the_run_saved_and_it_goes_on(
     tiny_config, tmp_path, wholes, number, columns, moment
 ):
-    config = child_runs.small_run(tiny_config, columns)
+    config = child_runs.small_run(tiny_config, columns, train_steps=STEPS)
     process = child_runs.start(config, tmp_path / "parts")
     wait_for(process, tmp_path / "parts", moment)
     status, stdout, seconds = send(process, number)
@@ -80,7 +81,7 @@ def test_a_signal_ends_the_run_saved_and_it_goes_on(
         assert moment == "Training to step"
     else:
         saved = checkpoints.find(tmp_path / "parts")[1].step
-        assert 0 < saved < 60
+        assert 0 < saved < STEPS
         assert f"stopped by a signal after step {saved}, which is saved in" in last
     child_runs.train(config, tmp_path / "parts")
     if not wholes[columns].exists():
