@@ -106,7 +106,7 @@ def _plain_values(text: str):
                 raise ValueError(f"*{event.anchor} is an alias: write the value itself")
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
-            # PyYAML takes the square of the depth in time, and recursion.
+            # PyYAML's time grows with the square of the depth.
             if depth > _DEEPEST:
                 raise ValueError("it is nested too deeply")
         return yaml.safe_load(text)

@@ -247,7 +247,7 @@ def test_what_the_net_sees_in_a_step_is_numpys(tiny_config, tmp_path, kind):
         for step in (0, 5, 6):
             trainer.optimizer.iterations.assign(step)
             trainer._set_rates(step)
-            batch = next(iter(trainer._examples(step, 8, tf.distribute.InputContext())))
+            batch = next(iter(trainer._batches(step)))
             trainer.step.train_step(batch)
             expected = numpy_input(config, batch["image"].numpy(), step, kind)
             np.testing.assert_allclose(seen.pop(), expected, rtol=1e-4, atol=1e-4)

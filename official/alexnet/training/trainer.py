@@ -294,9 +294,17 @@ class Trainer:
         self.train_split.check_bad_records(self.progress.bad_records, step * batch_size)
 
     def _batches(self, step: int) -> tf.distribute.DistributedDataset:
-        size = self.config.train.batch_size
+        config = self.config
         return feeding.distribute(
-            self.strategy, lambda context: self._examples(step, size, context)
+            self.strategy,
+            lambda context: self.train_split.training(
+                config.data,
+                config.train.batch_size,
+                config.model.image_size,
+                config.train.seed,
+                step,
+                context,
+            ),
         )
 
     def _log(self, step: int, clock: Clock) -> dict:
@@ -397,16 +405,4 @@ class Trainer:
         config = self.config
         return self.train_split.first_images(
             config.data, FIRST_IMAGES, config.model.image_size, config.train.seed
-        )
-
-    def _examples(
-        self, step: int, batch_size: int, context: tf.distribute.InputContext
-    ) -> tf.data.Dataset:
-        return self.train_split.training(
-            self.config.data,
-            batch_size,
-            self.config.model.image_size,
-            self.config.train.seed,
-            step,
-            context,
         )
