@@ -52,8 +52,9 @@ class Split:
         seed: int,
         start_step: int,
         context: tf.distribute.InputContext,
+        num_batches: int = -1,
     ) -> tf.data.Dataset:
-        """Batches of one input pipeline from `start_step` on, without end."""
+        """Batches of one input pipeline from `start_step` on; -1 is without end."""
         replica_batch_size = context.get_per_replica_batch_size(batch_size)
         if self.records is None:
             return pipeline.synthetic_dataset(
@@ -61,6 +62,7 @@ class Split:
                 image_size=crop_size,
                 num_classes=self.num_classes,
                 seed=seed,
+                num_batches=num_batches,
             )
         return pipeline.training_dataset(
             self.records,
@@ -74,6 +76,7 @@ class Split:
             shuffle_buffer=data.shuffle_buffer,
             augment=data.augment,
             skip_bad=self.max_bad_records > 0,
+            num_batches=num_batches,
         )
 
     def first_images(
@@ -87,8 +90,9 @@ class Split:
         Raises:
             UserError: a record is bad, and none may be.
         """
+        # One batch alone: read ahead, a few more would be decoded for nothing.
         examples = self.training(
-            data, count, crop_size, seed, 0, tf.distribute.InputContext()
+            data, count, crop_size, seed, 0, tf.distribute.InputContext(), num_batches=1
         )
         try:
             batch = next(examples.as_numpy_iterator())

@@ -50,8 +50,9 @@ def training_dataset(
     shuffle_buffer: int = SHUFFLE_BUFFER,
     augment: bool = True,
     skip_bad: bool = False,
+    num_batches: int = -1,
 ) -> tf.data.Dataset:
-    """Endless shuffled batches of random crops and mirrors (section 4.1).
+    """Shuffled batches of random crops and mirrors (section 4.1).
 
     Each example comes once an epoch, and a batch may span epochs. An input pipeline
     reads and decodes its own share.
@@ -70,6 +71,7 @@ def training_dataset(
         augment: False takes every centre crop, unmirrored.
         skip_bad: a record that cannot be used becomes zeros of weight 0 in its place;
             otherwise it raises an error.
+        num_batches: batches in the dataset; -1 is endless.
 
     Returns:
         A dataset of {"image": uint8 (replica_batch_size, crop_size, crop_size, 3),
@@ -117,6 +119,7 @@ def training_dataset(
     # side. Element by element, tf.data's own work took longer than decoding.
     return (
         dataset.rebatch(replica_batch_size, drop_remainder=True)
+        .take(num_batches)
         .enumerate()
         .map(number)
         .map(prepare, tf.data.AUTOTUNE, deterministic=True)
@@ -202,7 +205,7 @@ def synthetic_dataset(
     num_classes: int,
     seed: int = 0,
     weighted: bool = False,
-    num_batches: int | None = None,
+    num_batches: int = -1,
 ) -> tf.data.Dataset:
     """One batch of noise over and over, to time a step without reading anything.
 
@@ -212,7 +215,7 @@ def synthetic_dataset(
         num_classes: labels are uniform in 0..num_classes - 1.
         seed: of pixels and labels.
         weighted: whether to add "weight", all ones, as `evaluation_dataset` has.
-        num_batches: batches in the dataset; None is endless.
+        num_batches: batches in the dataset; -1 is endless.
 
     Returns:
         A dataset of the same elements as `training_dataset` or `evaluation_dataset`.
