@@ -8,19 +8,21 @@ import tensorflow as tf
 from official.alexnet.training.optimizer import PaperSGD
 
 
-def variables(rng) -> list[keras.Variable]:
+def variables(rng, shape=(3, 4)) -> list[keras.Variable]:
     return [
-        keras.Variable(rng.normal(size=(3, 4)).astype("f4"), name="kernel"),
+        keras.Variable(rng.normal(size=shape).astype("f4"), name="kernel"),
         keras.Variable(rng.normal(size=4).astype("f4"), name="bias"),
     ]
 
 
+# A large kernel's update is compiled.
+@pytest.mark.parametrize("shape", [(3, 4), (512, 256)])
 @pytest.mark.parametrize(
     ("bias_learning_rate", "decay_biases"), [(1.0, True), (2.0, False)]
 )
-def test_equals_the_papers_rule(bias_learning_rate, decay_biases):
+def test_equals_the_papers_rule(bias_learning_rate, decay_biases, shape):
     rng = np.random.default_rng(0)
-    weights = variables(rng)
+    weights = variables(rng, shape)
     optimizer = PaperSGD(
         0.1, 0.9, 0.05, bias_learning_rate=bias_learning_rate, decay_biases=decay_biases
     )

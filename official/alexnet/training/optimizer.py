@@ -1,5 +1,6 @@
 """SGD as published (section 5)."""
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -8,6 +9,9 @@ import tensorflow as tf
 
 from official.alexnet.distribution.capabilities import xla_runs_here
 from official.alexnet.training.schedules import layer_multiple
+
+# Elements; compiling takes a tenth of a second, and small updates are slower for it.
+_COMPILED_FROM = 2**17
 
 
 @keras.saving.register_keras_serializable("official.alexnet")
@@ -81,7 +85,8 @@ class PaperSGD(keras.optimizers.Optimizer):
         )
         decays = self.decay_biases or not self._is_bias[self._var_key(variable)]
         # Compiled on a CPU: one pass over weights and velocity.
-        compiled = "CPU" in variable.device and xla_runs_here()
+        is_large = math.prod(variable.shape) >= _COMPILED_FROM
+        compiled = is_large and "CPU" in variable.device and xla_runs_here()
 
         @tf.function(jit_compile=compiled, autograph=False)
         def update(gradient, learning_rate):
