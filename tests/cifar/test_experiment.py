@@ -28,6 +28,7 @@ def write_run(folder, errors, results=None, **settings) -> None:
     folder.mkdir(parents=True)
     whole = vars(Settings()) | {"learning_rate_steps": []} | settings
     (folder / "params.yaml").write_text(yaml.safe_dump(whole))
+    (folder / "machine.json").write_text(machine("abc"))
     lines = []
     for i, error in enumerate(errors, 1):
         row = {"step": i, "epoch": i / 4, "accuracy": 1 - error, "seconds": 7.0 * i}
@@ -78,10 +79,10 @@ def report(folder, output) -> tuple[dict, str]:
     return json.loads(done.stdout.splitlines()[-1]), page
 
 
-def write_machine(folder) -> None:
+def machine(commit: str) -> str:
     versions = {"python": "3.11.1", "tensorflow": "2.21.0", "keras": "3.15.0"}
-    machine = {"cores": 2, "cpu": "CPU", "git_commit": "abc", "date": "2026-01-02T"}
-    (folder / "machine.json").write_text(json.dumps(machine | {"versions": versions}))
+    facts = {"cores": 2, "cpu": "CPU", "git_commit": commit, "date": "2026-01-02T"}
+    return json.dumps(facts | {"versions": versions})
 
 
 def write_chosen(folder, relu, tanh) -> None:
@@ -109,7 +110,6 @@ def test_page(tmp_path):
                 train_epochs=2.0,
             )
     write_run(runs / "lrn-cifar_13pct-seed4", [0.3], net="cifar_13pct", seed=4)
-    write_machine(runs)
     write_chosen(runs, 0.001, 0.001)
     results, page = report(runs, tmp_path / "page")
     # 25 % is 35 points below the start: 3.5 epochs and 17.5.
@@ -126,6 +126,7 @@ def test_page(tmp_path):
     assert "`lrn-cifar_13pct-seed4` (0.25 epochs)" in page
     assert results["runs"]["figure1-relu-0.002-seed0"] == "stopped"
     assert "{" not in page
+    assert "Begun on: 2 cores of CPU; Python 3.11.1, TensorFlow 2.21.0, Keras" in page
     for name in ("figure1.png", "lrn.png", "figure1.csv", "lrn.csv"):
         assert (tmp_path / "page" / name).stat().st_size > 100
     copy = tmp_path / "page" / "figure1-relu-0.001-seed0.metrics.jsonl.gz"
@@ -139,7 +140,6 @@ def test_the_rates_of_the_search_count_and_others_check_them(tmp_path):
     write_figure1(runs, "relu", 0.001, falling(5, 0.1))
     write_figure1(runs, "relu", 0.002, falling(5, 0.14))
     write_figure1(runs, "tanh", 0.001, falling(18, 0.02))
-    write_machine(runs)
     write_chosen(runs, 0.001, 0.001)
     results, page = report(runs, tmp_path / "page")
     assert results["epochs_to_25_percent"] == pytest.approx({"relu": 3.5, "tanh": 17.5})
@@ -150,13 +150,23 @@ def test_the_rates_of_the_search_count_and_others_check_them(tmp_path):
     assert "| 2.50 |" in page
 
 
+def test_a_run_of_another_commit_is_told_apart(tmp_path):
+    pytest.importorskip("matplotlib")
+    runs = tmp_path / "runs"
+    write_figure1(runs, "relu", 0.001, falling(5, 0.1))
+    write_figure1(runs, "tanh", 0.001, falling(18, 0.02))
+    (runs / "figure1-tanh-0.001-seed0/machine.json").write_text(machine("def"))
+    _, page = report(runs, tmp_path / "page")
+    assert "commit abc, 2026-01-02: `figure1-relu-0.001-seed0`.\n" in page
+    assert "commit def, 2026-01-02: `figure1-tanh-0.001-seed0`.\n" in page
+
+
 def test_a_run_that_stays_above_25_percent_is_not_of_the_search(tmp_path):
     pytest.importorskip("matplotlib")
     runs = tmp_path / "runs"
     write_figure1(runs, "relu", 0.001, falling(5, 0.1))
     write_figure1(runs, "tanh", 0.001, [0.3] * 240)
     write_figure1(runs, "tanh", 0.004, [0.9] * 4, train_epochs=1.0)
-    write_machine(runs)
     write_chosen(runs, 0.001, 0.001)
     results, page = report(runs, tmp_path / "page")
     assert results["runs"]["figure1-tanh-0.001-seed0"] == "not reached"
@@ -175,7 +185,6 @@ def test_an_interval_of_many_pairs(tmp_path):
             results = {"test_error": error, "test_error_9_crops": error}
             settings = {"net": net, "seed": seed, "train_epochs": 2.0}
             write_run(runs / f"lrn-{net}-seed{seed}", [0.3] * 8, results, **settings)
-    write_machine(runs)
     _, page = report(runs, tmp_path / "page")
     # Gains 2 and 3 points, six each: s 0.522, s / sqrt(12) 0.151, t 2.201.
     assert "standard error 0.15, paired 95 % interval 2.17 to 2.83" in page
@@ -203,7 +212,6 @@ def test_page_of_runs_that_are_not_finished(tmp_path):
     pytest.importorskip("matplotlib")
     runs = tmp_path / "runs"
     write_figure1(runs, "relu", 0.001, falling(2, 0.1), train_epochs=60.0)
-    write_machine(runs)
     _, page = report(runs, tmp_path / "page")
     assert "**Not decided yet**: the learning rates are still being chosen." in page
     assert "| relu | 0.001 | 0 |" in page
@@ -236,7 +244,7 @@ def test_a_divergence_is_a_result_and_other_mistakes_are_not(tmp_path, monkeypat
     with pytest.raises(UserError, match="it cannot go on"):
         runs.figure1("relu", 0.001, 1)
     folder = tmp_path / "figure1-relu-0.001-seed0"
-    folder.mkdir()
+    assert "versions" in json.loads((folder / "machine.json").read_text())
     (folder / "results.json").write_text('{"diverged_by_step": 7}')
     assert runs.figure1("relu", 0.001, 1) == math.inf
 

@@ -14,13 +14,14 @@ Figure 1 is, the rates beside the best ones, and other seeds.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
 import sys
 
 from absl import flags
-from cifar10_runs import ERROR, MOST_EPOCHS
+from cifar10_runs import ERROR, MACHINE_FILE, MOST_EPOCHS, json_of
 
 from official.alexnet import cli
 from official.alexnet.data.atomic import atomic_write
@@ -29,7 +30,6 @@ from official.alexnet.errors import UserError
 CHOSEN_FILE = "chosen.json"
 RATES = (0.0005, 0.001, 0.002, 0.004)
 FACTOR = 2  # between one rate and the next
-MACHINE_FILE = "machine.json"
 
 
 def define_flags() -> None:
@@ -52,7 +52,6 @@ def main() -> dict:
 
     folder = pathlib.Path(cli.path("output_dir"))
     runs = Runs(data.read(cli.path("data_dir")), folder)
-    _write_machine(folder / MACHINE_FILE)
     has_figure1, has_lrn = (
         values.experiment in ("all", one) for one in ("figure1", "lrn")
     )
@@ -71,15 +70,21 @@ def main() -> dict:
     return {"best_rates": best, "output_dir": values.output_dir}
 
 
-def _write_machine(path: pathlib.Path) -> None:
-    """Says once on what, and with which commit, the runs were begun."""
+def _write_machine(folder: pathlib.Path) -> None:
+    """Says once on what, and with which commit, a run was begun."""
+    path = folder / MACHINE_FILE
     if path.exists():
         return
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_machine(), indent=2) + "\n", "utf-8")
+
+
+@functools.cache
+def _machine() -> dict:
     sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
     from benchmarking import machine  # noqa: PLC0415
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(machine.describe(), indent=2) + "\n", "utf-8")
+    return machine.describe()
 
 
 def choose(runs: "Runs") -> dict[str, float]:
@@ -168,11 +173,12 @@ class Runs:
         folder = self.folder / name
         print(f"{name}, {epochs} epochs", file=sys.stderr)
         ended = folder / trainer.RESULTS_FILE
-        results = _json(ended)
+        results = json_of(ended)
         has_ended = results.get("epoch", 0) >= epochs or "diverged_by_step" in results
         # It may have been trained for longer: what was its error back then?
         if has_ended and (error := _error_at(folder, epochs)) is not None:
             return results | {"running_training_error": error}
+        _write_machine(folder)
         try:
             results = trainer.train(
                 Settings(train_epochs=float(epochs), **settings),
@@ -180,16 +186,12 @@ class Runs:
                 str(folder),
             )
         except UserError as error:
-            if "diverged_by_step" not in _json(ended):
+            if "diverged_by_step" not in json_of(ended):
                 raise
             print(error, file=sys.stderr)
             return {}
         print(f"{name}: {json.dumps(results)}", file=sys.stderr, flush=True)
         return results
-
-
-def _json(path: pathlib.Path) -> dict:
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def _error_at(folder: pathlib.Path, epochs: int) -> float | None:

@@ -22,6 +22,7 @@ from cifar10_runs import (
     MOST_EPOCHS,
     Run,
     earliest,
+    json_of,
     pairs_of,
     read,
     with_rate,
@@ -42,7 +43,6 @@ OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where to write.", required
 TEMPLATE = pathlib.Path(__file__).with_name("cifar10_report.md")
 
 # As in cifar10.py.
-MACHINE_FILE = "machine.json"
 CHOSEN_FILE = "chosen.json"
 
 
@@ -51,17 +51,14 @@ def main() -> dict:
         pathlib.Path(path).expanduser() for path in (RUNS.value, OUTPUT_DIR.value)
     )
     runs = [read(path.parent) for path in sorted(folder.glob("*/metrics.jsonl"))]
-    if not runs or not (folder / MACHINE_FILE).is_file():
+    if not runs:
         raise UserError(
-            f"--runs={folder} does not hold runs and a {MACHINE_FILE}: name the "
-            "--output_dir of cifar10.py"
+            f"--runs={folder} holds no runs: name the --output_dir of cifar10.py"
         )
-    machine = json.loads((folder / MACHINE_FILE).read_text("utf-8"))
     output.mkdir(parents=True, exist_ok=True)
     figure1 = [run for run in runs if run.name.startswith("figure1-")]
     pairs = pairs_of([run for run in runs if run.name.startswith("lrn-")])
-    file = folder / CHOSEN_FILE
-    rates = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    rates = json_of(folder / CHOSEN_FILE)
     chosen = {
         name: with_rate(figure1, name, rates.get(name)) for name in ("relu", "tanh")
     }
@@ -73,7 +70,7 @@ def main() -> dict:
             f.write("".join(json.dumps(row) + "\n" for row in run.rows).encode())
     page = TEMPLATE.read_text("utf-8")
     words = {
-        "machine": _machine(machine),
+        "machines": _machines(runs),
         "runs": _states(runs),
         "figure1_answer": _figure1_answer(figure1, chosen)
         if rates
@@ -200,7 +197,20 @@ def _draw_lrn(pairs: dict[int, dict[str, Run]], path: pathlib.Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def _machines(runs: list[Run]) -> str:
+    """One line for each machine and commit, with its runs where there are several."""
+    names: dict[str, list[str]] = {}
+    for run in runs:
+        names.setdefault(_machine(run.machine), []).append(f"`{run.name}`")
+    if len(names) == 1:
+        return f"{next(iter(names))}."
+    lines = [f"- {machine}: {', '.join(of_it)}." for machine, of_it in names.items()]
+    return "\n\n" + "\n".join(lines) + "\n"
+
+
 def _machine(machine: dict) -> str:
+    if not machine:
+        return "not recorded"
     versions = machine["versions"]
     return (
         f"{machine['cores']} cores of {machine['cpu']}; Python "

@@ -12,6 +12,9 @@ import yaml
 ERROR = 0.25
 MOST_EPOCHS = 60
 
+# In each run's directory: what it was begun on, and with which commit.
+MACHINE_FILE = "machine.json"
+
 # Windows of an epoch, as the trainer writes them.
 WINDOWS = 4
 
@@ -25,12 +28,14 @@ class Run:
         settings: as in params.yaml.
         rows: of metrics.jsonl.
         results: of results.json; empty while the run is not finished.
+        machine: of machine.json; empty where there is none.
     """
 
     name: str
     settings: dict
     rows: list[dict]
     results: dict
+    machine: dict
 
     def of(self, split: str) -> list[dict]:
         return [row for row in self.rows if row["split"] == split]
@@ -84,13 +89,18 @@ class Run:
 
 def read(folder: pathlib.Path) -> Run:
     lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
-    results = folder / "results.json"
     return Run(
         folder.name,
         yaml.safe_load((folder / "params.yaml").read_text("utf-8")),
         [json.loads(line) for line in lines],
-        json.loads(results.read_text("utf-8")) if results.is_file() else {},
+        json_of(folder / "results.json"),
+        json_of(folder / MACHINE_FILE),
     )
+
+
+def json_of(path: pathlib.Path) -> dict:
+    """What a file holds; nothing where there is none."""
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def with_rate(runs: list[Run], activation: str, rate: float | None) -> Run | None:
