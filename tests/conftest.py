@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow.python.framework import ops
 
 from official.alexnet.config import (
     Config,
@@ -33,10 +34,19 @@ tf.config.set_logical_device_configuration(
 tf.config.list_logical_devices()
 
 
+# Nets are in reference cycles, and tracing makes millions of small objects: freed once
+# a module, they cost less than in passing.
+gc.set_threshold(50_000, 10, 10)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _free_models():
-    """Nets are in reference cycles: hundreds of them would fill the memory."""
+    """Also of the graphs that TensorFlow keeps for custom gradients, for ever."""
+    registry = ops.gradient_registry._registry
+    before = set(registry)
     yield
+    for name in set(registry) - before:
+        del registry[name]
     gc.collect()
 
 
