@@ -136,8 +136,14 @@ def test_predict_labels_images(trained):
     assert sum(best["probability"] for best in prediction["labels"]) == pytest.approx(1)
 
 
+def slow(*case):
+    """A case of a kind that is among the quick ones, too."""
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
 TRAIN = ["--model_dir=new", "--data_dir=anywhere"]
 EXPORT = ["--model_dir=folder", "--export_dir=new"]
+EXPORT_RUN = ["--model_dir=run", "--export_dir=x"]
 EARLY_MISTAKES = [
     ("train", [*TRAIN, "--lerning_rate=1"], "did you mean --learning_rate?"),
     ("train", [*TRAIN, "--zzzz"], "unknown flag --zzzz; see alexnet-train --help"),
@@ -210,12 +216,12 @@ def data(records_dir, tmp_path):
     ("folder", "arguments", "word"),
     [
         ("missing", [], "missing: no such directory; name the one"),
-        ("empty", [], "tools/prepare_imagenet.py or name another --data_dir"),
+        slow("empty", [], "tools/prepare_imagenet.py or name another --data_dir"),
         ("cut", [], "train-00001-of-00002: cut short"),
         ("good", ["--num_classes=2"], "pass --num_classes=3"),
-        ("unnamed", ["--num_classes=2"], "label 3, outside 1..2"),
+        slow("unnamed", ["--num_classes=2"], "label 3, outside 1..2"),
         ("good", ["--num_columns=2"], "give --logical_cpus=2, or --num_columns=1"),
-        ("good", ["--num_gpus=99"], "use fewer, or --logical_cpus=N"),
+        slow("good", ["--num_gpus=99"], "use fewer, or --logical_cpus=N"),
     ],
     ids=str,
 )
@@ -240,13 +246,13 @@ def test_train_refuses_data_and_devices_before_it_writes(
     [
         ("train", [*NET, "--data_dir=DATA", "--model_dir=run", "--width=1"], "--width"),
         ("eval", ["--model_dir=run", "--variant=one_gpu"], "--variant"),
-        ("eval", ["--model_dir=run", "--width=0.5"], "--width"),
+        slow("eval", ["--model_dir=run", "--width=0.5"], "--width"),
         ("eval", ["--model_dir=run", "--checkpoint_path=run/ckpt-9"], "run/ckpt-9"),
         ("export", ["--model_dir=run", "--export_dir=export"], "name a new directory"),
-        ("export", ["--model_dir=run", "--export_dir=x", "--num_classes=4"], "classes"),
-        ("predict", ["--export_dir=export", "--images=blue.png"], "no such image"),
+        slow("export", [*EXPORT_RUN, "--num_classes=4"], "classes"),
+        slow("predict", ["--export_dir=export", "--images=blue.png"], "no such image"),
         ("predict", ["--export_dir=export", "--images=broken.jpg"], "broken.jpg is"),
-        ("predict", ["--export_dir=run", "--images=red.png"], "alexnet-export wrote"),
+        slow("predict", ["--export_dir=run", "--images=red.png"], "alexnet-export"),
     ],
     ids=str,
 )

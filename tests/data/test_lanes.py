@@ -119,7 +119,7 @@ def test_each_example_comes_once_an_epoch_whatever_is_shuffled(records):
     assert (share_of(records, 1, seed=6) != found[:BATCH]).any()
 
 
-@pytest.mark.parametrize("workers", [2, 3, 4])
+@pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.slow), 3, 4])
 def test_workers_together_read_what_one_reads(records, workers):
     whole = share_of(records, STEPS)
     shares = [share_of(records, STEPS, w, workers) for w in range(workers)]

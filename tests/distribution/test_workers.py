@@ -112,6 +112,7 @@ def test_two_processes_are_as_one_and_only_the_chief_writes(tiny_config, tmp_pat
     assert checkpoints.read(checkpoints.latest(folders[0])).step == 5
 
 
+@pytest.mark.slow
 def test_workers_of_other_settings_do_not_start(tiny_config, tmp_path):
     folders = [tmp_path / "run"] * 2
     seeds = [["--seed=3"], ["--seed=4"]]

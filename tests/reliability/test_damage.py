@@ -61,6 +61,20 @@ def _train_whole(tiny_config, whole):
         train(without_evaluation(tiny_config, train_steps=12), str(whole))
 
 
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory) -> pathlib.Path:
+    """A run of 8 steps, evaluated after 6 and 8; filled by the first to need it."""
+    return tmp_path_factory.mktemp("runs") / "evaluated"
+
+
+@pytest.fixture
+def run(tiny_config, evaluated, tmp_path) -> pathlib.Path:
+    """A copy of that run."""
+    if not evaluated.exists():
+        train(child_runs.small_run(tiny_config, train_steps=8), str(evaluated))
+    return shutil.copytree(evaluated, tmp_path / "run")
+
+
 # Without its index it is no checkpoint.
 DAMAGES = [(damage, "index") for damage in (cut, empty, flip)] + [
     (damage, "data-00000-of-00001") for damage in (cut, empty, flip, remove)
@@ -93,57 +107,51 @@ def test_from_the_one_before_it_ends_with_the_same_bits(tiny_config, whole, tmp_
     assert child_runs.rows(run) == child_runs.rows(whole)
 
 
-def test_evaluation_and_export_take_the_one_before_too(tiny_config, tmp_path, caplog):
+def test_evaluation_and_export_take_the_one_before_too(
+    tiny_config, run, tmp_path, caplog
+):
     config = child_runs.small_run(tiny_config, train_steps=8)
-    train(config, str(tmp_path / "run"))
-    cut(tmp_path / "run/ckpt-8.data-00000-of-00001")
+    cut(run / "ckpt-8.data-00000-of-00001")
     with caplog.at_level(logging.WARNING):
-        evaluated = evaluation.evaluate_run(config, str(tmp_path / "run"))
+        evaluated = evaluation.evaluate_run(config, str(run))
         exported = export.export(
-            config,
-            str(tmp_path / "run"),
-            str(tmp_path / "exported"),
-            formats=("keras",),
+            config, str(run), str(tmp_path / "exported"), formats=("keras",)
         )
     assert evaluated["step"] == exported["step"] == 6
     assert caplog.text.count("ckpt-8 is damaged: taking") == 2
     with pytest.raises(UserError, match="ckpt-8"):
-        path = str(tmp_path / "run/ckpt-8")
-        evaluation.evaluate_run(config, str(tmp_path / "run"), path)
+        evaluation.evaluate_run(config, str(run), str(run / "ckpt-8"))
 
 
-def test_where_all_are_damaged_nothing_is_started_anew(tiny_config, tmp_path):
-    config = child_runs.small_run(tiny_config, train_steps=8)
-    train(config, str(tmp_path))
-    for path in tmp_path.glob("ckpt-*.data-*"):
+def test_where_all_are_damaged_nothing_is_started_anew(tiny_config, run):
+    for path in run.glob("ckpt-*.data-*"):
         cut(path)
-    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     with pytest.raises(UserError, match=r"no checkpoint in .*ckpt-8 .*--clean"):
-        train(config, str(tmp_path))
-    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+        train(child_runs.small_run(tiny_config, train_steps=8), str(run))
+    assert before == {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
 
 
-def test_a_lost_state_file_loses_nothing(tiny_config, tmp_path):
+def test_a_lost_state_file_loses_nothing(tiny_config, run):
     """TensorFlow would see no checkpoint, and training would start anew over them."""
+    (run / "checkpoint").unlink()
+    assert tf.train.latest_checkpoint(str(run)) is None
     config = child_runs.small_run(tiny_config, train_steps=8)
-    train(config, str(tmp_path))
-    (tmp_path / "checkpoint").unlink()
-    assert tf.train.latest_checkpoint(str(tmp_path)) is None
-    assert train(config, str(tmp_path))["step"] == 8
+    assert train(config, str(run))["step"] == 8
     longer = child_runs.small_run(tiny_config, train_steps=10)
-    train(longer, str(tmp_path))
-    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "ckpt-10")
+    train(longer, str(run))
+    assert tf.train.latest_checkpoint(str(run)) == str(run / "ckpt-10")
 
 
 def test_the_best_is_kept_apart(tiny_config, tmp_path):
-    config = child_runs.small_run(tiny_config, max_to_keep=1)
+    config = child_runs.small_run(tiny_config, max_to_keep=1, train_steps=24)
     results = train(config, str(tmp_path))
     evaluated = [row for row in child_runs.rows(tmp_path) if "validation" in str(row)]
     best = max(evaluated, key=lambda row: row["accuracy"])
     info = json.loads((tmp_path / "best/info.json").read_text())
     assert info == {k: v for k, v in best.items() if k != "split"}
     assert best["accuracy"] >= results["eval_accuracy"]
-    assert checkpoint_files.steps(tmp_path) == [60]
+    assert checkpoint_files.steps(tmp_path) == [24]
     assert checkpoint_files.steps(tmp_path / "best") == [best["step"]]
     path = str(tmp_path / f"best/ckpt-{best['step']}")
     again = evaluation.evaluate_run(config, str(tmp_path), path)
@@ -242,21 +250,19 @@ def test_a_second_process_is_kept_out(tiny_config, whole):
     assert train(without_evaluation(tiny_config, train_steps=12), str(whole))
 
 
-def test_divergence_names_step_rate_and_checkpoint(tiny_config, tmp_path):
-    config = child_runs.small_run(tiny_config, train_steps=8)
-    train(config, str(tmp_path))
-    before = {p.name: p.read_bytes() for p in tmp_path.glob("ckpt-*")}
+def test_divergence_names_step_rate_and_checkpoint(tiny_config, run):
+    before = {p.name: p.read_bytes() for p in run.glob("ckpt-*")}
     wild = child_runs.small_run(tiny_config, learning_rate=1e9)
     with pytest.raises(UserError) as raised:
-        train(wild, str(tmp_path))
+        train(wild, str(run))
     message = str(raised.value)
     assert "the loss was" in message
     assert "at a learning rate of 1e+09" in message
-    assert f"the last good checkpoint is {tmp_path}/ckpt-8" in message
-    assert {p.name: p.read_bytes() for p in tmp_path.glob("ckpt-*")} == before
+    assert f"the last good checkpoint is {run}/ckpt-8" in message
+    assert {p.name: p.read_bytes() for p in run.glob("ckpt-*")} == before
     # From there it goes on at the old rate.
     longer = child_runs.small_run(tiny_config, train_steps=10)
-    assert train(longer, str(tmp_path))["step"] == 10
+    assert train(longer, str(run))["step"] == 10
 
 
 def test_a_loss_above_the_bound_stops_at_its_step(tiny_config, tmp_path):

@@ -9,15 +9,11 @@ import pytest
 from official.alexnet.training import checkpoints
 
 
-@pytest.mark.parametrize(
-    ("columns", "deterministic"),
-    [
-        (1, True),
-        pytest.param(2, True, marks=[pytest.mark.slow, pytest.mark.reliability]),
-        pytest.param(1, False, marks=[pytest.mark.slow, pytest.mark.reliability]),
-        pytest.param(2, False, marks=[pytest.mark.slow, pytest.mark.reliability]),
-    ],
-)
+# In short by test_kill.py, whose whole run and whose parts have this flag.
+@pytest.mark.slow
+@pytest.mark.reliability
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("columns", [1, 2])
 def test_the_same_bits_twice(tiny_config, tmp_path, columns, deterministic):
     config = child_runs.small_run(tiny_config, columns, train_steps=12)
     runtime = dataclasses.replace(config.runtime, enable_op_determinism=deterministic)

@@ -1,5 +1,6 @@
 """Killed anywhere and started again, a run ends as one that was never killed."""
 
+import dataclasses
 import shutil
 import signal
 
@@ -53,6 +54,9 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
     tiny_config, records_dir, tmp_path, columns, kills, steps
 ):
     config = child_runs.small_run(tiny_config, columns, train_steps=steps)
+    # The short form is that of `test_determinism` as well.
+    runtime = dataclasses.replace(config.runtime, enable_op_determinism=kills == SHORT)
+    config = dataclasses.replace(config, runtime=runtime)
     child_runs.train(config, tmp_path / "whole")
     data_dir = records_dir
     for number, (place, step) in enumerate(kills):

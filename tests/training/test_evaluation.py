@@ -82,7 +82,7 @@ def numpy_result(config, folder, crops: int) -> Result:
 @pytest.mark.parametrize(
     ("strategy", "logical_cpus", "columns", "batch_size"),
     [
-        ("off", 1, 1, 8),
+        pytest.param("off", 1, 1, 8, marks=pytest.mark.slow),
         ("off", 1, 1, 13),
         ("mirrored", 4, 2, 8),
         pytest.param("mirrored", 3, 1, 6, marks=pytest.mark.slow),
