@@ -15,8 +15,9 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python tools/demo.py --output_dir=$(DEMO_DIR) $(DEMO_FLAGS)
 
+# Three processes even on two cores: some tests wait for others.
 test: $(READY)
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
+	$(BIN)/python -m pytest -n 3 --dist=loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m 'slow and not reliability'
