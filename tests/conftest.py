@@ -33,7 +33,6 @@ tf.config.set_logical_device_configuration(
 )
 tf.config.list_logical_devices()
 
-
 # Nets are in reference cycles, and tracing makes millions of small objects: freed once
 # a module, they cost less than in passing.
 gc.set_threshold(50_000, 10, 10)
@@ -41,7 +40,7 @@ gc.set_threshold(50_000, 10, 10)
 
 @pytest.fixture(scope="module", autouse=True)
 def _free_models():
-    """Also of the graphs that TensorFlow keeps for custom gradients, for ever."""
+    """Also frees the graphs that TensorFlow keeps for custom gradients, for ever."""
     registry = ops.gradient_registry._registry
     before = set(registry)
     yield

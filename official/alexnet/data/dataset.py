@@ -54,7 +54,7 @@ class Split:
         context: tf.distribute.InputContext,
         num_batches: int = -1,
     ) -> tf.data.Dataset:
-        """Batches of one input pipeline from `start_step` on; -1 is without end."""
+        """Batches of one input pipeline from `start_step` on; -1 of them: no end."""
         replica_batch_size = context.get_per_replica_batch_size(batch_size)
         if self.records is None:
             return pipeline.synthetic_dataset(
