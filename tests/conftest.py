@@ -4,6 +4,7 @@ import gc
 import io
 import os
 import pathlib
+import resource
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # As the binaries do.
@@ -38,8 +39,21 @@ tf.config.list_logical_devices()
 gc.set_threshold(50_000, 10, 10)
 
 
+@pytest.fixture(autouse=True)
+def _free_nets():
+    """A net of full size is few objects and much memory: freed once it is felt."""
+    before = _peak_memory()
+    yield
+    if _peak_memory() > 1.1 * before:
+        gc.collect()
+
+
+def _peak_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _free_models():
+def _free_graphs():
     """Also frees the graphs that TensorFlow keeps for custom gradients, for ever."""
     registry = ops.gradient_registry._registry
     before = set(registry)

@@ -114,6 +114,7 @@ def test_the_stored_pictures_give_the_same_numbers(run, prepared, tmp_path):
     assert by_name == theirs
 
 
+@pytest.mark.slow
 def test_the_photographs_themselves_give_the_same_result(run, photographs, tmp_path):
     """Scaled while reading, where the project's records were scaled beforehand.
 

@@ -27,7 +27,7 @@ GRIDS = {
     "mirrored 2x1": ("mirrored", 2, 1),
     "mirrored 2x2": ("mirrored", 4, 2),
 }
-QUICK = ("one_device 1x2", "mirrored 2x2")
+QUICK = ("mirrored 2x2",)
 
 
 def on_grid(config: Config, strategy: str, logical_cpus: int, columns: int) -> Config:

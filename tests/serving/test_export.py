@@ -170,6 +170,7 @@ def test_no_device_names_and_no_xla_in_the_graph(exported):
     assert b"PyFunc" not in content
 
 
+@pytest.mark.slow
 def test_not_portable_gives_the_same_answers(exported, tmp_path):
     config = run_files.load_config(str(exported / "run"))
     out = tmp_path / "fast"

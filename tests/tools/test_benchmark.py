@@ -89,6 +89,7 @@ def test_small_lrn(tmp_path):
     assert len(measured("lrn", rows, facts)) == 4
 
 
+@pytest.mark.slow
 def test_small_normalization(tmp_path):
     rows, facts = measure(normalization, tmp_path, dtypes=("fp32",))
     assert list(rows) == ["lrn fp32", "none fp32", "batch_norm fp32"]

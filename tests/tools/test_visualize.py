@@ -108,6 +108,7 @@ def test_numbers_on_stdout(drawn, net, photos):
     assert results["curves"]["run"]["validation"]["step"] == 12
 
 
+@pytest.mark.slow
 def test_an_export_and_search_images(exported, photos, tmp_path):
     pytest.importorskip("matplotlib")
     done = visualize(

@@ -72,6 +72,7 @@ def test_a_run_stopped_in_an_epoch_and_a_loop_ends_with_the_same_bits(
     assert_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_between_two_log_lines_keeps_the_running_sums(
     tiny_config, tmp_path
 ):
