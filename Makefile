@@ -17,7 +17,7 @@ demo: $(READY)
 
 # Three processes even on two cores: some tests wait for others.
 test: $(READY)
-	$(BIN)/python -m pytest -n 3 --dist=loadfile
+	$(BIN)/python -m pytest -n 3 --dist=loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m 'slow and not reliability'

@@ -39,6 +39,12 @@ tf.config.list_logical_devices()
 gc.set_threshold(50_000, 10, 10)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with long tests first: none is left to one process at the end."""
+    first = ("reliability", "training", "distribution", "tests")
+    items.sort(key=lambda item: item.path.parent.name not in first)
+
+
 @pytest.fixture(autouse=True)
 def _free_nets():
     """A net of full size is few objects and much memory: freed once it is felt."""
