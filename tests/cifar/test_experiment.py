@@ -115,6 +115,7 @@ def test_page(tmp_path):
     # 25 % is 35 points below the start: 3.5 epochs and 17.5.
     assert results["epochs_to_25_percent"] == pytest.approx({"relu": 3.5, "tanh": 17.5})
     assert "after 3.5 epochs, tanh after 17.5: 5.0 times as many**" in page
+    assert "To 26 % it was 3.4 and 17.0 epochs, 5.0 times as many." in page
     assert "All seeds of these rates: relu 3.5, 3.9; tanh 17.5." in page
     # Gains 2, 1 and 3 points: mean 2, s 1, s / sqrt(3) 0.577, t 4.303.
     assert "by 2.00 percentage points** (nine crops, 3 pairs, standard error" in page

@@ -78,12 +78,12 @@ class Run:
             for span in spans
         ]
 
-    def crossing(self) -> float | None:
-        """Epochs until the training error was 25 %, between two points of it."""
+    def crossing(self, error: float = ERROR) -> float | None:
+        """Epochs until the training error was so low, between two points of it."""
         points = self.training_error()
         for (x0, y0), (x1, y1) in itertools.pairwise(points):
-            if y0 > ERROR >= y1:
-                return x0 + (y0 - ERROR) / (y0 - y1) * (x1 - x0)
+            if y0 > error >= y1:
+                return x0 + (y0 - error) / (y0 - y1) * (x1 - x0)
         return None
 
 
