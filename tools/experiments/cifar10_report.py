@@ -10,12 +10,9 @@ matplotlib: pip install 'official-alexnet[plots]'.
 import csv
 import gzip
 import json
-import math
 import pathlib
-import re
-import statistics
-import sys
 
+import cifar10_lrn
 from absl import flags
 from cifar10_runs import (
     ERROR,
@@ -27,10 +24,6 @@ from cifar10_runs import (
     read,
     with_rate,
 )
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-
-from ablating.statistics import t_quantile
 
 from official.alexnet import cli
 from official.alexnet.errors import UserError
@@ -64,7 +57,9 @@ def main() -> dict:
     }
     _write_tables(figure1, pairs, output)
     _draw_figure1(figure1, chosen, output / "figure1.png")
-    _draw_lrn(pairs, output / "lrn.png")
+    figure = _figure()
+    cifar10_lrn.draw(pairs, figure.subplots())
+    figure.savefig(output / "lrn.png", dpi=100)
     for run in runs:
         with gzip.GzipFile(output / f"{run.name}.metrics.jsonl.gz", "wb", mtime=0) as f:
             f.write("".join(json.dumps(row) + "\n" for row in run.rows).encode())
@@ -76,9 +71,9 @@ def main() -> dict:
         if rates
         else "**Not decided yet**: the learning rates are still being chosen.",
         "figure1_table": _figure1_table(figure1, chosen),
-        "lrn_answer": _lrn_answer(pairs),
-        "lrn_table": _lrn_table(pairs),
-        "lrn_epochs": _lrn_epochs(pairs),
+        "lrn_answer": cifar10_lrn.answer(pairs),
+        "lrn_table": cifar10_lrn.table(pairs),
+        "lrn_epochs": cifar10_lrn.epochs(pairs),
     }
     for name, text in words.items():
         page = page.replace(f"{{{name}}}", text)
@@ -172,28 +167,6 @@ def _draw_figure1(
     panel.grid(alpha=0.3)
     if panel.get_legend_handles_labels()[0]:
         panel.legend()
-    figure.savefig(path, dpi=100)
-
-
-def _draw_lrn(pairs: dict[int, dict[str, Run]], path: pathlib.Path) -> None:
-    figure = _figure()
-    panel = figure.subplots()
-    kinds = {"cifar_13pct": ("--", "without LRN"), "cifar_11pct": ("-", "with LRN")}
-    for number, (seed, pair) in enumerate(pairs.items()):
-        for net, run in pair.items():
-            rows = run.of("validation")
-            style, label = kinds[net]
-            panel.plot(
-                [row["epoch"] for row in rows],
-                [100 * (1 - row["accuracy"]) for row in rows],
-                style,
-                color=f"C{number}",
-                label=f"{label}, seed {seed}",
-            )
-    panel.set(xlabel="epochs", ylabel="test error, centre crop (%)", ylim=(10, 45))
-    panel.grid(alpha=0.3)
-    if pairs:
-        panel.legend(fontsize=8)
     figure.savefig(path, dpi=100)
 
 
@@ -350,83 +323,6 @@ def _figure1_table(runs: list[Run], chosen: dict[str, Run | None]) -> str:
             f"{run.settings['seed']} | {run.epochs:.2f} | {error} | {found} |"
         )
     return "\n".join(lines)
-
-
-def _finished(pairs: dict[int, dict[str, Run]]) -> list[tuple[int, dict, dict]]:
-    """Seed, and results without and with LRN."""
-    return [
-        (seed, pair["cifar_13pct"].results, pair["cifar_11pct"].results)
-        for seed, pair in pairs.items()
-        if len(pair) == 2 and all(run.state == "finished" for run in pair.values())
-    ]
-
-
-def _lrn_answer(pairs: dict[int, dict[str, Run]]) -> str:
-    done = _finished(pairs)
-    if not done:
-        return "**Not decided yet**: no pair of runs is finished."
-    gains = [
-        100 * (without["test_error_9_crops"] - with_lrn["test_error_9_crops"])
-        for _, without, with_lrn in done
-    ]
-    mean = statistics.mean(gains)
-    text = (
-        f"**LRN lowers the test error by {mean:.2f} percentage points** (nine crops, "
-        f"{len(gains)} pair{'s' if len(gains) > 1 else ''}"
-    )
-    if mean < 0:
-        text = text.replace(
-            f"lowers the test error by {mean:.2f}",
-            f"raises the test error by {-mean:.2f}",
-        )
-    if len(gains) == 1:
-        return text + "; one pair says nothing about chance)."
-    error = statistics.stdev(gains) / math.sqrt(len(gains))
-    half = t_quantile(0.975, len(gains) - 1) * error
-    holds = "leaves out" if abs(mean) > half else "holds"
-    return (
-        f"{text}, standard error {error:.2f}, paired 95 % interval "
-        f"{mean - half:.2f} to {mean + half:.2f}, which {holds} zero). The paper's are "
-        "13 % and 11 %, two points."
-    )
-
-
-def _lrn_table(pairs: dict[int, dict[str, Run]]) -> str:
-    lines = [
-        "| seed | without, centre | with, centre | without, 9 crops | with, 9 crops | "
-        "difference, 9 crops |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    done = _finished(pairs)
-    keys = ("test_error", "test_error_9_crops")
-    columns = []
-    for seed, *both in done:
-        errors = [100 * results[key] for key in keys for results in both]
-        errors.append(errors[2] - errors[3])
-        columns.append(errors)
-        lines.append(f"| {seed} | " + " | ".join(f"{e:.2f}" for e in errors) + " |")
-    if len(columns) > 1:
-        cells = []
-        for values in zip(*columns, strict=True):
-            error = statistics.stdev(values) / math.sqrt(len(values))
-            cells.append(f"{statistics.mean(values):.2f} ± {error:.2f}")
-        lines.append("| mean ± standard error | " + " | ".join(cells) + " |")
-    waiting = [
-        f"`{run.name}` ({run.epochs:.2f} epochs)"
-        for pair in pairs.values()
-        for run in pair.values()
-        if run.state != "finished"
-    ]
-    if waiting:
-        lines.append("\nNot finished: " + ", ".join(waiting) + ".")
-    return "\n".join(lines)
-
-
-def _lrn_epochs(pairs: dict[int, dict[str, Run]]) -> str:
-    runs = [run for pair in pairs.values() for run in pair.values()]
-    if not runs:
-        return "20"
-    return re.sub(r"\.0$", "", str(runs[0].settings["train_epochs"]))
 
 
 if __name__ == "__main__":
