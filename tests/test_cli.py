@@ -143,7 +143,6 @@ def slow(*case):
 
 TRAIN = ["--model_dir=new", "--data_dir=anywhere"]
 EXPORT = ["--model_dir=folder", "--export_dir=new"]
-EXPORT_RUN = ["--model_dir=run", "--export_dir=x"]
 EARLY_MISTAKES = [
     ("train", [*TRAIN, "--lerning_rate=1"], "did you mean --learning_rate?"),
     ("train", [*TRAIN, "--zzzz"], "unknown flag --zzzz; see alexnet-train --help"),
@@ -249,10 +248,15 @@ def test_train_refuses_data_and_devices_before_it_writes(
         slow("eval", ["--model_dir=run", "--width=0.5"], "--width"),
         ("eval", ["--model_dir=run", "--checkpoint_path=run/ckpt-9"], "run/ckpt-9"),
         ("export", ["--model_dir=run", "--export_dir=export"], "name a new directory"),
-        slow("export", [*EXPORT_RUN, "--num_classes=4"], "classes"),
+        slow(
+            *("export", ["--model_dir=run", "--export_dir=x", "--num_classes=4"]),
+            "classes",
+        ),
         slow("predict", ["--export_dir=export", "--images=blue.png"], "no such image"),
         ("predict", ["--export_dir=export", "--images=broken.jpg"], "broken.jpg is"),
-        slow("predict", ["--export_dir=run", "--images=red.png"], "alexnet-export"),
+        slow(
+            "predict", ["--export_dir=run", "--images=red.png"], "alexnet-export wrote"
+        ),
     ],
     ids=str,
 )

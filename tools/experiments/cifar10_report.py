@@ -248,6 +248,8 @@ def _figure1_answer(runs: list[Run], chosen: dict[str, Run | None]) -> str:
 def _a_point_above(chosen: dict[str, Run]) -> str:
     """What a curve that is flat where it crosses owes to chance."""
     relu, tanh = (chosen[name].crossing(ERROR + 0.01) for name in ("relu", "tanh"))
+    if relu is None or tanh is None:  # It began below.
+        return ""
     return (
         f" To 26 % it was {relu:.1f} and {tanh:.1f} epochs, {tanh / relu:.1f} times as "
         "many."
