@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT: finish the step, save, status 75; a second signal: at once."""
 
+import os
 import pathlib
 import signal
 import subprocess
@@ -8,9 +9,10 @@ import time
 
 import child_runs
 import pytest
+import tensorflow as tf
 
 from official.alexnet.training import checkpoints
-from official.alexnet.training.preemption import EXIT_STATUS
+from official.alexnet.training.preemption import EXIT_STATUS, Preemption
 
 # The promise is ten seconds and one step; a step of these runs takes milliseconds.
 SECONDS = 10
@@ -165,6 +167,18 @@ def test_a_second_signal_stops_at_once(tiny_config, tmp_path, number):
     assert f"{number.name} again: stopping without saving" in child_runs.log_of(
         tmp_path / "run"
     )
+
+
+def test_a_job_file_and_its_cluster_may_both_send_signals():
+    """A second signal ends the process: this one, here."""
+    flag = tf.Variable(0.0)
+    with Preemption() as preemption:
+        preemption.hold(flag)
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)
+        assert preemption.received == signal.SIGTERM
+    assert flag.numpy() == 1
 
 
 def test_a_signal_is_heard_where_nobody_reads_what_is_printed(tiny_config, tmp_path):

@@ -44,11 +44,11 @@ fi
 """
 SCANCEL = """#!/bin/bash
 echo "scancel $*" >> "$SLURM_DIR/asked"
-kill -TERM $(cat "$SLURM_DIR/pids")
+kill -s "${1#--signal=}" $(cat "$SLURM_DIR/pids")
 """
 # Tells how it was called; stands in for a run that ends by itself or by a signal.
 TOLD = """#!/bin/bash
-trap 'exit 75' TERM
+trap 'exit 75' USR1
 printf '%s\\n' "$*" >> "$SLURM_DIR/called"
 [ -n "$SECONDS_TO_RUN" ] && for i in $(seq $((SECONDS_TO_RUN * 10))); do sleep 0.1; done
 exit ${STATUS:-0}
@@ -144,9 +144,20 @@ def test_sbatch_hands_the_signal_on_and_waits(machine, tmp_path):
             if called.exists() and len(called.read_text().splitlines()) == 2:
                 break
             time.sleep(0.1)
-        job.send_signal(signal.SIGTERM)
+        job.send_signal(signal.SIGUSR1)
         assert job.wait(60) == 75
-    assert asked(tmp_path) == ["scancel --signal=TERM 4711", "requeue 4711"]
+    assert asked(tmp_path) == ["scancel --signal=USR1 4711", "requeue 4711"]
+
+
+@pytest.mark.parametrize("flag", ["--clean", "-clean", "--clean=true"])
+def test_sbatch_does_not_start_anew_each_time(machine, tmp_path, flag):
+    environment = machine(TOLD, **slurm(2))
+    run = subprocess.run(
+        sbatch(flag), env=environment, check=False, capture_output=True, text=True
+    )
+    assert run.returncode == 2
+    assert f"{flag} would start anew" in run.stderr
+    assert not (tmp_path / "called").exists()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the step under way is finished and saved.
+"""SIGTERM, SIGINT and SIGUSR1: the step under way is finished and saved.
 
 TensorFlow runs many steps in one call, and Python's own handlers wait until it comes
 back. So a thread reads the signals and sets a variable that the compiled loop looks at
@@ -20,7 +20,8 @@ if typing.TYPE_CHECKING:
 # EX_TEMPFAIL of sysexits.h: nothing is wrong, start it again.
 EXIT_STATUS = 75
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_URGENT = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (*_URGENT, signal.SIGUSR1)
 _SAY_SECONDS = 1
 
 
@@ -28,7 +29,9 @@ class Preemption:
     """Watches for signals, as a context manager in the main thread.
 
     Until `hold` is called there is nothing to save, and a signal raises `Interrupted`
-    wherever the program is. A second signal ends the process at once.
+    wherever the program is. A second SIGTERM or SIGINT ends the process at once.
+    SIGUSR1 is for job files: where the cluster sends SIGTERM as well, that is no second
+    signal.
     """
 
     def __init__(self) -> None:
@@ -71,14 +74,15 @@ class Preemption:
         while numbers := os.read(self._reader, 1):
             if numbers[0] not in _SIGNALS:
                 continue
-            name = signal.Signals(numbers[0]).name
-            if self.received:
-                _say(f"{name} again: stopping without saving")
-                os._exit(128 + numbers[0])
-            self.received = signal.Signals(numbers[0])
-            if self._flag is not None:
+            number, is_first = signal.Signals(numbers[0]), self.received is None
+            if number in _URGENT and self.received in _URGENT:
+                _say(f"{number.name} again: stopping without saving")
+                os._exit(128 + number)
+            if is_first or number in _URGENT:
+                self.received = number
+            if self._flag is not None and is_first:
                 self._flag.assign(1.0)
-                _say(f"{name}: finishing the step and saving")
+                _say(f"{number.name}: finishing the step and saving")
 
     def _handle(self, number: int, _) -> None:
         """Runs in the main thread, between two lines of Python."""
