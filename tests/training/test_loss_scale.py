@@ -37,6 +37,16 @@ def test_halves_on_an_overflow_and_doubles_after_2000_steps():
     assert loss_scale.state() == [2.0**15, 0]
 
 
+@pytest.mark.parametrize("state", [[2.0**14, 7], [1.0, 3]])
+def test_it_goes_on_where_it_was(state):
+    loss_scale = LossScale(enabled=True)
+    loss_scale.restore(state)
+    assert loss_scale.state() == state
+    # A checkpoint of a run in another type.
+    loss_scale.restore(LossScale(enabled=False).state())
+    assert loss_scale.state() == state
+
+
 def test_unscale_divides_or_makes_every_gradient_nan():
     loss_scale = LossScale(enabled=True)
     gradients = [tf.constant([2.0**15, 2.0**16]), tf.constant([3.0])]

@@ -55,7 +55,7 @@ class Progress(tf.train.experimental.PythonState):
             "evaluated": self.evaluated,
             "best": self.best,
             "bad_records": self.bad_records,
-            "loss_scale": self.loss_scale.state(),
+            "fp16_scale": self.loss_scale.state(),
         }
         return json.dumps(state).encode()
 
@@ -67,7 +67,7 @@ class Progress(tf.train.experimental.PythonState):
         self.evaluated = state.get("evaluated", 0)
         self.best = state.get("best")
         self.bad_records = state.get("bad_records", 0)
-        self.loss_scale.restore(state.get("loss_scale", [1.0, 0]))
+        self.loss_scale.restore(state.get("fp16_scale", []))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,11 +52,13 @@ class LossScale:
         self.steps.assign(tf.where(grows, 0, steps))
 
     def state(self) -> list[float]:
-        """For a checkpoint."""
+        """For a checkpoint; empty where there is no factor."""
+        if not self.enabled:
+            return []
         return [float(self.scale.numpy()), int(self.steps.numpy())]
 
     def restore(self, state: list[float]) -> None:
         """From a checkpoint; one of a run in another dtype is left aside."""
-        if self.enabled and state[0] > 1:
+        if self.enabled and state:
             self.scale.assign(state[0])
             self.steps.assign(state[1])
