@@ -85,6 +85,14 @@ def test_records_added_or_lost_since_they_were_counted(records, counted):
     assert f"{records.files[2]} holds 8 records and not the {counted}" in text
 
 
+def test_a_file_that_is_gone_is_named(images, tmp_path):
+    write_records(tmp_path, "train", [[(image, 0)] for image in images[:4]])
+    records = find_records(str(tmp_path), "train", 1)
+    pathlib.Path(records.files[2]).unlink()
+    text = user_error_of(records)
+    assert text.startswith(f"{records.files[2]}: No such file or directory; put it")
+
+
 def test_other_errors_are_left_alone(records):
     with pytest.raises(tf.errors.OpError) as caught:
         tf.matmul(tf.ones((2, 3)), tf.ones((2, 3)))

@@ -131,6 +131,19 @@ def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | Non
         return _find_miscount(records)
     if isinstance(error, tf.errors.DataLossError):
         return _find_damage(records)
+    return _find_unreadable(error, records)
+
+
+def _find_unreadable(error: tf.errors.OpError, records: Records) -> UserError | None:
+    """A file that is gone, or that the disk does not give: TensorFlow names it."""
+    for path in records.files:
+        _, found, reason = error.message.partition(f"{path}; ")
+        if found:
+            reason = re.split(r"[\[\n]", reason)[0].strip()
+            return UserError(
+                f"{path}: {reason}; put it back, or see to the disk, and run the same "
+                "command again"
+            )
     return None
 
 
