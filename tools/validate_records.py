@@ -123,6 +123,8 @@ def _read_manifest(folder: pathlib.Path) -> tuple[dict | None, list[dict]]:
                 _ = shard["file"], shard["bytes"], shard["sha256"]
                 _ = shard["num_examples"] + 0
         _ = manifest["num_classes"] + 0, manifest["settings"]["shards"].items()
+        _ = manifest["splits"]["train"]["num_examples"] + 0
+        _ = manifest["settings"]["seed"] + 0, len(manifest.get("bad_images", []))
         return manifest, problems
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         _add(problems, path.name, "damaged, or not of prepare_imagenet", False)

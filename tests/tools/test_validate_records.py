@@ -111,6 +111,21 @@ def test_a_wrong_count_in_the_manifest_damages_no_shard(prepared, tmp_path):
     assert "its sha256 is right, its count wrong" in stdout
 
 
+@pytest.mark.parametrize(
+    ("part", "key"), [(("splits", "train"), "num_examples"), (("settings",), "seed")]
+)
+def test_a_manifest_that_lacks_something_is_damaged(prepared, tmp_path, part, key):
+    manifest = json.loads((prepared / "out/manifest.json").read_text())
+    place = manifest
+    for name in part:
+        place = place[name]
+    del place[key]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    found, (problem,) = validate_records._read_manifest(tmp_path)
+    assert found is None
+    assert problem["problem"] == "damaged, or not of prepare_imagenet"
+
+
 @pytest.fixture
 def tfds_set(tmp_path):
     """Two shards of two records, in a folder that TFDS would have made."""
