@@ -12,12 +12,12 @@ from absl import logging
 from official.alexnet.data import faults, reading
 from official.alexnet.data.records import Records
 
-# Bad records named in the log of a process; more are only counted.
+# Bad records that one data set names in the log; more are only counted.
 _NAMED = 5
 
 
 class Log:
-    """Names the first bad records in the log, each once.
+    """Names the first bad records of one data set in the log, each once.
 
     Args:
         records: the files they are from.
