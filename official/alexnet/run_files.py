@@ -3,23 +3,25 @@
 import contextlib
 import dataclasses
 import fcntl
-import os
 import pathlib
 import shutil
 from collections.abc import Iterator
 
 from official.alexnet import config_files
 from official.alexnet.config import Config
+from official.alexnet.data import atomic
 from official.alexnet.data.statistics import STATISTICS_FILE
 from official.alexnet.errors import UserError
 
 PARAMS_FILE = "params.yaml"
 LABELS_FILE = "labels.txt"
 METRICS_FILE = "metrics.jsonl"
+_LOCK_FILE = ".lock"
 
 _WRITTEN = (
     "checkpoint",
     "ckpt-*",
+    ".ckpt-*",
     "best",
     "train",
     "validation",
@@ -56,28 +58,34 @@ def locked(model_dir: pathlib.Path, is_chief: bool) -> Iterator[None]:
     """Keeps a second process out of a run's directory: each would delete what it finds.
 
     Args:
-        model_dir: one that is not there yet is nobody's.
+        model_dir: made if it is not there, and removed if nothing was written there.
         is_chief: whether this process writes at all.
 
     Raises:
-        UserError: another process trains there.
+        UserError: another process trains there, or it cannot be written.
     """
-    if not is_chief or not model_dir.is_dir():
+    if not is_chief:
         yield
         return
-    folder = os.open(model_dir, os.O_RDONLY)
-    try:
+    is_new = not model_dir.exists()
+    with atomic.saying_where(model_dir):
+        model_dir.mkdir(parents=True, exist_ok=True)
+        # Open for writing: NFS has no other exclusive locks.
+        lock = (model_dir / _LOCK_FILE).open("a")
+    with lock:
         with contextlib.suppress(OSError):  # Not every file system has locks.
             try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(
                     f"--model_dir={model_dir}: another process trains there; end it, "
                     "or name another directory"
                 ) from None
-        yield
-    finally:
-        os.close(folder)
+        try:
+            yield
+        finally:
+            if is_new and [p.name for p in model_dir.iterdir()] == [_LOCK_FILE]:
+                shutil.rmtree(model_dir)
 
 
 def delete(model_dir: pathlib.Path) -> None:

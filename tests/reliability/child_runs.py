@@ -109,7 +109,7 @@ def rows(model_dir: pathlib.Path) -> list[dict]:
 def events(folder: pathlib.Path) -> list[tuple[int, str, bytes]]:
     """Step, tag and value of everything TensorBoard is given, in order of the steps."""
     found = []
-    for path in folder.glob("events*"):
+    for path in folder.glob("*tfevents*"):  # As TensorBoard looks for them.
         for record in tf.data.TFRecordDataset(str(path)):
             event = tf.compat.v1.Event.FromString(record.numpy())
             for value in event.summary.value:

@@ -9,6 +9,9 @@ PLACE, at the first opportunity from STEP on:
   data         when a checkpoint is written and none of its files has its name
   index        when its data has, and its index has not
   state        when its index has, and older checkpoints are still there
+  best         when half of the best checkpoint has a second name
+  metrics      when values are in TensorBoard's file, and not in metrics.jsonl
+  drop         while a start takes what is too late out of TensorBoard's file
 """
 
 import os
@@ -22,7 +25,7 @@ import tensorflow as tf
 
 from official.alexnet import train
 from official.alexnet.data import atomic
-from official.alexnet.training import checkpoint_files, checkpoints
+from official.alexnet.training import checkpoint_files
 from official.alexnet.training.evaluation import Evaluator
 from official.alexnet.training.step import TrainStep
 
@@ -41,6 +44,7 @@ def arm(place: str, step: int, rng: random.Random) -> None:
     run, evaluate = TrainStep.run, Evaluator._step
     write = tf.train.Checkpoint.write
     move, keep = atomic.move_into_place, checkpoint_files.keep
+    link, append = checkpoint_files._link, atomic.append_text
 
     def counted_run(self, batches, count):
         nonlocal present
@@ -70,7 +74,25 @@ def arm(place: str, step: int, rng: random.Random) -> None:
     def killed_move(temporary, path):
         if place == "index" and present >= step and path.suffix == ".index":
             die()
+        if place == "drop" and path.name.startswith("events."):
+            die()
         move(temporary, path)
+
+    def killed_link(source, target):
+        is_best = target.parent.name == checkpoint_files.BEST_DIR
+        if (
+            place == "best"
+            and present >= step
+            and is_best
+            and target.suffix == ".index"
+        ):
+            die()
+        link(source, target)
+
+    def killed_append(path, text):
+        if place == "metrics" and present >= step:
+            die()
+        append(path, text)
 
     def killed_keep(*args):
         if place == "state" and present >= step:
@@ -80,8 +102,10 @@ def arm(place: str, step: int, rng: random.Random) -> None:
     TrainStep.run = counted_run
     Evaluator._step = killed_evaluate
     tf.train.Checkpoint.write = killed_write
-    checkpoint_files.atomic.move_into_place = killed_move
-    checkpoints.checkpoint_files.keep = killed_keep
+    atomic.move_into_place = killed_move
+    checkpoint_files.keep = killed_keep
+    checkpoint_files._link = killed_link
+    atomic.append_text = killed_append
 
 
 if __name__ == "__main__":

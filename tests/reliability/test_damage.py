@@ -250,6 +250,85 @@ def test_a_second_process_is_kept_out(tiny_config, whole):
     assert train(without_evaluation(tiny_config, train_steps=12), str(whole))
 
 
+def test_the_process_that_makes_the_folder_is_alone_there_too(tmp_path):
+    folder = tmp_path / "runs/new"
+    first, second = (run_files.locked(folder, is_chief=True) for _ in range(2))
+    taken = pytest.raises(UserError, match="another process trains there")
+    with first, taken, second:
+        pass
+    assert not folder.exists()
+    with run_files.locked(folder, is_chief=True):
+        (folder / "params.yaml").touch()
+    assert (folder / "params.yaml").exists()
+
+
+def test_what_killed_processes_left_goes(tiny_config, run):
+    left = [
+        run / folder / f".{name}.1.tmp"
+        for folder, name in (
+            (".", "metrics.jsonl"),
+            ("best", "ckpt-6.index"),
+            ("train", "events.out.events.1"),
+            ("validation", "events.out.events.2"),
+        )
+    ]
+    for path in left:
+        path.touch()
+    train(child_runs.small_run(tiny_config, train_steps=8), str(run))
+    assert [path for path in left if path.exists()] == []
+
+
+def test_the_only_checkpoint_survives_a_kill_while_it_is_replaced(
+    tiny_config, tmp_path, monkeypatch
+):
+    """Stopped in an evaluation, it is written before that and once more after it."""
+    config = child_runs.small_run(tiny_config, train_steps=6, max_to_keep=1)
+    run, killed = tmp_path / "run", tmp_path / "killed"
+
+    def stopped(*_):
+        raise Interrupted("a signal")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Evaluator, "__call__", stopped)
+        with pytest.raises(Interrupted):
+            train(config, str(run))
+    before = (run / "ckpt-6.index").read_bytes()
+    move = checkpoint_files.atomic.move_into_place
+
+    def seen(temporary, path):
+        if path == run / "ckpt-6.index":
+            shutil.copytree(run, killed)
+        move(temporary, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_files.atomic, "move_into_place", seen)
+        train(config, str(run))
+    assert (run / "ckpt-6.index").read_bytes() != before
+    with pytest.raises(UserError, match="cannot be read"):
+        checkpoints.read(str(killed / "ckpt-6"))
+    train(config, str(killed))
+    child_runs.assert_same_run(run, killed)
+    assert [path.name for path in killed.glob(".*")] == [".lock"]
+
+
+def test_where_a_checkpoint_cannot_be_replaced_the_old_one_stays(
+    tiny_config, whole, tmp_path, monkeypatch
+):
+    run = shutil.copytree(whole, tmp_path / "run")
+    before = {p.name: p.read_bytes() for p in run.glob("ckpt-12*")}
+    move = checkpoint_files.atomic.move_into_place
+
+    def full(temporary, path):
+        if path.suffix == ".index":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        move(temporary, path)
+
+    monkeypatch.setattr(checkpoint_files.atomic, "move_into_place", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        checkpoint_files.write(tf.train.Checkpoint(), run, 12)
+    assert {p.name: p.read_bytes() for p in run.glob("ckpt-12*")} == before
+
+
 def test_divergence_names_step_rate_and_checkpoint(tiny_config, run):
     before = {p.name: p.read_bytes() for p in run.glob("ckpt-*")}
     wild = child_runs.small_run(tiny_config, learning_rate=1e9)
@@ -260,6 +339,10 @@ def test_divergence_names_step_rate_and_checkpoint(tiny_config, run):
     assert "at a learning rate of 1e+09" in message
     assert f"the last good checkpoint is {run}/ckpt-8" in message
     assert {p.name: p.read_bytes() for p in run.glob("ckpt-*")} == before
+    # A damaged one is none to go back to.
+    flip(run / "ckpt-8.data-00000-of-00001")
+    with pytest.raises(UserError, match=f"the last good checkpoint is {run}/ckpt-6"):
+        train(wild, str(run))
     # From there it goes on at the old rate.
     longer = child_runs.small_run(tiny_config, train_steps=10)
     assert train(longer, str(run))["step"] == 10
@@ -274,8 +357,8 @@ def test_a_loss_above_the_bound_stops_at_its_step(tiny_config, tmp_path):
 
 def test_weights_that_are_no_numbers_are_not_saved(tiny_config, tmp_path, monkeypatch):
     """The loss of a step is of the weights before it: they may be bad and it not."""
-    train(without_evaluation(tiny_config, train_steps=4), str(tmp_path))
-    longer = without_evaluation(tiny_config, train_steps=8)
+    train(child_runs.small_run(tiny_config, train_steps=4), str(tmp_path))
+    longer = child_runs.small_run(tiny_config, train_steps=8)
     real = checkpoints.Checkpoints.are_numbers
 
     def spoilt(self):
@@ -283,6 +366,8 @@ def test_weights_that_are_no_numbers_are_not_saved(tiny_config, tmp_path, monkey
         return real(self)
 
     monkeypatch.setattr(checkpoints.Checkpoints, "are_numbers", spoilt)
-    with pytest.raises(UserError, match=r"no number at step 8, .*ckpt-4"):
+    with pytest.raises(UserError, match=r"no number at step 6, .*ckpt-4"):
         train(longer, str(tmp_path))
     assert checkpoint_files.steps(tmp_path) == [4]
+    # Nor evaluated.
+    assert [row["step"] for row in child_runs.rows(tmp_path)] == [4, 4, 5]

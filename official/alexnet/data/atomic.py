@@ -82,7 +82,8 @@ def _is_beside(failed: str, path: str | pathlib.Path) -> bool:
 def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives a temporary path beside `path` and moves it into place at the end.
 
-    If the body fails, the temporary file is removed and `path` is left as it was.
+    If the body fails, the temporary file is removed and `path` is left as it was. A
+    process that is killed leaves it behind, see `remove_unfinished`.
 
     Args:
         path: the final name; its folder must exist.
@@ -93,13 +94,24 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
         UserError: the disk is full or read-only.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # TensorBoard reads whatever has "tfevents" in its name.
+    name = path.name.replace("tfevents", "events")
+    temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
     with saying_where(path):
         try:
             yield temporary
             move_into_place(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: pathlib.Path) -> None:
+    """Removes what processes that were killed in `atomic_write` left in a folder.
+
+    Nobody else may be writing there.
+    """
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink()
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

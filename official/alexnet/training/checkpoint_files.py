@@ -1,8 +1,9 @@
 """The files `ckpt-N` of a run: which there are, how one appears, and which go.
 
 A checkpoint is `ckpt-N.index` and `ckpt-N.data-?????-of-?????`. The index comes last
-and goes first, so a checkpoint that is seen is whole, wherever the process was killed;
-but for one that is written once more, which is damaged between the two.
+and goes first, so a checkpoint that is seen is whole, wherever the process was killed.
+One that is written once more is damaged between the two: until it is whole, the old one
+is in `.ckpt-replaced` as well, from where the next start puts it back.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ BEST_FILE = "info.json"
 
 _INDEX = re.compile(r"ckpt-(\d+)\.index")
 _UNFINISHED = ".ckpt-unfinished-"
+_REPLACED = ".ckpt-replaced"
 
 
 def steps(model_dir: pathlib.Path) -> list[int]:
@@ -81,9 +83,39 @@ def write(checkpoint: tf.train.Checkpoint, model_dir: pathlib.Path, step: int) -
         # A disk that is full after all says so here, before anything is replaced.
         for path in written:
             atomic.sync(path)
-        for path in written:
-            atomic.move_into_place(path, model_dir / path.name)
+        with _kept_aside(model_dir, step):
+            for path in written:
+                atomic.move_into_place(path, model_dir / path.name)
     return prefix(model_dir, step)
+
+
+@contextlib.contextmanager
+def _kept_aside(model_dir: pathlib.Path, step: int) -> Iterator[None]:
+    """Keeps a checkpoint that is replaced in the body until the new one is whole."""
+    if step not in steps(model_dir):
+        yield
+        return
+    with _unfinished(model_dir) as folder:
+        aside = folder / "replaced"
+        aside.mkdir()
+        for path in _index_last(model_dir, step):
+            _link(path, aside / path.name)
+        aside.rename(model_dir / _REPLACED)
+        try:
+            yield
+        except BaseException:
+            _put_back(model_dir)
+            raise
+        (model_dir / _REPLACED).rename(aside)
+
+
+def _put_back(model_dir: pathlib.Path) -> None:
+    """Undoes a replacement that was cut short."""
+    replaced = model_dir / _REPLACED
+    for step in steps(replaced):
+        for path in _index_last(replaced, step):
+            _link(path, model_dir / path.name)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -115,10 +147,12 @@ def check_readable(model_dir: pathlib.Path, step: int) -> None:
 
 
 def remove_unfinished(model_dir: pathlib.Path) -> None:
-    """Removes what a process that was killed while writing or deleting has left."""
+    """Clears up after a process that was killed while writing or deleting."""
+    _put_back(model_dir)
     for unfinished in model_dir.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(unfinished, ignore_errors=True)
     for folder in (model_dir, model_dir / BEST_DIR):
+        atomic.remove_unfinished(folder)
         for path in folder.glob("ckpt-*.data-*"):
             if not path.with_suffix(".index").exists():
                 path.unlink(missing_ok=True)

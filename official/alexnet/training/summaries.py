@@ -40,6 +40,7 @@ class Summaries:
             self.results |= named(row["split"], values)
         self._events = {}
         for split in ("train", "validation"):
+            atomic.remove_unfinished(model_dir / split)
             events.drop_later(model_dir / split, step, is_evaluated)
             self._events[split] = events.Events(model_dir / split)
 

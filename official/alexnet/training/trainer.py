@@ -86,6 +86,7 @@ class Trainer:
         self.config = config
         self.model_dir = model_dir
         self.placement = placement
+        self.command = "the same command" + (" without --clean" if clean else "")
         self.strategy = placement.strategy
         # Of the variant: the grouped form's kernels are of two columns, too.
         self.num_columns = find_variant(config.model.variant).num_columns
@@ -122,8 +123,10 @@ class Trainer:
         self.initial_weights = {}
         if clean or not checkpoints.exists(model_dir):
             self.initial_weights = initialization.from_source(self.model, config)
-        if clean and placement.is_chief:
-            run_files.delete(model_dir)
+        if placement.is_chief:
+            if clean:
+                run_files.delete(model_dir)
+            checkpoint_files.remove_unfinished(model_dir)
         # Also: nobody looks for a checkpoint before the chief has deleted it.
         splits = (self.train_split, self.eval_split)
         placement.watch.agree(agreement.settings(config, splits))
@@ -219,7 +222,6 @@ class Trainer:
         self.profile = Profile(self.model_dir / "train", profiled)
         if not self.placement.is_chief:
             return {}
-        checkpoint_files.remove_unfinished(self.model_dir)
         self.checkpoints.keep_best()
         self._write_settings()
         is_evaluated = self.progress.evaluated == step
@@ -274,13 +276,18 @@ class Trainer:
             above = "" if math.isnan(steps.last_loss) else f", above {bound:g}"
             self._diverged(f"the loss was {steps.last_loss:g}{above}", step)
 
+    def _check_numbers(self, step: int) -> None:
+        if not self.checkpoints.are_numbers():
+            self._diverged("a weight or velocity was no number", step)
+
     def _diverged(self, what: str, step: int) -> typing.NoReturn:
         rate = float(self.optimizer.learning_rate.numpy())
         advice = "there is no checkpoint yet; start again with a lower --learning_rate"
-        if checkpoints.exists(self.model_dir):
+        if self.saved_step:
+            saved = checkpoint_files.prefix(self.model_dir, self.saved_step)
             advice = (
-                f"the last good checkpoint is {checkpoints.latest(self.model_dir)}; "
-                "the same command with a lower --learning_rate goes on from there"
+                f"the last good checkpoint is {saved}; {self.command}, with a lower "
+                "--learning_rate, goes on from there"
             )
         raise UserError(
             f"{what} at step {step}, at a learning rate of {rate:g}: {advice}"
@@ -334,6 +341,7 @@ class Trainer:
         return summaries.named("train", values)
 
     def _evaluate(self, step: int) -> dict:
+        self._check_numbers(step)
         train = self.config.train
         try:
             result, _ = self.evaluator()
@@ -364,8 +372,7 @@ class Trainer:
         return summaries.named("validation", values)
 
     def _save(self, step: int) -> None:
-        if not self.checkpoints.are_numbers():
-            self._diverged("a weight or velocity was no number", step)
+        self._check_numbers(step)
         if self.placement.is_chief:
             logging.info("Saved %s", self.checkpoints.save())
         self.saved_step = step
@@ -377,7 +384,7 @@ class Trainer:
         self._close()
         raise Interrupted(
             f"stopped by a signal after step {step}, which is saved in "
-            f"{self.model_dir}: the same command goes on from there",
+            f"{self.model_dir}: {self.command} goes on from there",
             is_saved=True,
         )
 
