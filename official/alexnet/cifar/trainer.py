@@ -17,11 +17,11 @@ from official.alexnet.cifar import preprocessing
 from official.alexnet.cifar.data import Cifar10
 from official.alexnet.cifar.nets import CifarNet, find_net
 from official.alexnet.cifar.settings import Settings
-from official.alexnet.data.atomic import atomic_write
+from official.alexnet.data import atomic
 from official.alexnet.distribution.capabilities import xla_runs_here
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.weights import variables_by_name
-from official.alexnet.training import checkpoints
+from official.alexnet.training import checkpoint_files, checkpoints
 from official.alexnet.training.evaluation import Result, score
 from official.alexnet.training.optimizer import PaperSGD
 from official.alexnet.training.summaries import Summaries
@@ -78,14 +78,17 @@ def train(
 
     Raises:
         UserError: a mistake in the settings, other settings than those the run was
-            started with, a damaged checkpoint, or a loss that is not finite.
+            started with, a damaged checkpoint, a loss that is not finite, or another
+            process at work there.
     """
     settings.check()
     folder = pathlib.Path(model_dir)
-    if clean:
-        run_files.delete(folder)
-        (folder / RESULTS_FILE).unlink(missing_ok=True)
-    return Trainer(settings, data, folder).run()
+    with run_files.locked(folder, is_chief=True):
+        if clean:
+            run_files.delete(folder)
+            (folder / RESULTS_FILE).unlink(missing_ok=True)
+        checkpoint_files.remove_unfinished(folder)
+        return Trainer(settings, data, folder).run()
 
 
 class Trainer:
@@ -242,14 +245,14 @@ class Trainer:
         return tf.cast(images, tf.float32) - self.mean
 
     def _check_finite(self, sums: np.ndarray, step: int) -> None:
-        if not np.isfinite(sums[0]):
+        if not (np.isfinite(sums[0]) and self.checkpoints.are_numbers()):
             self._write_results({"diverged_by_step": step})
             raise self._divergence(step)
 
     def _divergence(self, step: int) -> UserError:
         return UserError(
-            f"the loss in {self.model_dir} was not finite by step {step}, at a "
-            f"learning rate of {self.settings.learning_rate:g}: start anew with a "
+            f"the loss or a weight in {self.model_dir} was not finite by step {step}, "
+            f"at a learning rate of {self.settings.learning_rate:g}: start anew with a "
             "lower --learning_rate in another --model_dir"
         )
 
@@ -329,7 +332,7 @@ class Trainer:
         return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
     def _write_results(self, results: dict) -> None:
-        with atomic_write(self.model_dir / RESULTS_FILE) as path:
+        with atomic.atomic_write(self.model_dir / RESULTS_FILE) as path:
             path.write_text(json.dumps(results) + "\n", "utf-8")
 
     def _check_same_run(self) -> None:
@@ -347,4 +350,4 @@ class Trainer:
                         "--model_dir, or start anew with --clean"
                     )
         self.model_dir.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(now, sort_keys=False), "utf-8")
+        atomic.write_text(path, yaml.safe_dump(now, sort_keys=False))
