@@ -192,9 +192,7 @@ def bad_records(count: int):
             yield number, kind, expected, example([encoded], [number + 1])
 
 
-def through_input(
-    folder: pathlib.Path, count: int, batch: int = 50
-) -> dict[str, Table]:
+def through_input(folder: pathlib.Path, count: int) -> dict[str, Table]:
     """Through the data sets of training and evaluation, each once."""
     all_records = list(bad_records(count))
     shards, batch = 8, 10
