@@ -23,11 +23,11 @@ LONG = [
     ("step", 24),
     ("state", 24),
     ("step", 27),
-    ("drop", 27),
     ("write", 30),
     ("evaluation", 30),
+    ("step", 36),  # Between the checkpoint and here it has logged.
+    ("drop", 36),
     ("metrics", 35),
-    ("step", 36),
     ("index", 36),
     ("write", 40),
     ("evaluation", 42),
