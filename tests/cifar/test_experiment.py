@@ -191,6 +191,23 @@ def test_an_interval_of_many_pairs(tmp_path):
     assert "standard error 0.15, paired 95 % interval 2.17 to 2.83" in page
 
 
+def test_pairs_in_which_lrn_does_harm(tmp_path):
+    """The pair that is being judged is not finished."""
+    pytest.importorskip("matplotlib")
+    runs = tmp_path / "runs"
+    errors = {1: (0.20, 0.21), 2: (0.20, 0.22), 3: (0.20, 0.23), 4: (0.20, None)}
+    for seed, pair in errors.items():
+        for net, error in zip(("cifar_13pct", "cifar_11pct"), pair, strict=True):
+            results = error and {"test_error": error, "test_error_9_crops": error}
+            settings = {"net": net, "seed": seed, "train_epochs": 2.0}
+            write_run(runs / f"lrn-{net}-seed{seed}", [0.3] * 8, results, **settings)
+    found, page = report(runs, tmp_path / "page")
+    assert "LRN raises the test error by 2.00 percentage points** (nine" in page
+    assert "paired 95 % interval -0.48 to 4.48, which holds zero" in page
+    assert found["runs"]["lrn-cifar_11pct-seed4"] == "running"
+    assert "`lrn-cifar_11pct-seed4` (2.00 epochs)" in page
+
+
 def test_the_search_leaves_its_choice_behind(tmp_path):
     """Of finished runs, by their third epoch: the one that was earlier is not it."""
     errors = {0.0005: [0.7] * 12, 0.001: falling(5, 0.1), 0.004: [0.7] * 12}

@@ -42,21 +42,19 @@ def answer(pairs: dict[int, dict[str, Run]]) -> str:
         100 * (without["test_error_9_crops"] - with_lrn["test_error_9_crops"])
         for _, without, with_lrn in done
     ]
+    verb = "lowers"
+    if statistics.mean(gains) < 0:
+        verb, gains = "raises", [-gain for gain in gains]
     mean = statistics.mean(gains)
     text = (
-        f"**LRN lowers the test error by {mean:.2f} percentage points** (nine crops, "
+        f"**LRN {verb} the test error by {mean:.2f} percentage points** (nine crops, "
         f"{len(gains)} pair{'s' if len(gains) > 1 else ''}"
     )
-    if mean < 0:
-        text = text.replace(
-            f"lowers the test error by {mean:.2f}",
-            f"raises the test error by {-mean:.2f}",
-        )
     if len(gains) == 1:
         return text + "; one pair says nothing about chance)."
     error = statistics.stdev(gains) / math.sqrt(len(gains))
     half = t_quantile(0.975, len(gains) - 1) * error
-    holds = "leaves out" if abs(mean) > half else "holds"
+    holds = "leaves out" if mean > half else "holds"
     return (
         f"{text}, standard error {error:.2f}, paired 95 % interval "
         f"{mean - half:.2f} to {mean + half:.2f}, which {holds} zero). The paper's are "

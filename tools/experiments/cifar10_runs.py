@@ -58,8 +58,8 @@ class Run:
             return "finished"
         if self.epochs < self.settings["train_epochs"] - 1e-6:
             return "running"
-        if threshold is None:
-            return "finished"
+        if threshold is None:  # Judged once more at its end.
+            return "finished" if self.results else "running"
         is_of_search = self.settings["train_epochs"] < MOST_EPOCHS
         return "stopped" if is_of_search else "not reached"
 
