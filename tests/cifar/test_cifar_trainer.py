@@ -183,6 +183,9 @@ def test_a_loss_that_is_not_finite(small_cifar10, tmp_path):
         with pytest.raises(UserError, match="not finite by step"):
             train(settings, small_cifar10, str(tmp_path))
     assert "diverged_by_step" in json.loads((tmp_path / "results.json").read_text())
+    lower = dataclasses.replace(TINY, learning_rate=0.001)
+    with pytest.raises(UserError, match=r"started with learning_rate 1000000\.0, not"):
+        train(lower, small_cifar10, str(tmp_path))
 
 
 @pytest.mark.usefixtures("uncompiled")

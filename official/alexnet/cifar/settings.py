@@ -65,7 +65,8 @@ class Settings:
         if not 0 <= self.seed < 2**31:
             raise UserError(f"--seed={self.seed}: it must be in 0..{2**31 - 1}")
         steps = self.learning_rate_steps
-        if list(steps) != sorted(set(steps)) or any(epoch <= 0 for epoch in steps):
+        are_epochs = all(0 < epoch < math.inf for epoch in steps)
+        if not are_epochs or list(steps) != sorted(set(steps)):
             raise UserError(
                 f"--learning_rate_steps={','.join(map(str, steps))}: epochs above 0, "
                 "each after the one before"

@@ -138,7 +138,7 @@ class Trainer:
         step = self.checkpoints.restore()
         earlier = self._read_results()
         if "diverged_by_step" in earlier:
-            raise self._divergence(earlier["diverged_by_step"])
+            raise self._divergence(earlier)
         if self._is_done(step) and earlier.get("step") == step:
             logging.info("The run in %s is finished", self.model_dir)
             return earlier
@@ -169,7 +169,7 @@ class Trainer:
             seconds = time.monotonic() - start
             self._check_finite(sums, stop)
             self._log(step, stop, sums, seconds)
-            if stop % self.epoch_steps < 1:
+            if self._ends_epoch(stop):
                 self._evaluate_epoch(stop)
             step = stop
             self.checkpoints.save()
@@ -192,6 +192,10 @@ class Trainer:
         ]
         changes = [self._step_of(epoch) for epoch in self.settings.learning_rate_steps]
         return min(stop for stop in (*stops, *changes, self.total_steps) if stop > step)
+
+    def _ends_epoch(self, step: int) -> bool:
+        """Whether it is the first step at or after an epoch's end."""
+        return step == self._step_of(round(step / self.epoch_steps))
 
     def _step_of(self, epoch: float) -> int:
         return math.ceil(epoch * self.epoch_steps - 1e-6)
@@ -246,14 +250,16 @@ class Trainer:
 
     def _check_finite(self, sums: np.ndarray, step: int) -> None:
         if not (np.isfinite(sums[0]) and self.checkpoints.are_numbers()):
-            self._write_results({"diverged_by_step": step})
-            raise self._divergence(step)
+            results = {"diverged_by_step": step}
+            self._write_results(results)
+            raise self._divergence(results)
 
-    def _divergence(self, step: int) -> UserError:
+    def _divergence(self, results: dict) -> UserError:
         return UserError(
-            f"the loss or a weight in {self.model_dir} was not finite by step {step}, "
-            f"at a learning rate of {self.settings.learning_rate:g}: start anew with a "
-            "lower --learning_rate in another --model_dir"
+            f"the loss or a weight in {self.model_dir} was not finite by step "
+            f"{results['diverged_by_step']}, at a learning rate of "
+            f"{self.settings.learning_rate:g}: start anew with a lower --learning_rate "
+            "in another --model_dir"
         )
 
     def _log(self, step: int, stop: int, sums: np.ndarray, seconds: float) -> None:
@@ -340,7 +346,9 @@ class Trainer:
         path = self.model_dir / run_files.PARAMS_FILE
         now = dataclasses.asdict(self.settings)
         now["learning_rate_steps"] = list(self.settings.learning_rate_steps)
-        if path.is_file() and checkpoints.exists(self.model_dir):
+        results = self.model_dir / RESULTS_FILE
+        is_begun = checkpoints.exists(self.model_dir) or results.is_file()
+        if path.is_file() and is_begun:
             before = yaml.safe_load(path.read_text("utf-8"))
             for name in now:
                 if name not in _MAY_CHANGE and before.get(name) != now[name]:
