@@ -232,3 +232,21 @@ def test_a_broken_image_is_named(exported, tmp_path):
     (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"cut\.jpg"):
         predict(str(exported / "out"), [str(tmp_path / "cut.jpg")], 1, 1)
+
+
+def test_an_image_too_large_for_the_model_is_named(exported, tmp_path):
+    """Pillow opens it."""
+    folder = tmp_path / "images"
+    shutil.copytree(exported / "images", folder)
+    Image.new("L", (8000, 6000)).save(folder / "phone.jpg")
+    with pytest.raises(UserError, match=r"phone\.jpg has 8000x6000 pixels, not 1 to"):
+        predict(str(exported / "out"), [str(folder)], 1, 8)
+
+
+def test_a_damaged_saved_model_is_named(exported, tmp_path):
+    copy = shutil.copytree(exported / "out", tmp_path / "out")
+    for part in ("variables/variables.index", "saved_model.pb"):
+        path = copy / "saved_model" / part
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(UserError, match=r"saved_model cannot be loaded: .*export"):
+            predict(str(copy), [str(exported / "images")], 1, 8)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from official.alexnet.data import faults, preprocessing, reading
+from official.alexnet.data import faults, pictures, preprocessing, reading
 from official.alexnet.data.records import Records
 from official.alexnet.errors import UserError
 from official.alexnet.serving.prediction import read_image
@@ -64,9 +64,12 @@ class Files:
             UserError: it is not a whole image.
         """
         encoded = read_image(self.paths[place])
-        return Photograph(
-            str(self.paths[place]), square(encoded).numpy(), self.labels[place]
-        )
+        try:
+            pixels = square(encoded).numpy()
+        except tf.errors.OpError as error:
+            reason = pictures.fault(tf.constant(encoded)).numpy().decode()
+            raise UserError(f"{self.paths[place]} {reason}") from error
+        return Photograph(str(self.paths[place]), pixels, self.labels[place])
 
     def spread(self, count: int) -> list[Photograph]:
         """`count` images, spread evenly over all; all if there are fewer."""
@@ -74,8 +77,8 @@ class Files:
 
     def explained(self, error: tf.errors.OpError) -> Exception:
         """The error to raise for one of `dataset`."""
-        for path in self.paths:
-            read_image(path)  # Raises the UserError of the file it was.
+        for place in range(len(self)):
+            self.photograph(place)  # Raises the UserError of the file it was.
         return error
 
     def identity(self) -> list:

@@ -2,6 +2,7 @@
 
 import glob
 import pathlib
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -27,7 +28,8 @@ def predict(export_dir: str, images: list[str], top: int, batch_size: int) -> di
         For each image its labels with their probabilities.
 
     Raises:
-        UserError: no such directory or image, or a file that is not an image.
+        UserError: no such directory or image, a file that is not an image, or one
+            that the model does not take.
     """
     folder = pathlib.Path(export_dir)
     saved_model = folder / "saved_model"
@@ -38,18 +40,40 @@ def predict(export_dir: str, images: list[str], top: int, batch_size: int) -> di
         )
     paths = find_images(images)
     # The loaded object keeps the weights alive.
-    served = tf.saved_model.load(str(saved_model))
+    served = _load(saved_model)
     classify = served.signatures["serving_default"]
     predictions = []
     for start in range(0, len(paths), batch_size):
         batch = paths[start : start + batch_size]
         encoded = [read_image(path) for path in batch]
-        probabilities = classify(tf.constant(encoded))["probabilities"].numpy()
+        try:
+            probabilities = classify(tf.constant(encoded))["probabilities"].numpy()
+        except tf.errors.InvalidArgumentError as error:
+            raise _refused(error, batch) from error
         labels = read_labels(folder / LABELS_FILE, probabilities.shape[1])
         for path, row in zip(batch, probabilities, strict=True):
             predictions.append({"image": str(path), "labels": _best(row, labels, top)})
             _show(predictions[-1])
     return {"predictions": predictions}
+
+
+def _load(saved_model: pathlib.Path):
+    try:
+        return tf.saved_model.load(str(saved_model))
+    except (tf.errors.OpError, OSError, ValueError, LookupError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{saved_model} cannot be loaded: {reason}; export it again"
+        ) from error
+
+
+def _refused(error: tf.errors.OpError, batch: list[pathlib.Path]) -> Exception:
+    """The error to raise for a picture that the model does not take."""
+    found = re.search(r"image (\d+) of the batch ([^\n]*)", error.message)
+    if not found:
+        return error
+    reason = found[2].partition(" [")[0].strip()
+    return UserError(f"{batch[int(found[1])]} {reason}")
 
 
 def find_images(names: list[str], flag: str = "images") -> list[pathlib.Path]:

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from official.alexnet.data import pictures, preprocessing
 
-# Larger than any camera's 33-megapixel picture; 100 MB when decoded, and as many
-# pictures as _DECODED_AT_ONCE are in memory at a time.
+# 33 megapixels: 100 MB when decoded, and as many pictures as _DECODED_AT_ONCE are in
+# memory at a time.
 MAX_PIXELS = 2**25
 _DECODED_AT_ONCE = 16
 
