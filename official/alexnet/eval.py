@@ -59,9 +59,12 @@ def _paths(flag: str) -> list[str]:
     value = cli.path(flag)
     if value is None:
         return []
-    if pathlib.Path(value).exists():
+    if pathlib.Path(value).exists() or pathlib.Path(f"{value}.index").exists():
         return [value]
-    return [str(pathlib.Path(part).expanduser()) for part in value.split(",") if part]
+    parts = value.split(",")
+    if not all(parts):
+        raise UserError(f"--{flag}={value} has an empty path between its commas")
+    return [str(pathlib.Path(part).expanduser()) for part in parts]
 
 
 def _weights(count: int) -> list[float]:

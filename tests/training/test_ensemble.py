@@ -219,6 +219,7 @@ def test_the_command_averages_and_names_each_model(runs):
         (["--model_dir=A,B", "--variant=paper"], "--variant cannot be given with"),
         (["--model_dir=A,B", "--checkpoint_path=A/ckpt-12"], "give one for each"),
         (["--model_dir=A,nowhere"], "--model_dir=nowhere has no params.yaml"),
+        (["--model_dir=,"], "--model_dir=, has an empty path between its commas"),
     ],
 )
 def test_a_mistake_is_one_line(runs, arguments, message):
