@@ -131,6 +131,17 @@ def test_folders_tell_the_class(photos, net):
     assert photographs.files_with_labels(paths, labels).labels == (1, -1)
 
 
+def test_a_picture_that_pillow_takes_and_the_net_does_not(tmp_path):
+    path = tmp_path / "open_end.png"
+    Image.new("RGB", (30, 20)).save(path)
+    path.write_bytes(path.read_bytes()[:-12])
+    images = photographs.files_with_labels([path], ["a"])
+    with pytest.raises(UserError, match=r"open_end\.png is damaged"):
+        images.photograph(0)
+    with pytest.raises(UserError, match=r"open_end\.png is damaged"):
+        images.explained(tf.errors.InvalidArgumentError(None, None, "no"))
+
+
 def test_photographs_are_spread_and_squares_are_those_of_evaluation(net):
     split = net.split("validation")
     images = photographs.Recorded(split.records)
@@ -386,6 +397,15 @@ def test_curves_are_the_lines_of_metrics(run_dir):
     assert step == 6
     np.testing.assert_allclose(rate, 0.001, rtol=1e-6)
     assert [list(line.get_xdata()) for line in figure.axes[0].lines].count([6, 6]) == 1
+
+
+@pytest.mark.parametrize("steps", [[6, 12], [4, 6, 12, 18], [6, 12, 15]])
+def test_an_epoch_is_the_usual_distance_of_evaluations(run_dir, tmp_path, steps):
+    """Also of a run that was made longer, and at its end."""
+    shutil.copy(run_dir / "params.yaml", tmp_path)
+    rows = [{"step": step, "split": "validation"} for step in steps]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(r)}\n" for r in rows))
+    assert curves.read("run", str(tmp_path)).steps_per_epoch == 6
 
 
 def test_a_torn_last_line_is_passed_over(run_dir, tmp_path):

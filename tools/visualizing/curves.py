@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
+import statistics
 import typing
 from collections.abc import Sequence
 
@@ -109,7 +110,9 @@ def _steps_per_epoch(rows: Sequence[dict], model_dir: str) -> float | None:
     if len(steps) < 2:
         return None  # The only one may be the end of the run.
     epochs = run_files.load_config(model_dir).train.epochs_between_evals
-    return steps[0] / epochs
+    # A run that was made longer has an evaluation at its first end as well.
+    distances = [after - before for before, after in itertools.pairwise([0, *steps])]
+    return statistics.mode(distances) / epochs
 
 
 def draw(histories: Sequence[History]) -> "Figure":
