@@ -110,7 +110,9 @@ def _execute(
     for run in todo:
         runs.prepare(run)
     # Earlier runs of other settings are refused now, not after hours.
-    report.collect(plan, output_dir, data_dir)
+    finished = report.collect(plan, output_dir, data_dir)
+    if finished:
+        _write_all(plan, finished, output_dir)
     left = [run for run in todo if run.results() is None]
     print(f"{len(todo) - len(left)} of {len(todo)} runs are finished", flush=True)
     failures, started = {}, time.perf_counter()
@@ -123,8 +125,7 @@ def _execute(
             print(f"{run.name} failed: {error}", flush=True)
             continue
         finished = report.collect(plan, output_dir, data_dir)
-        _write(plan, finished, output_dir)
-        hparams.write(plan, finished, output_dir / "hparams")
+        _write_all(plan, finished, output_dir)
         seconds = (time.perf_counter() - started) / done * (len(left) - done)
         print(
             f"{run.name}: top-1 error {results['top_1_error']:.1f} % with one crop, "
@@ -133,6 +134,11 @@ def _execute(
             flush=True,
         )
     return failures
+
+
+def _write_all(plan: plans.Plan, results: list[dict], output_dir: pathlib.Path) -> None:
+    _write(plan, results, output_dir)
+    hparams.write(plan, results, output_dir / plans.HPARAMS_DIR)
 
 
 def _write(plan: plans.Plan, results: list[dict], folder: pathlib.Path) -> None:

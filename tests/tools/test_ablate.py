@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,6 +81,13 @@ def test_the_paper_plan_is_the_papers_recipe():
         ("top_1: 2", "top1: 2", "paper has no key 'top1'; did you mean top_1?"),
         ("  no_dropout:", "  No Dropout:", "a row's name is a folder's"),
         ("  no_dropout:", "  baseline:", "not baseline"),
+        ("  no_dropout:", "  hparams:", "or hparams"),
+        (
+            "    paper: {",
+            "    note: 2015\n    paper: {",
+            "note should be text, not 2015",
+        ),
+        ("says: it overfits", "says: 2015", "says should be text, not 2015"),
         ("schedule: constant", "skip_eval: true, schedule: constant", "skip_eval"),
         ("schedule: constant", "eval_crops: 10, schedule: constant", "eval_crops"),
         ("title: A", "title: [A", "is not YAML"),
@@ -168,6 +176,7 @@ def test_a_run_gives_results_and_leaves_them_behind(fake_runs, tmp_path):
     assert (results["steps"], results["parameters"]) == (2, 7)
     assert results["images_per_second"] == 8
     assert results["cpu_seconds"] > 0
+    assert results["commit"] == str(runs._commit())
 
 
 def test_a_failed_child_is_told_with_its_last_words(fake_runs, tmp_path):
@@ -315,6 +324,12 @@ def test_interrupted_and_resumed_is_as_uninterrupted(tmp_path, records_dir):
     output, error = whole.communicate()
     assert whole.returncode == 0, error
     assert json.loads(output.splitlines()[-1])["finished_runs"] == 4
+    # As if it had been killed before it wrote them.
+    (tmp_path / "whole/table.md").unlink()
+    shutil.rmtree(tmp_path / "whole/hparams")
+    assert ablate(*arguments("whole")).wait() == 0
+    assert (tmp_path / "whole/table.md").exists()
+    assert any((tmp_path / "whole/hparams").iterdir())
 
     # Stopped in the second row's training, after its first checkpoint; then killed,
     # with its child, in the second seed.

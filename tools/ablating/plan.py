@@ -14,6 +14,7 @@ from official.alexnet.errors import UserError
 
 PACKAGED = pathlib.Path(__file__).parents[1] / "ablations"
 BASELINE = "baseline"
+HPARAMS_DIR = "hparams"  # Beside the rows' folders.
 MEASURES = ("ten_crop_top_1_error", "top_1_error", "train_loss")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 
@@ -164,10 +165,11 @@ def flat(config: Config) -> dict[str, object]:
 
 
 def _row(name: str, change, base: Config, source: str) -> Row:
-    if not _NAME.fullmatch(name) or name == BASELINE:
+    taken = (BASELINE, HPARAMS_DIR)
+    if not _NAME.fullmatch(name) or name in taken:
         raise UserError(
             f"{source}: a row's name is a folder's: small letters, digits and _, and "
-            f"not {BASELINE}"
+            f"not {' or '.join(taken)}"
         )
     _check_keys(change, ("settings", "paper", "note"), source)
     settings = _sections(change.get("settings"), source)
@@ -179,13 +181,15 @@ def _row(name: str, change, base: Config, source: str) -> Row:
     changed = {key: _show(after[key]) for key in after if after[key] != before[key]}
     if not changed:
         raise UserError(f"{source} changes nothing: its settings are the baseline's")
-    claim = change.get("paper")
+    claim, note = change.get("paper"), change.get("note")
+    if not isinstance(note, str | None):
+        raise UserError(f"{source}: note should be text, not {note!r}")
     return Row(
         name,
         config,
         changed,
         None if claim is None else _claim(claim, f"{source}: paper"),
-        change.get("note"),
+        note,
     )
 
 
@@ -195,6 +199,8 @@ def _claim(values, source: str) -> Claim:
     for key in ("effect", "section", "says"):
         if not values.get(key):
             raise UserError(f"{source} lacks {key}")
+    if not isinstance(values["says"], str):
+        raise UserError(f"{source}: says should be text, not {values['says']!r}")
     for key, choices in (("effect", ("worse", "better")), ("measure", MEASURES)):
         if key in values and values[key] not in choices:
             raise UserError(

@@ -34,8 +34,9 @@ def draw(plan: Plan, results: list[dict], path: pathlib.Path) -> None:
         seeds = list(difference.by_seed.values())
         shown += seeds
         panel.plot(seeds, [height] * len(seeds), "k.", markersize=4, zorder=4)
-        _draw_interval(panel, difference.own, height, color="lightgray", fmt="none")
-        _draw_interval(panel, difference.pooled, height, color="tab:blue", fmt="s")
+        own, pooled = difference.own, difference.pooled
+        _draw_interval(panel, own, height, color="lightgray", fmt="none", linewidth=7)
+        _draw_interval(panel, pooled, height, color="tab:blue", fmt="s", linewidth=2)
         if difference.pooled is not None and difference.pooled.half_width is not None:
             mean, half = difference.pooled.mean, difference.pooled.half_width
             shown += [mean - half, mean + half]
@@ -44,6 +45,8 @@ def draw(plan: Plan, results: list[dict], path: pathlib.Path) -> None:
     low, high = min(shown), max(shown)
     margin = 0.08 * (high - low) or 1.0
     panel.set_xlim(low - margin, high + margin)
+    for height, row in enumerate(rows):
+        _mark_cut(panel, found[row.name].own, height)
     panel.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=8)
     panel.invert_yaxis()
     panel.grid(axis="x", alpha=0.3)
@@ -62,10 +65,21 @@ def _draw_interval(panel, estimate: Estimate | None, height: int, **style) -> No
         estimate.mean,
         height,
         xerr=estimate.half_width,
-        linewidth=2,
         markersize=5,
         **style,
     )
+
+
+def _mark_cut(panel, estimate: Estimate | None, height: int) -> None:
+    """Arrows where an interval goes on beyond the panel."""
+    if estimate is None or estimate.half_width is None:
+        return
+    low, high = panel.get_xlim()
+    style = {"color": "gray", "markersize": 5, "clip_on": False}
+    if estimate.mean - estimate.half_width < low:
+        panel.plot(low, height, "<", **style)
+    if estimate.mean + estimate.half_width > high:
+        panel.plot(high, height, ">", **style)
 
 
 def _draw_claim(panel, claim: Claim, height: int) -> float:
@@ -83,7 +97,7 @@ def _draw_legend(panel) -> None:
     for label, style in {
         "one seed": {"marker": ".", "color": "black", "linestyle": "", "ms": 4},
         "mean, 95 % interval (pooled)": {"marker": "s", "color": "tab:blue", "ms": 5},
-        "95 % interval of the row alone": {"color": "lightgray", "linewidth": 2},
+        "95 % interval of the row alone": {"color": "lightgray", "linewidth": 7},
         "the paper's figure": {"marker": "D", **red},
         "the paper: worse, no figure": {"marker": ">", **red},
     }.items():

@@ -28,6 +28,7 @@ COLUMNS = (
     "seconds",
     "cpu_seconds",
     "images_per_second",
+    "commit",
 )
 MAIN_MEASURE = plans.MEASURES[0]
 _LABELS = {

@@ -186,6 +186,7 @@ def locked(output_dir: pathlib.Path) -> Iterator[int]:
 def _call(command: list[str], folder: pathlib.Path, lock: int) -> str:
     """Runs a command; returns its stdout. What it says goes to the run's log."""
     started, cpu_before = time.perf_counter(), _cpu_seconds_of_children()
+    commit = _commit()  # Of the code that the child imports.
     with (
         (folder / LOG_FILE).open("ab") as log,
         subprocess.Popen(
@@ -205,6 +206,7 @@ def _call(command: list[str], folder: pathlib.Path, lock: int) -> str:
             line = {
                 "command": command,
                 "status": process.returncode,
+                "commit": commit,
                 "seconds": round(time.perf_counter() - started, 2),
                 "cpu_seconds": round(_cpu_seconds_of_children() - cpu_before, 2),
             }
@@ -262,7 +264,7 @@ def _gather(run: Run, ten_crops: dict) -> dict:
         "seconds": round(sum(line["seconds"] for line in done), 1),
         "cpu_seconds": round(sum(line["cpu_seconds"] for line in done), 1),
         "images_per_second": _speed(training, run.config.train.batch_size),
-        "commit": _commit(),
+        "commit": " ".join(dict.fromkeys(str(line["commit"]) for line in done)),
         "versions": _versions(),
     }
 
