@@ -264,7 +264,7 @@ def _gather(run: Run, ten_crops: dict) -> dict:
         "seconds": round(sum(line["seconds"] for line in done), 1),
         "cpu_seconds": round(sum(line["cpu_seconds"] for line in done), 1),
         "images_per_second": _speed(training, run.config.train.batch_size),
-        "commit": " ".join(dict.fromkeys(str(line["commit"]) for line in done)),
+        "commit": " ".join(dict.fromkeys(str(line.get("commit")) for line in done)),
         "versions": _versions(),
     }
 

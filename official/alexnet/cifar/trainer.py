@@ -138,7 +138,7 @@ class Trainer:
         step = self.checkpoints.restore()
         earlier = self._read_results()
         if "diverged_by_step" in earlier:
-            raise self._divergence(earlier)
+            raise self._divergence(earlier["diverged_by_step"])
         if self._is_done(step) and earlier.get("step") == step:
             logging.info("The run in %s is finished", self.model_dir)
             return earlier
@@ -250,16 +250,14 @@ class Trainer:
 
     def _check_finite(self, sums: np.ndarray, step: int) -> None:
         if not (np.isfinite(sums[0]) and self.checkpoints.are_numbers()):
-            results = {"diverged_by_step": step}
-            self._write_results(results)
-            raise self._divergence(results)
+            self._write_results({"diverged_by_step": step})
+            raise self._divergence(step)
 
-    def _divergence(self, results: dict) -> UserError:
+    def _divergence(self, step: int) -> UserError:
         return UserError(
-            f"the loss or a weight in {self.model_dir} was not finite by step "
-            f"{results['diverged_by_step']}, at a learning rate of "
-            f"{self.settings.learning_rate:g}: start anew with a lower --learning_rate "
-            "in another --model_dir"
+            f"the loss or a weight in {self.model_dir} was not finite by step {step}, "
+            f"at a learning rate of {self.settings.learning_rate:g}: start anew with a "
+            "lower --learning_rate in another --model_dir"
         )
 
     def _log(self, step: int, stop: int, sums: np.ndarray, seconds: float) -> None:
