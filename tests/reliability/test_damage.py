@@ -20,6 +20,7 @@ from official.alexnet.training import (
     checkpoint_files,
     checkpoints,
     evaluation,
+    summaries,
     trainer,
 )
 from official.alexnet.training.trainer import train
@@ -262,22 +263,27 @@ def test_the_process_that_makes_the_folder_is_alone_there_too(tmp_path):
     assert (folder / "params.yaml").exists()
 
 
-def test_what_killed_processes_left_goes(tiny_config, run):
+def test_what_killed_processes_left_goes(whole, tmp_path):
+    run = shutil.copytree(whole, tmp_path / "run")
     left = [
         run / folder / f".{name}.1.tmp"
         for folder, name in (
             (".", "metrics.jsonl"),
-            ("best", "ckpt-6.index"),
+            ("best", "ckpt-12.index"),
             ("train", "events.out.events.1"),
             ("validation", "events.out.events.2"),
         )
     ]
     for path in left:
+        path.parent.mkdir(exist_ok=True)
         path.touch()
-    train(child_runs.small_run(tiny_config, train_steps=8), str(run))
+    checkpoint_files.remove_unfinished(run)
+    summaries.Summaries(run, 12).close()
     assert [path for path in left if path.exists()] == []
 
 
+@pytest.mark.slow
+@pytest.mark.reliability
 def test_the_only_checkpoint_survives_a_kill_while_it_is_replaced(
     tiny_config, tmp_path, monkeypatch
 ):
