@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import os
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -68,6 +69,10 @@ def locked(model_dir: pathlib.Path, is_chief: bool) -> Iterator[None]:
         yield
         return
     is_new = not model_dir.exists()
+    taken = UserError(
+        f"--model_dir={model_dir}: another process trains there; end it, or name "
+        "another directory"
+    )
     with atomic.saying_where(model_dir):
         model_dir.mkdir(parents=True, exist_ok=True)
         # Open for writing: NFS has no other exclusive locks.
@@ -77,10 +82,10 @@ def locked(model_dir: pathlib.Path, is_chief: bool) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(
-                    f"--model_dir={model_dir}: another process trains there; end it, "
-                    "or name another directory"
-                ) from None
+                raise taken from None
+        # A process that made the folder and failed removes it: this lock would be none.
+        if os.fstat(lock.fileno()).st_nlink == 0:
+            raise taken
         try:
             yield
         finally:

@@ -1,6 +1,7 @@
 """Damaged checkpoints, divergence, and the best checkpoint."""
 
 import errno
+import fcntl
 import json
 import logging
 import pathlib
@@ -261,6 +262,17 @@ def test_the_process_that_makes_the_folder_is_alone_there_too(tmp_path):
     with run_files.locked(folder, is_chief=True):
         (folder / "params.yaml").touch()
     assert (folder / "params.yaml").exists()
+
+
+def test_a_folder_removed_between_opening_and_locking_is_not_trained_in(
+    tmp_path, monkeypatch
+):
+    """Its first process ends with a mistake, and takes the new folder with it."""
+    folder = tmp_path / "run"
+    monkeypatch.setattr(fcntl, "flock", lambda *_: shutil.rmtree(folder))
+    taken = pytest.raises(UserError, match="another process trains there")
+    with taken, run_files.locked(folder, is_chief=True):
+        pass
 
 
 def test_what_killed_processes_left_goes(whole, tmp_path):
