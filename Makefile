@@ -20,7 +20,8 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 3 --dist=loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m 'slow and not reliability'
+	$(BIN)/python -m pytest -m 'slow and not reliability' \
+	    -n 2 --dist=loadfile
 
 test-reliability: $(READY)
 	$(BIN)/python -m pytest -m reliability -n 2 --dist=worksteal --durations=15
