@@ -242,7 +242,7 @@ def _keras(job: _Job, dtype: str) -> list[Contender]:
 
 
 def _torch(job: _Job, dtype: str) -> list[Contender]:
-    import torch  # noqa: PLC0415
+    torch = peers.import_torch()
 
     torch.set_num_threads(job.settings.threads)
     net = networks.net_of(job.settings.width)

@@ -1,6 +1,7 @@
 """Who is compared with: each peer is optional, and its absence is said aloud."""
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from benchmarking.settings import Settings
@@ -60,6 +61,17 @@ def absence(peer: str, is_installed: Callable[[str], bool] | None = None) -> str
         f"skipped: {' and '.join(missing)} {verb} not installed "
         "(pip install 'official-alexnet[bench]')"
     )
+
+
+def import_torch():
+    """The module `torch`, kept from Triton.
+
+    PyTorch's builds for GPUs bring Triton, and `torch.optim` loads it: beside
+    TensorFlow that ends the process with a segmentation fault. Nothing here compiles
+    for a GPU.
+    """
+    sys.modules.setdefault("triton", None)
+    return importlib.import_module("torch")
 
 
 def enter(

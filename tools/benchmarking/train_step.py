@@ -131,7 +131,7 @@ def _keras(settings: Settings, dtype: str) -> Contender:
 
 def _torch(settings: Settings, dtype: str) -> Contender:
     """An eager step, channels last or first, whichever is faster."""
-    import torch  # noqa: PLC0415
+    torch = peers.import_torch()
 
     torch.set_num_threads(settings.threads)
     net, weights = _weights(settings)
