@@ -17,6 +17,7 @@ import pathlib
 from absl import flags
 
 from official.alexnet import cli
+from official.alexnet.data import atomic
 from official.alexnet.errors import UserError
 from official.alexnet.training.preemption import Preemption
 
@@ -30,12 +31,14 @@ def main() -> dict:
         cli.start_tensorflow()
         from official.alexnet.training.trainer import train  # noqa: PLC0415
 
-        return train(
-            config,
-            str(model_dir),
-            clean=flags.FLAGS.clean,
-            preemption=preemption,
-        )
+        clean = flags.FLAGS.clean
+        try:
+            return train(config, str(model_dir), clean=clean, preemption=preemption)
+        except Exception as error:
+            clear = error if isinstance(error, UserError) else atomic.explained(error)
+            if not clean or "the same command again" not in str(clear):
+                raise
+            raise UserError(f"{clear}, but without --clean") from error
 
 
 def run() -> None:

@@ -18,7 +18,7 @@ WORKER = pathlib.Path(__file__).parent / "watched_worker.py"
 LOST = 69
 # Processes of a busy machine are given long to come up, not to stop.
 TIMEOUT = 60
-AGAIN = "start all workers again with the same command"
+AGAIN = "start all workers again with the same command, without --clean"
 
 
 def command(hosts: list[str], index: int, **given) -> list[str]:

@@ -86,8 +86,9 @@ def test_a_checkpoint_over_the_limit_of_a_file(train, whole_run, tmp_path):
     """No root is needed for this one."""
     folder = tmp_path / "run"
     size = (whole_run / "ckpt-2.data-00000-of-00001").stat().st_size
-    done = run(*train, f"--model_dir={folder}", limit=size - 4096)
-    check_refused(done, "alexnet-train", folder / "ckpt-2", "File too large", TOO_LARGE)
+    done = run(*train, f"--model_dir={folder}", "--clean", limit=size - 4096)
+    advice = f"{TOO_LARGE} and run the same command again, but without --clean"
+    check_refused(done, "alexnet-train", folder / "ckpt-2", "File too large", advice)
     assert not list(folder.glob("ckpt-*"))
     assert_events_are_whole(folder)
     for name in ("params.yaml", "labels.txt", "statistics.npz"):

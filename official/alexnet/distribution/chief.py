@@ -9,7 +9,7 @@ from official.alexnet.distribution import messages
 from official.alexnet.distribution.cluster import Cluster
 
 BEAT_SECONDS = 1.0
-ADVICE = "start all workers again with the same command"
+ADVICE = "start all workers again with the same command, without --clean"
 
 # How long late comers are told why nothing comes of it.
 _REFUSAL_SECONDS = 10
