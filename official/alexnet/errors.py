@@ -8,6 +8,10 @@ class UserError(Exception):
     status = 2
 
 
+class NoRoom(UserError):
+    """A disk is full; what was done is kept, and the line advises the same command."""
+
+
 class WorkerLost(UserError):
     """Another worker of the run is gone; started again, the run goes on."""
 

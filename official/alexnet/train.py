@@ -18,7 +18,7 @@ from absl import flags
 
 from official.alexnet import cli
 from official.alexnet.data import atomic
-from official.alexnet.errors import UserError
+from official.alexnet.errors import NoRoom, UserError
 from official.alexnet.training.preemption import Preemption
 
 
@@ -33,12 +33,12 @@ def main() -> dict:
 
         clean = flags.FLAGS.clean
         try:
-            return train(config, str(model_dir), clean=clean, preemption=preemption)
-        except Exception as error:
-            clear = error if isinstance(error, UserError) else atomic.explained(error)
-            if not clean or "the same command again" not in str(clear):
-                raise
-            raise UserError(f"{clear}, but without --clean") from error
+            with atomic.saying_where(None):
+                return train(config, str(model_dir), clean=clean, preemption=preemption)
+        except NoRoom as error:
+            if clean:  # Which would delete what is kept.
+                raise NoRoom(f"{error}, but without --clean") from error
+            raise
 
 
 def run() -> None:

@@ -9,27 +9,32 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from official.alexnet.errors import UserError
+from official.alexnet.errors import NoRoom, UserError
 
-_AGAIN = "run the same command again"
+FREE_SOME = "free some and run the same command again"
+_NO_ROOM = {
+    errno.ENOSPC: FREE_SOME,
+    errno.EDQUOT: FREE_SOME,
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) and run the same "
+    "command again",
+}
 _ELSEWHERE = "make it writable, or name another place"
 _REMEDIES = {
-    errno.ENOSPC: f"free some and {_AGAIN}",
-    errno.EDQUOT: f"free some and {_AGAIN}",
-    errno.EFBIG: f"raise the limit on the size of files (ulimit -f) and {_AGAIN}",
+    **_NO_ROOM,
     errno.EROFS: _ELSEWHERE,
     errno.EACCES: "allow it, or name another place",
 }
 
 
 @contextlib.contextmanager
-def saying_where(path: str | pathlib.Path) -> Iterator[None]:
+def saying_where(path: str | pathlib.Path | None) -> Iterator[None]:
     """Turns what a full or read-only disk raises in the body into a UserError.
 
     Args:
-        path: what the body writes.
+        path: what the body writes; None for what the error names.
 
     Raises:
+        NoRoom: the disk is full, or a file over its limit.
         UserError: it cannot be written; other exceptions pass as they are.
     """
     try:
@@ -56,7 +61,8 @@ def explained(
         return None
     if path is None or (failed and not _is_beside(failed, path)):
         path = failed or "a file"
-    return UserError(f"{path}: {os.strerror(code)}; {_REMEDIES[code]}")
+    kind = NoRoom if code in _NO_ROOM else UserError
+    return kind(f"{path}: {os.strerror(code)}; {_REMEDIES[code]}")
 
 
 def _reason(error: Exception) -> tuple[int | None, str]:

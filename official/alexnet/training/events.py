@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from official.alexnet.data import atomic, framing
-from official.alexnet.errors import UserError
+from official.alexnet.errors import NoRoom, UserError
 
 
 class Events:
@@ -64,9 +64,9 @@ class Events:
                 self._whole = start + length + framing.FOOTER_BYTES
                 self._missing -= 1
         if self._missing:
-            raise UserError(
+            raise NoRoom(
                 f"{self._file}: no space left on the disk, or a limit on the size of "
-                "files; free some and run the same command again"
+                f"files; {atomic.FREE_SOME}"
             )
 
     def _undo(self) -> None:
