@@ -100,7 +100,6 @@ class Statistics:
             ValueError,
             EOFError,
             MemoryError,
-            NotImplementedError,
             RuntimeError,
             zipfile.BadZipFile,
         ):

@@ -24,8 +24,6 @@ _DAMAGED = (
     ValueError,
     TypeError,
     RuntimeError,
-    NotImplementedError,
-    RecursionError,
     AttributeError,
 )
 _OPERATIONS = {

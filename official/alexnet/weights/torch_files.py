@@ -39,7 +39,6 @@ _DAMAGED_ZIP = (
     KeyError,
     ValueError,
     RuntimeError,
-    NotImplementedError,
     OverflowError,
 )
 
