@@ -42,7 +42,8 @@ setuptools.setup(
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],
         "onnx": ["onnx>=1.21,<2"],
         "oracles": [
-            "opencv-python-headless>=4.8",
+            # OpenCV 5 has no importer of Caffe's files.
+            "opencv-python-headless>=4.8,<5",
             "openvino>=2024.4",
             "safetensors>=0.4",
             "torch>=2.4",

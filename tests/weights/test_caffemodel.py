@@ -184,7 +184,7 @@ def test_protobuf_reads_what_is_written(variant, tmp_path):
 def logits_of_opencv(path, images, pad):
     cv2 = pytest.importorskip("cv2")
     if not hasattr(cv2.dnn, "readNetFromCaffe"):
-        pytest.skip("OpenCV 5 has no importer of Caffe's files")
+        pytest.skip("OpenCV 5 cannot read Caffe's files: install '.[oracles]'")
     net = cv2.dnn.readNetFromCaffe(str(path.with_suffix(".prototxt")), str(path))
     images = np.pad(images, ((0, 0), (0, pad), (0, pad), (0, 0)))
     blobs = np.ascontiguousarray(images[..., ::-1].transpose(0, 3, 1, 2))
