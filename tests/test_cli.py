@@ -219,6 +219,7 @@ def data(records_dir, tmp_path):
         ("cut", [], "train-00001-of-00002: cut short"),
         ("good", ["--num_classes=2"], "pass --num_classes=3"),
         slow("unnamed", ["--num_classes=2"], "label 3, outside 1..2"),
+        ("good", ["--num_classes=4"], "names 3 classes, the net has 4"),
         ("good", ["--num_columns=2"], "give --logical_cpus=2, or --num_columns=1"),
         slow("good", ["--num_gpus=99"], "use fewer, or --logical_cpus=N"),
     ],

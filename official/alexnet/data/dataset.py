@@ -227,6 +227,20 @@ def explained(error: tf.errors.OpError, split: Split) -> Exception:
     return reading.as_user_error(error, split.records) or error
 
 
+def check_labels(split: Split) -> None:
+    """Checks that the data's classes are the net's: no others could be exported.
+
+    Raises:
+        UserError: the data names more or fewer classes.
+    """
+    names = split.label_names
+    if names and len(names) != split.num_classes:
+        raise UserError(
+            f"the data names {len(names)} classes, the net has {split.num_classes}; "
+            f"pass --num_classes={len(names)}"
+        )
+
+
 def write_labels(split: Split, path: pathlib.Path) -> None:
     """Writes the names of the classes, one a line, if they are known."""
     if split.label_names:

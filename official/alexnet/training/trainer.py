@@ -74,7 +74,9 @@ def train(
         preemption.listen()
     folder = pathlib.Path(model_dir)
     with placement.watch, run_files.locked(folder, placement.is_chief):
-        return Trainer(config, folder, placement, clean).run(preemption)
+        trainer = Trainer(config, folder, placement, clean)
+        dataset.check_labels(trainer.train_split)
+        return trainer.run(preemption)
 
 
 class Trainer:
