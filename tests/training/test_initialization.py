@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -46,7 +47,16 @@ def started(config: Config, model_dir) -> checkpoints.Contents:
 
 
 @pytest.fixture(scope="module")
-def source(records_dir, tmp_path_factory):
+def unnamed_dir(records_dir, tmp_path_factory):
+    """The records without their classes' names, so that a net may have more."""
+    folder = tmp_path_factory.mktemp("unnamed") / "records"
+    return shutil.copytree(
+        records_dir, folder, ignore=shutil.ignore_patterns("labels.txt")
+    )
+
+
+@pytest.fixture(scope="module")
+def source(unnamed_dir, tmp_path_factory):
     """A run of `original`, whose weights are those of no other seed."""
     from official.alexnet.config import (  # noqa: PLC0415
         DataConfig,
@@ -58,7 +68,7 @@ def source(records_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
     config = Config(
         model=ModelConfig("original", num_classes=3, width=0.125, input_size=64),
-        data=DataConfig(data_dir=str(records_dir), input_scale="unit_variance"),
+        data=DataConfig(data_dir=str(unnamed_dir), input_scale="unit_variance"),
         train=TrainConfig(
             batch_size=8, train_steps=2, schedule="constant", skip_eval=True, seed=9
         ),
