@@ -73,10 +73,15 @@ def locked(model_dir: pathlib.Path, is_chief: bool) -> Iterator[None]:
         f"--model_dir={model_dir}: another process trains there; end it, or name "
         "another directory"
     )
-    with atomic.saying_where(model_dir):
-        model_dir.mkdir(parents=True, exist_ok=True)
-        # Open for writing: NFS has no other exclusive locks.
-        lock = (model_dir / _LOCK_FILE).open("a")
+    try:
+        with atomic.saying_where(model_dir):
+            model_dir.mkdir(parents=True, exist_ok=True)
+            # Open for writing: NFS has no other exclusive locks.
+            lock = (model_dir / _LOCK_FILE).open("a")
+    except OSError as error:
+        raise UserError(
+            f"--model_dir={model_dir}: {error.strerror}; name another directory"
+        ) from error
     with lock:
         with contextlib.suppress(OSError):  # Not every file system has locks.
             try:

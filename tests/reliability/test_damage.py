@@ -275,6 +275,14 @@ def test_a_folder_removed_between_opening_and_locking_is_not_trained_in(
         pass
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "run"
+    line = f"^--model_dir={folder}: Not a directory; name another directory$"
+    with pytest.raises(UserError, match=line), run_files.locked(folder, is_chief=True):
+        pass
+
+
 def test_what_killed_processes_left_goes(whole, tmp_path):
     run = shutil.copytree(whole, tmp_path / "run")
     left = [
