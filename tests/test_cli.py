@@ -217,10 +217,10 @@ def data(records_dir, tmp_path):
         ("missing", [], "missing: no such directory; name the one"),
         slow("empty", [], "tools/prepare_imagenet.py or name another --data_dir"),
         ("cut", [], "train-00001-of-00002: cut short"),
-        ("good", ["--num_classes=2"], "pass --num_classes=3"),
+        slow("good", ["--num_classes=2"], "pass --num_classes=3"),
         slow("unnamed", ["--num_classes=2"], "label 3, outside 1..2"),
         ("good", ["--num_classes=4"], "names 3 classes, the net has 4"),
-        ("good", ["--num_columns=2"], "give --logical_cpus=2, or --num_columns=1"),
+        slow("good", ["--num_columns=2"], "give --logical_cpus=2, or --num_columns=1"),
         slow("good", ["--num_gpus=99"], "use fewer, or --logical_cpus=N"),
     ],
     ids=str,
@@ -244,11 +244,23 @@ def test_train_refuses_data_and_devices_before_it_writes(
 @pytest.mark.parametrize(
     ("binary", "arguments", "word"),
     [
-        ("train", [*NET, "--data_dir=DATA", "--model_dir=run", "--width=1"], "--width"),
+        slow(
+            "train",
+            [*NET, "--data_dir=DATA", "--model_dir=run", "--width=1"],
+            "--width",
+        ),
         ("eval", ["--model_dir=run", "--variant=one_gpu"], "--variant"),
         slow("eval", ["--model_dir=run", "--width=0.5"], "--width"),
-        ("eval", ["--model_dir=run", "--checkpoint_path=run/ckpt-9"], "run/ckpt-9"),
-        ("export", ["--model_dir=run", "--export_dir=export"], "name a new directory"),
+        slow(
+            "eval",
+            ["--model_dir=run", "--checkpoint_path=run/ckpt-9"],
+            "run/ckpt-9",
+        ),
+        slow(
+            "export",
+            ["--model_dir=run", "--export_dir=export"],
+            "name a new directory",
+        ),
         slow(
             *("export", ["--model_dir=run", "--export_dir=x", "--num_classes=4"]),
             "classes",

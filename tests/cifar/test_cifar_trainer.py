@@ -188,6 +188,7 @@ def test_a_loss_that_is_not_finite(small_cifar10, tmp_path):
         train(lower, small_cifar10, str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uncompiled")
 def test_a_run_is_not_gone_on_with_under_other_settings(small_cifar10, tmp_path):
     short = dataclasses.replace(TINY, train_epochs=0.5)

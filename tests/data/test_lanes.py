@@ -151,7 +151,9 @@ def test_evaluation_reads_each_example_once(records, workers):
     assert sorted(itertools.chain.from_iterable(shares)) == everything
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow), 4])
+@pytest.mark.parametrize(
+    "workers", [*(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3)), 4]
+)
 def test_a_worker_reads_its_part_of_the_files(tmp_path, workers):
     """With all other files gone, its epoch is the same."""
     num_files, size, batch = 48, 4, 12

@@ -135,7 +135,8 @@ def test_seed_changes_order_and_crops(records, uninterrupted):
 @pytest.mark.parametrize(
     ("workers", "replicas", "batch"),
     [
-        *((1, 2, 4), (2, 2, 4), (3, 2, 24)),
+        *((2, 2, 4), (3, 2, 24)),
+        pytest.param(1, 2, 4, marks=pytest.mark.slow),
         pytest.param(2, 1, 4, marks=pytest.mark.slow),
         pytest.param(4, 1, 4, marks=pytest.mark.slow),
     ],

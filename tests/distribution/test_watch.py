@@ -87,7 +87,7 @@ def test_workers_suspended_together_go_on():
             assert ended(worker, 60) == (0, "")
 
 
-@pytest.mark.parametrize("missing", [0, 1])
+@pytest.mark.parametrize("missing", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_worker_that_never_comes_is_named(missing):
     hosts = free_hosts(3)
     present = [i for i in range(3) if i != missing]
@@ -112,7 +112,7 @@ def test_two_workers_of_one_index_on_one_machine():
         assert first.poll() is None
 
 
-@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("index", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_two_workers_of_one_index_on_two_machines(index):
     hosts, (other,) = free_hosts(3), free_ports(1)
     everybody = [command(hosts, 0), command(hosts, 1)]

@@ -201,7 +201,7 @@ def test_saves_and_loads(tmp_path, num_columns):
     np.testing.assert_array_equal(model(images()), loaded(images()))
 
 
-@pytest.mark.parametrize("num_columns", [1, 2])
+@pytest.mark.parametrize("num_columns", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_learns_under_compile_and_fit(num_columns):
     model = tiny(num_columns, dropout=0.0, init="source")
     x, y = images(8) / 60, np.arange(8) % 2

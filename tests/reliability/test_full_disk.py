@@ -285,6 +285,8 @@ def test_statistics_over_the_limit_of_a_file(prepare, prepared, tmp_path):
     finish_and_compare(prepare, tmp_path, prepared)
 
 
+@pytest.mark.slow
+@pytest.mark.reliability
 def test_the_index_of_an_archive_does_not_fit(prepare, prepared, tmp_path):
     with disk(tmp_path / "disk", 4 * size_of(prepared)) as folder:
         ballast = fill(folder, leaving=4096)

@@ -48,7 +48,7 @@ def wholes(tmp_path_factory) -> dict[int, pathlib.Path]:
 @pytest.mark.parametrize(
     ("number", "columns", "moment"),
     [
-        (signal.SIGTERM, 2, "step 5/"),
+        (signal.SIGTERM, 1, "step 5/"),
         *(
             pytest.param(
                 number,
@@ -57,7 +57,7 @@ def wholes(tmp_path_factory) -> dict[int, pathlib.Path]:
                 marks=[pytest.mark.slow, pytest.mark.reliability],
             )
             for number, columns in (
-                (signal.SIGTERM, 1),
+                (signal.SIGTERM, 2),
                 (signal.SIGINT, 1),
                 (signal.SIGINT, 2),
             )
@@ -181,6 +181,8 @@ def test_a_job_file_and_its_cluster_may_both_send_signals():
     assert flag.numpy() == 1
 
 
+@pytest.mark.slow
+@pytest.mark.reliability
 def test_a_signal_is_heard_where_nobody_reads_what_is_printed(tiny_config, tmp_path):
     """As after `| tee`, which Ctrl-C ends too."""
     config = child_runs.small_run(tiny_config, train_steps=100_000)

@@ -47,6 +47,7 @@ def measured(suite, rows, facts):
     return [check.bar.words for check in checks if check.value is not None]
 
 
+@pytest.mark.slow
 def test_small_train_step(tmp_path):
     if not grouped_kernels_run_here(tf.bfloat16):
         pytest.skip("TensorFlow has no grouped kernels in bfloat16 for this CPU")

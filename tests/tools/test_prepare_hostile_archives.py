@@ -4,6 +4,7 @@ import io
 import pathlib
 import tarfile
 
+import pytest
 from imagenet_inputs import TOOL, files_of, run_tool, tar_of, write_archives
 
 from official.alexnet.preparation import prepare
@@ -56,6 +57,7 @@ def test_nothing_is_written_outside_the_output(tmp_path):
     assert files_of(output) == files_of(plain)
 
 
+@pytest.mark.slow
 def test_pictures_with_paths_for_names_keep_the_last_part(tmp_path):
     archives = write_archives(tmp_path / "a" / "in")
     train = archives / "ILSVRC2012_img_train.tar"

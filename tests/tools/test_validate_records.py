@@ -100,6 +100,7 @@ def test_a_wrong_labels_file_damages_no_shard(prepared, tmp_path):
     assert f"--remake={shard.name}\n" in stdout
 
 
+@pytest.mark.slow
 def test_a_wrong_count_in_the_manifest_damages_no_shard(prepared, tmp_path):
     output = tmp_path / "out"
     shutil.copytree(prepared / "out", output)

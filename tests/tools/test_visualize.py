@@ -187,6 +187,7 @@ def test_both_forms_checkpoints_are_read(net, run_dir):
         np.testing.assert_array_equal(found[name], weights)
 
 
+@pytest.mark.slow
 def test_report_writes_the_same_pictures(run_dir, net, tmp_path):
     pytest.importorskip("matplotlib")
     (tmp_path / "run").mkdir()

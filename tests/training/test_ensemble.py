@@ -122,7 +122,7 @@ def config_of(folder: pathlib.Path, crops: int = 1, **runtime) -> Config:
 @pytest.mark.parametrize(
     ("crops", "weights", "strategy"),
     [
-        (1, (1, 1, 1), "off"),
+        pytest.param(1, (1, 1, 1), "off", marks=pytest.mark.slow),
         (10, (0.5, 0.3, 0.2), "off"),
         pytest.param(10, (4, 0, 1), "mirrored", marks=pytest.mark.slow),
     ],

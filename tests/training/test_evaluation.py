@@ -78,14 +78,20 @@ def numpy_result(config, folder, crops: int) -> Result:
     )
 
 
-@pytest.mark.parametrize("crops", [1, 10])
+GRIDS = [
+    ("off", 1, 1, 8),
+    ("off", 1, 1, 13),
+    ("mirrored", 4, 2, 8),
+    ("mirrored", 3, 1, 6),
+]
+QUICK = [(*GRIDS[1], 1), (*GRIDS[2], 10)]
+
+
 @pytest.mark.parametrize(
-    ("strategy", "logical_cpus", "columns", "batch_size"),
+    ("strategy", "logical_cpus", "columns", "batch_size", "crops"),
     [
-        pytest.param("off", 1, 1, 8, marks=pytest.mark.slow),
-        ("off", 1, 1, 13),
-        ("mirrored", 4, 2, 8),
-        pytest.param("mirrored", 3, 1, 6, marks=pytest.mark.slow),
+        case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow)
+        for case in ((*grid, crops) for grid in GRIDS for crops in (1, 10))
     ],
 )
 def test_equals_numpy_on_any_grid(

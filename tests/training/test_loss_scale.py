@@ -58,6 +58,7 @@ def test_unscale_divides_or_makes_every_gradient_nan():
     assert overflow == 1
 
 
+@pytest.mark.slow
 def test_a_step_in_float16_is_nearly_one_in_float32(tiny_config, tmp_path):
     states = {}
     for dtype in ("fp32", "fp16"):

@@ -79,13 +79,8 @@ def same(a: Contents, b: Contents) -> set[str]:
     }
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        case if case == "schedule" else pytest.param(case, marks=pytest.mark.slow)
-        for case in CASES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_a_run_killed_anywhere_ends_with_the_same_bits(tiny_config, tmp_path, case):
     """Step by step to the end; from a checkpoint on with all steps in one loop."""
     columns = 2 if case == "late freeze" else 1
