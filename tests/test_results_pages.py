@@ -16,6 +16,11 @@ RESULTS = ROOT / "docs" / "results"
 ABLATION, CIFAR10 = RESULTS / "ablation", RESULTS / "cifar10"
 IMAGENETTE = RESULTS / "imagenette"
 
+EPOCHS = ("thirty_epochs", "forty_epochs")
+TRAINING_IMAGES = (
+    "training images as they were trained, with crops, colour noise and dropout"
+)
+
 # Student's t: 97.5 % lie below, for one and two degrees of freedom.
 T = {2: 12.706, 3: 4.303}
 
@@ -194,15 +199,22 @@ def table_cells_of(evaluations, checkpoint: str, records: str) -> list[list[str]
     ]
 
 
-def test_thirty_epochs():
-    folder = IMAGENETTE / "thirty_epochs"
+@pytest.mark.parametrize("name", EPOCHS)
+def test_tens_of_epochs(name):
+    folder = IMAGENETTE / name
     *_, train, validation = json_lines(folder / "paper.metrics.jsonl")
-    for row, name in ((validation, "centre crop"), (train, "training images as they")):
-        cells = [percent(row["accuracy"]), percent(row["top_5_accuracy"])]
-        (found,) = (
-            r for r in table_rows(folder / "README.md") if r[0].startswith(name)
-        )
-        assert found[1:] == [*cells, f"{row['loss']:.3f}"]
+    expected = {"centre crop": validation, TRAINING_IMAGES: train}
+    if name == "forty_epochs":
+        one, ten = json_lines(folder / "evaluations.jsonl")
+        # The evaluations in training were in bfloat16.
+        assert one["accuracy"] == pytest.approx(validation["accuracy"], abs=0.002)
+        expected |= {"centre crop": one, "ten crops": ten}
+    for words, row in expected.items():
+        assert row_of(folder / "README.md", words) == [
+            percent(row["accuracy"]),
+            percent(row["top_5_accuracy"]),
+            f"{row['loss']:.3f}",
+        ]
 
 
 def test_cost_of_lrn():
@@ -234,10 +246,8 @@ def test_pictures_of_a_net():
 
 def test_the_readme_has_the_pages_numbers():
     """Every percentage of its table of results is on the page that it links."""
-    pages = " ".join(
-        (RESULTS / page / "README.md").read_text("utf-8")
-        for page in ("demo", "imagenette", "imagenette/thirty_epochs")
-    )
+    folders = [RESULTS / "demo", *(IMAGENETTE / name for name in (".", *EPOCHS))]
+    pages = " ".join((folder / "README.md").read_text("utf-8") for folder in folders)
     rows = [
         row
         for row in table_rows(ROOT / "README.md")
