@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import signal
 import sys
 
 import numpy as np
 import pytest
-from worker_processes import ended, free_hosts, started
+from worker_processes import ended, free_hosts, started, tf_environments
 
 from official.alexnet.config import Config, RuntimeConfig
 from official.alexnet.distribution.strategy import place
@@ -17,6 +16,7 @@ from official.alexnet.training import checkpoints
 from official.alexnet.training.preemption import EXIT_STATUS
 from official.alexnet.training.trainer import Trainer
 
+FED_WORKER = pathlib.Path(__file__).parent / "fed_worker.py"
 LOST = 69
 SECONDS = 900  # On a busy machine.
 
@@ -33,7 +33,10 @@ def of_workers(config: Config, columns: int, **train) -> Config:
 
 
 def workers(
-    config: Config, folders: list[pathlib.Path], flags: list[list[str]] | None = None
+    config: Config,
+    folders: list[pathlib.Path],
+    flags: list[list[str]] | None = None,
+    chief: bool = False,
 ):
     """Starts a worker for each model_dir, by TF_CONFIG; perhaps with more flags."""
     hosts = free_hosts(len(folders))
@@ -47,14 +50,7 @@ def workers(
         ]
         for index, folder in enumerate(folders)
     ]
-    task = [{"type": "worker", "index": i} for i in range(len(folders))]
-    environments = [
-        os.environ
-        | {"TF_CPP_MIN_LOG_LEVEL": "2"}
-        | {"TF_CONFIG": json.dumps({"cluster": {"worker": hosts}, "task": task[i]})}
-        for i in range(len(folders))
-    ]
-    return started(commands, environments=environments)
+    return started(commands, environments=tf_environments(hosts, chief))
 
 
 def finish(processes) -> list[str]:
@@ -110,6 +106,40 @@ def test_two_processes_are_as_one_and_only_the_chief_writes(tiny_config, tmp_pat
             assert "at step 5" in line
     assert not folders[1].exists()
     assert checkpoints.read(checkpoints.latest(folders[0])).step == 5
+
+
+def test_a_chief_and_workers_are_fed_each_example_once():
+    """Kubeflow and Vertex AI count workers from 0, beside the chief."""
+    environments = tf_environments(free_hosts(2), chief=True)
+    commands = [[sys.executable, str(FED_WORKER)]] * 2
+    with started(commands, environments=environments) as processes:
+        outputs = [process.communicate(timeout=SECONDS) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    # The chief's share of a batch comes first; once without GPUs and once with them.
+    wanted = [[0, 1, 2, 6, 7, 8], [3, 4, 5, 9, 10, 11]]
+    assert [json.loads(stdout) for stdout, _ in outputs] == [w * 2 for w in wanted]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "columns"), [(2, 1), (3, 1), (2, 2)])
+def test_a_chief_and_workers_are_as_one_process(tiny_config, tmp_path, count, columns):
+    """Both the chief and the first worker are task 0 of their kind."""
+    settings = of_workers(
+        tiny_config, columns, batch_size=6 * count, train_steps=8, skip_eval=False
+    )
+    alone = dataclasses.replace(
+        settings, model=tiny_config.model, runtime=tiny_config.runtime
+    )
+    wanted = one_process(alone, tmp_path / "one")
+    folder = tmp_path / "run"
+    with workers(settings, [folder] * count, chief=True) as processes:
+        finish(processes)
+    found = checkpoints.read(checkpoints.latest(folder))
+    assert_close(found, wanted)
+    # Each of the 13 validation images counts once, too.
+    assert json.loads(found.progress)["best"] == pytest.approx(
+        json.loads(wanted.progress)["best"], abs=1e-4
+    )
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Starts the workers of a test as processes of this machine, and ends them all."""
 
 import contextlib
+import json
+import os
 import socket
 import subprocess
 import time
@@ -17,6 +19,22 @@ def free_ports(count: int) -> list[int]:
 
 def free_hosts(count: int) -> list[str]:
     return [f"127.0.0.1:{port}" for port in free_ports(count)]
+
+
+def tf_environments(hosts: list[str], chief: bool = False) -> list[dict[str, str]]:
+    """The environment of each, with TF_CONFIG; with `chief`, the first is the chief."""
+    jobs = {"chief": hosts[:1], "worker": hosts[1:]} if chief else {"worker": hosts}
+    return [
+        os.environ
+        | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+        | {
+            "TF_CONFIG": json.dumps(
+                {"cluster": jobs, "task": {"type": job, "index": i}}
+            )
+        }
+        for job, listed in jobs.items()
+        for i in range(len(listed))
+    ]
 
 
 @contextlib.contextmanager
