@@ -16,7 +16,7 @@ class Dropout(ColumnLayer):
 
     The mask of example i of the global batch is a function of the seed, the number of
     calls, i and the column alone: the same on any grid of devices, grouped or not,
-    and after a restart from a checkpoint that holds `seed_generator`.
+    and after a restart from a checkpoint or a Keras file that holds `seed_generator`.
 
     Args:
         rate: probability that a unit is dropped.
@@ -66,6 +66,14 @@ class Dropout(ColumnLayer):
             return x * (tf.cast(mask, x.dtype) * tf.cast(scale, x.dtype))
 
         return self.run(drop, x)
+
+    def save_own_variables(self, store):
+        # Keras leaves it out: the first masks would come again after each loading.
+        store["seed_generator"] = self.seed_generator.state
+
+    def load_own_variables(self, store):
+        if "seed_generator" in store:  # Older files have none.
+            self.seed_generator.state.assign(store["seed_generator"])
 
     def get_config(self) -> dict:
         return super().get_config() | {
