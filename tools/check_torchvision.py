@@ -131,10 +131,10 @@ def compare(
     weights: dict[str, np.ndarray], photos: pathlib.Path, picture: str | None
 ) -> dict:
     """Runs both networks on the photographs."""
-    import keras  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
     from official.alexnet import AlexNet  # noqa: PLC0415
+    from official.alexnet.backend import keras  # noqa: PLC0415
 
     theirs = torchvisions_features(weights)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,6 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -12,6 +11,7 @@ from benchmarking import limit, networks, onnx_graph, ours, peers
 from benchmarking.bars import Fact
 from benchmarking.settings import Settings
 from benchmarking.timing import Contender, Row, interleave
+from official.alexnet.backend import keras
 from official.alexnet.data import dataset, preprocessing
 from official.alexnet.data.statistics import IMAGE_SHAPE, STATISTICS_FILE
 from official.alexnet.modeling.alexnet import AlexNet

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet.backend import keras
 from official.alexnet.modeling import options
 from official.alexnet.modeling.variants import LRN, Conv, Variant, find_variant
 from official.alexnet.modeling.weights import get_weights

@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -12,6 +11,7 @@ from benchmarking.bars import Fact
 from benchmarking.child import Child
 from benchmarking.settings import Settings
 from benchmarking.timing import Contender, Row, fastest, interleave
+from official.alexnet.backend import keras
 from official.alexnet.modeling.alexnet import AlexNet
 
 _STEPS_IN_A_CALL = 10

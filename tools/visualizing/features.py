@@ -6,10 +6,10 @@ import pathlib
 import shutil
 from collections.abc import Sequence
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet.backend import keras
 from official.alexnet.data import atomic, preprocessing
 from official.alexnet.errors import UserError
 from visualizing.photographs import Images, Photograph, square

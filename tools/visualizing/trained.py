@@ -4,12 +4,12 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from official.alexnet import config as config_lib
 from official.alexnet import run_files
+from official.alexnet.backend import keras
 from official.alexnet.config import Config
 from official.alexnet.data import dataset
 from official.alexnet.errors import UserError

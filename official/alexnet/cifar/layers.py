@@ -6,9 +6,9 @@ Both run anywhere; under XLA, as the trainer compiles them, they are one pass.
 import itertools
 from typing import Literal
 
-import keras
 import tensorflow as tf
 
+from official.alexnet.backend import keras
 from official.alexnet.modeling.columns import register
 
 Kind = Literal["max", "avg"]

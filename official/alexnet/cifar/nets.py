@@ -8,8 +8,7 @@ import dataclasses
 import zlib
 from dataclasses import replace
 
-import keras
-
+from official.alexnet.backend import keras
 from official.alexnet.cifar.layers import LocallyConnected, Pool
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import layers

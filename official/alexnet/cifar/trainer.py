@@ -6,13 +6,13 @@ import math
 import pathlib
 import time
 
-import keras
 import numpy as np
 import tensorflow as tf
 import yaml
 from absl import logging
 
 from official.alexnet import run_files
+from official.alexnet.backend import keras
 from official.alexnet.cifar import preprocessing
 from official.alexnet.cifar.data import Cifar10
 from official.alexnet.cifar.nets import CifarNet, find_net

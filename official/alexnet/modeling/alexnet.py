@@ -4,8 +4,7 @@ import math
 import zlib
 from collections.abc import Collection
 
-import keras
-
+from official.alexnet.backend import keras
 from official.alexnet.distribution.grid import DeviceGrid
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import columns as columns_lib

@@ -9,9 +9,9 @@ import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
 
-import keras
 import tensorflow as tf
 
+from official.alexnet.backend import keras
 from official.alexnet.distribution.grid import DeviceGrid, run_on
 
 _portable = contextvars.ContextVar("portable", default=False)

@@ -4,8 +4,7 @@ import dataclasses
 import math
 import re
 
-import keras
-
+from official.alexnet.backend import keras
 from official.alexnet.modeling.layers import Convolution, Dense
 
 

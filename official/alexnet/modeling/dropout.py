@@ -1,8 +1,8 @@
 """Dropout, as published and as it is done today."""
 
-import keras
 import tensorflow as tf
 
+from official.alexnet.backend import keras
 from official.alexnet.modeling.columns import ColumnLayer, register
 
 

@@ -3,8 +3,9 @@
 Each draws for the whole layer and takes one column's part of the draw.
 """
 
-import keras
 import tensorflow as tf
+
+from official.alexnet.backend import keras
 
 
 @keras.saving.register_keras_serializable("official.alexnet")

@@ -1,8 +1,8 @@
 """Convolution, connection, nonlinearity, normalisation and pooling of a column."""
 
-import keras
 import tensorflow as tf
 
+from official.alexnet.backend import keras
 from official.alexnet.distribution.capabilities import xla_runs_here
 from official.alexnet.distribution.grid import DeviceGrid
 from official.alexnet.modeling.columns import (

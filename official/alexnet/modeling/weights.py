@@ -7,9 +7,9 @@ A tensor of the grouped form is the columns' tensors side by side along the last
 import re
 from collections.abc import Mapping, Sequence
 
-import keras
 import numpy as np
 
+from official.alexnet.backend import keras
 from official.alexnet.errors import UserError
 
 

@@ -5,9 +5,9 @@ import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
 
-import keras
 import tensorflow as tf
 
+from official.alexnet.backend import keras
 from official.alexnet.config import Config
 from official.alexnet.data import atomic, preprocessing
 from official.alexnet.data.dataset import read_labels

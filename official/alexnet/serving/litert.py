@@ -5,10 +5,10 @@ import io
 import pathlib
 from typing import Literal
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet.backend import keras
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.columns import portable
 from official.alexnet.serving.formats import check_mean

@@ -8,10 +8,10 @@ import itertools
 import pathlib
 from collections.abc import Callable
 
-import keras
 import numpy as np
 
 import official.alexnet
+from official.alexnet.backend import keras
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import dropout, layers, normalization
 from official.alexnet.serving.formats import check_mean, check_onnx

@@ -1,9 +1,9 @@
 """What a served AlexNet answers to: images in, probabilities out."""
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet.backend import keras
 from official.alexnet.data import pictures, preprocessing
 
 # 33 megapixels: 100 MB when decoded, and as many pictures as _DECODED_AT_ONCE are in

@@ -5,9 +5,9 @@ import pathlib
 import zlib
 from collections.abc import Sequence
 
-import keras
 import numpy as np
 
+from official.alexnet.backend import keras
 from official.alexnet.config import Config
 from official.alexnet.data.dataset import Split
 from official.alexnet.data.statistics import Statistics

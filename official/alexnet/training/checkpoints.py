@@ -9,11 +9,11 @@ import json
 import pathlib
 import re
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from official.alexnet.backend import keras
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import weights
 from official.alexnet.training import checkpoint_files

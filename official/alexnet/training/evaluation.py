@@ -5,13 +5,13 @@ import functools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from official.alexnet import config as config_lib
 from official.alexnet import run_files
+from official.alexnet.backend import keras
 from official.alexnet.config import Config
 from official.alexnet.data import dataset, pipeline, preprocessing
 from official.alexnet.distribution import feeding

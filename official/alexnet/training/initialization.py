@@ -4,12 +4,12 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Collection
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from official.alexnet import run_files
+from official.alexnet.backend import keras
 from official.alexnet.config import Config
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import weights

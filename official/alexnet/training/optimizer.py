@@ -4,9 +4,9 @@ import math
 import re
 from collections.abc import Mapping
 
-import keras
 import tensorflow as tf
 
+from official.alexnet.backend import keras
 from official.alexnet.distribution.capabilities import xla_runs_here
 from official.alexnet.training.schedules import layer_multiple
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-import keras
 import tensorflow as tf
 
+from official.alexnet.backend import keras
 from official.alexnet.config import Config
 from official.alexnet.data import preprocessing
 from official.alexnet.data.statistics import Statistics

@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Callable
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet.backend import keras
 from official.alexnet.config import Config
 from official.alexnet.data import preprocessing
 from official.alexnet.data.statistics import Statistics

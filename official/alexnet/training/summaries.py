@@ -3,10 +3,10 @@
 import json
 import pathlib
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet.backend import keras
 from official.alexnet.data import atomic
 from official.alexnet.modeling.weights import variables_by_name
 from official.alexnet.run_files import METRICS_FILE

@@ -6,13 +6,13 @@ import pathlib
 import time
 import typing
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from official.alexnet import config as config_lib
 from official.alexnet import run_files
+from official.alexnet.backend import keras
 from official.alexnet.config import Config
 from official.alexnet.data import atomic, dataset
 from official.alexnet.data.statistics import STATISTICS_FILE

@@ -6,7 +6,7 @@ from official.alexnet.modeling.variants import Variant
 from official.alexnet.weights import files
 
 if typing.TYPE_CHECKING:
-    import keras
+    from official.alexnet.backend import keras
 
 
 def load_into(
