@@ -7,8 +7,13 @@ import subprocess
 import sys
 import zipfile
 
+import keras
 import pytest
 import setuptools
+
+from official.alexnet import AlexNet, registration
+from official.alexnet.cifar.nets import CifarNet, find_net
+from official.alexnet.training.optimizer import PaperSGD
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "official" / "alexnet"
@@ -84,6 +89,47 @@ def test_the_public_names():
     assert set(package.__all__) <= set(dir(package))
     with pytest.raises(AttributeError, match="no attribute 'ResNet'"):
         package.ResNet  # noqa: B018
+
+
+LOAD = """
+models = [keras.models.load_model(path) for path in {paths}]
+objects = [models[0].layers[1], models[1].get_layer("pool1"), models[0].optimizer]
+print(*(type(thing).__module__ for thing in objects))
+"""
+IMPORT = "import official.alexnet, importlib.util\nimportlib.util.find_spec('keras')\n"
+
+
+@pytest.mark.parametrize("first", ["official.alexnet", "keras"])
+def test_importing_it_is_enough_to_load_its_keras_files(tmp_path, first):
+    """Of each kind of class: of columns, of the CIFAR-10 nets, the optimizer."""
+    model = AlexNet(num_columns=2, width=0.125, input_size=64, num_classes=3)
+    model.compile(PaperSGD(), "sparse_categorical_crossentropy")
+    paths = [str(tmp_path / "columns.keras"), str(tmp_path / "cifar.keras")]
+    model.save(paths[0])
+    CifarNet(find_net("cifar_11pct")).save(paths[1])
+    imports = [IMPORT, "import keras\n"]
+    head = "".join(imports if first == "official.alexnet" else reversed(imports))
+    assert run_python(head + LOAD.format(paths=paths), ROOT).split() == [
+        f"official.alexnet.{module}"
+        for module in ("modeling.layers", "cifar.layers", "training.optimizer")
+    ]
+
+
+def test_all_classes_are_registered():
+    for module in MODULES:
+        importlib.import_module(module[:-3].replace("/", "."))
+    found = {
+        name: kind
+        for name, kind in keras.saving.get_custom_objects().items()
+        if name.startswith("official.alexnet>")
+    }
+    assert found == {
+        f"official.alexnet>{name}": getattr(
+            importlib.import_module(f"official.alexnet.{module}"), name
+        )
+        for module, names in registration._CLASSES.items()
+        for name in names
+    }
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,7 +1,11 @@
 """AlexNet (Krizhevsky et al. 2012) for TensorFlow and Keras, with its two columns."""
 
+from official.alexnet import registration
+
 __version__ = "0.1.0"
 __all__ = ["AlexNet", "UserError"]
+
+registration.register()
 
 
 def __getattr__(name: str):
