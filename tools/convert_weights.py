@@ -29,6 +29,7 @@ from absl import flags
 
 from official.alexnet import cli, run_files
 from official.alexnet.config import Config, ModelConfig
+from official.alexnet.data import classes
 from official.alexnet.data.statistics import IMAGE_SHAPE, Statistics
 from official.alexnet.errors import UserError
 from official.alexnet.weights import caffemodel, files, structure
@@ -112,7 +113,7 @@ def main() -> dict:
     model = dataclasses.replace(model, num_classes=found.num_classes)
     files.check(found, net, structure.weight_shapes(net, found.num_classes))
     preprocessing = _preprocessing(found, model)
-    written = _write(target, found, model, preprocessing)
+    written = _write(source, target, found, model, preprocessing)
     out_order = "bgr" if target.suffix == files.CAFFE else "rgb"
     if preprocessing is not None:
         preprocessing = preprocessing.in_order(out_order)
@@ -206,6 +207,7 @@ def _mean(text: str) -> np.ndarray:
 
 
 def _write(
+    source: pathlib.Path,
     target: pathlib.Path,
     found: files.WeightFile,
     model: ModelConfig,
@@ -222,7 +224,7 @@ def _write(
             )
         statistics = cli.path("statistics")
         statistics = Statistics.load(statistics) if statistics else None
-        labels = _labels(found.num_classes)
+        labels = _labels(source, found.num_classes)
         return runs.write(
             target, found.weights, model, preprocessing, statistics, labels
         )
@@ -234,15 +236,14 @@ def _write(
     return files.write(str(target), found.weights, model.net(), preprocessing)
 
 
-def _labels(num_classes: int) -> list[str] | None:
-    path = cli.path("labels")
-    if path is None:
-        return None
-    try:
-        labels = pathlib.Path(path).read_text("utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise UserError(f"--labels={path} cannot be read: {error}") from None
-    if len(labels) != num_classes:
+def _labels(source: pathlib.Path, num_classes: int) -> tuple[str, ...] | None:
+    """Those of --labels, or else of the run or export that --input is of."""
+    own, path = run_files.class_names(source), cli.path("labels")
+    labels = classes.read_names(pathlib.Path(path)) if path else own
+    if path and labels is None:
+        raise UserError(f"--labels={path} cannot be read: no such file")
+    classes.check_same(own, labels, f"--input={source}")
+    if labels and len(labels) != num_classes:
         raise UserError(
             f"--labels={path} has {len(labels)} lines, but the net has {num_classes} "
             "classes"

@@ -156,7 +156,7 @@ def _jobs_of_manifest(folder: pathlib.Path, manifest: dict, problems: list) -> d
 
 
 def _jobs_by_looking(folder: pathlib.Path, problems: list) -> dict:
-    from official.alexnet.data import records, schemas, validation  # noqa: PLC0415
+    from official.alexnet.data import schemas, tfds_files, validation  # noqa: PLC0415
 
     jobs = {}
     for split in _SPLITS:
@@ -183,7 +183,8 @@ def _jobs_by_looking(folder: pathlib.Path, problems: list) -> dict:
         return jobs
     for split in ("train", "validation"):
         try:
-            shards = records.tfds_shards(folder, split)
+            version_dir = tfds_files.find(folder)
+            shards = tfds_files.shards(version_dir, split) if version_dir else {}
         except UserError as error:
             if f"no {split} records" not in str(error):
                 _add(problems, split, str(error), False)

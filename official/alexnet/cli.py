@@ -118,6 +118,12 @@ def config_from_flags(base: Config | None = None, *, reads_data: bool = True) ->
                     value = [_number(item, field.name) for item in value]
                 given.setdefault(section.name, {})[field.name] = value
     config = config_files.override(config, given, "flags")
+    sources = {"data_dir", "tfds_name"}
+    if base and sources & given.get("data", {}).keys():
+        # That of the run is of the run's own data.
+        label_base = given["data"].get("label_base", "auto")
+        data = dataclasses.replace(config.data, label_base=label_base)
+        config = dataclasses.replace(config, data=data)
     config_lib.check(config, reads_data=reads_data)
     return config
 

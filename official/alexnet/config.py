@@ -156,6 +156,12 @@ class DataConfig:
     shuffle_buffer: int = _field(
         8192, "Records held in memory to shuffle; shards are shuffled besides."
     )
+    label_base: str = _field(
+        "auto",
+        "Which stored label is class 0. `auto`: as a prepared set's manifest, TFDS, a "
+        "numbered labels.txt or, read once, all labels of all splits say.",
+        ("auto", "0", "1"),
+    )
     max_bad_records: int = _field(
         0,
         "How many records that are whole but of another schema, with a label out of "
@@ -232,7 +238,7 @@ class TrainConfig:
     init_layers: tuple[str, ...] = _field(
         (),
         "Layers to take from --init_from; the others start anew. Where none are "
-        "named: all, but fc8 where it has another number of classes.",
+        "named: all, but fc8 where it has other classes.",
     )
     plateau_patience: int = _field(
         3, "Evaluations without a lower error before `plateau` divides."

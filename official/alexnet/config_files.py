@@ -178,6 +178,8 @@ def _convert(value, hint, choices, what: str):
         # YAML reads 1e-3 as text.
         with contextlib.suppress(ValueError, OverflowError):
             value = float(value)
+    if choices and type(value) is int:
+        value = str(value)  # label_base: 1
     if kind is str and isinstance(value, str) and value.startswith("~"):
         # The shell leaves the ~ of --data_dir=~/imagenet alone.
         value = str(pathlib.Path(value).expanduser())

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from official.alexnet import config_files
 from official.alexnet.config import Config
-from official.alexnet.data import atomic
+from official.alexnet.data import atomic, classes
 from official.alexnet.data.statistics import STATISTICS_FILE
 from official.alexnet.errors import UserError
 
@@ -52,6 +52,38 @@ def load_config(model_dir: str, flag: str = "model_dir") -> Config:
     run = config_files.override(Config(), settings, str(file))
     model = dataclasses.replace(run.model, num_columns=1)
     return dataclasses.replace(run, model=model, runtime=Config().runtime)
+
+
+def folder_of(path: str | pathlib.Path) -> pathlib.Path:
+    """The folder of the run or export that a path is of: itself, or a file in it."""
+    path = pathlib.Path(path)
+    folder = path if path.is_dir() else path.parent
+    return folder.parent if folder.name == "best" else folder
+
+
+def class_names(path: str | pathlib.Path) -> tuple[str, ...] | None:
+    """The classes of the run or export that a path is of; None: not known.
+
+    Raises:
+        UserError: its labels.txt is not a text file.
+    """
+    folder = folder_of(path)
+    is_known = (folder / PARAMS_FILE).is_file()
+    return classes.read_names(folder / LABELS_FILE) if is_known else None
+
+
+def check_checkpoint(model_dir: str | pathlib.Path, checkpoint_path: str) -> None:
+    """Checks that a checkpoint is not another run's: its settings would be others.
+
+    Raises:
+        UserError: it is.
+    """
+    folder = folder_of(checkpoint_path)
+    if (folder / PARAMS_FILE).is_file() and not folder.samefile(model_dir):
+        raise UserError(
+            f"--checkpoint_path={checkpoint_path} is a checkpoint of {folder}, not of "
+            f"--model_dir={model_dir}: give --model_dir={folder}"
+        )
 
 
 @contextlib.contextmanager

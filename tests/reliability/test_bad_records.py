@@ -122,8 +122,8 @@ def test_a_bad_label_0_does_not_shift_all_labels(tmp_path):
         find_records(str(tmp_path), "train", 3)
     records = find_records(str(tmp_path), "train", 3, max_bad_records=2)
     assert records.first_label == 1
-    assert "1 labels are 0 and 3 are 3" in describe(records)
-    with pytest.raises(UserError, match="cannot be told whether labels begin"):
+    assert "labels are 0..3, and 3 would not fit the other way" in describe(records)
+    with pytest.raises(UserError, match="cannot be told whether 0 or 1 is class 0"):
         find_records(str(tmp_path), "train", 3, max_bad_records=3)
     write_labels(tmp_path, [0, 1, 2, 0, 3])
     assert find_records(str(tmp_path), "train", 3, max_bad_records=1).first_label == 0

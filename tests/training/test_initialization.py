@@ -68,7 +68,9 @@ def source(unnamed_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
     config = Config(
         model=ModelConfig("original", num_classes=3, width=0.125, input_size=64),
-        data=DataConfig(data_dir=str(unnamed_dir), input_scale="unit_variance"),
+        data=DataConfig(
+            data_dir=str(unnamed_dir), input_scale="unit_variance", label_base="1"
+        ),
         train=TrainConfig(
             batch_size=8, train_steps=2, schedule="constant", skip_eval=True, seed=9
         ),

@@ -3,13 +3,12 @@
 import dataclasses
 import os
 import pathlib
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from official.alexnet.data import faults, pictures, preprocessing, reading
+from official.alexnet.data import classes, faults, pictures, preprocessing, reading
 from official.alexnet.data.records import Records
 from official.alexnet.errors import UserError
 from official.alexnet.serving.prediction import read_image
@@ -144,7 +143,8 @@ class Recorded:
     def identity(self) -> list:
         """As `Files.identity`."""
         return [_stamp(path) for path in self.records.files] + [
-            self.records.first_label
+            self.records.first_label,
+            self.records.label_map,
         ]
 
 
@@ -154,15 +154,11 @@ Images = Files | Recorded
 def files_with_labels(paths: Sequence[pathlib.Path], labels: Sequence[str]) -> Files:
     """Image files, labelled by the folders they are in.
 
-    A folder tells the class if its name is that class's line in labels.txt, or the
-    WordNet id that the line begins with.
+    A folder tells the class if it has the name of just one; see `classes.key`.
     """
-    classes = {}
-    for number, line in enumerate(labels):
-        classes[line] = number
-        if wordnet_id := re.match(r"n\d{8}\b", line):
-            classes[wordnet_id[0]] = number
-    known = [classes.get(path.absolute().parent.name, UNKNOWN) for path in paths]
+    keys = [classes.key(line) for line in labels]
+    folders = [classes.key(path.absolute().parent.name) for path in paths]
+    known = [keys.index(key) if keys.count(key) == 1 else UNKNOWN for key in folders]
     return Files(tuple(paths), tuple(known))
 
 

@@ -11,7 +11,7 @@ from official.alexnet import config as config_lib
 from official.alexnet import run_files
 from official.alexnet.backend import keras
 from official.alexnet.config import Config
-from official.alexnet.data import dataset
+from official.alexnet.data import classes, dataset
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.weights import set_weights
 from official.alexnet.serving import formats
@@ -29,7 +29,7 @@ class Trained:
         source: the checkpoint or file of the weights.
         step: steps it was trained for; 0 for an export, which does not say.
         weights: by name, such as `conv1/kernel`, as the grouped form holds them.
-        labels: names of the classes.
+        names: of the classes; None: not known.
     """
 
     config: Config
@@ -37,7 +37,12 @@ class Trained:
     source: str
     step: int
     weights: dict[str, np.ndarray]
-    labels: list[str]
+    names: tuple[str, ...] | None
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the classes, or their numbers."""
+        return list(self.names or map(str, range(self.config.model.num_classes)))
 
     def model(self) -> keras.Model:
         """The grouped form, with logits as its output.
@@ -64,7 +69,7 @@ class Trained:
         """The split `train` or `validation` of the run's records.
 
         Raises:
-            UserError: there is none, or its images are random.
+            UserError: there is none, its images are random, or its classes others.
         """
         config_lib.check(self.config)
         if self.config.data.use_synthetic_data:
@@ -72,8 +77,10 @@ class Trained:
                 f"{self.folder} was trained on random images: name others with "
                 "--images and --search_images"
             )
-        classes = self.config.model.num_classes
-        return dataset.find_split(self.config.data, name, classes)
+        num_classes = self.config.model.num_classes
+        split = dataset.find_split(self.config.data, name, num_classes, self.names)
+        dataset.check_labels(split)
+        return split
 
 
 def from_run(
@@ -86,9 +93,8 @@ def from_run(
             of other classes.
     """
     folder = pathlib.Path(model_dir)
-    path = checkpoint_path or checkpoints.latest(folder)
-    contents = checkpoints.read(path)
-    names = _labels(config, folder, labels)
+    path, contents = checkpoints.find(folder, checkpoint_path)
+    names = _names(config, folder, labels)
     return Trained(config, folder, path, contents.step, contents.weights, names)
 
 
@@ -107,15 +113,21 @@ def from_export(config: Config, export_dir: str, labels: str | None) -> Trained:
         )
     weights = files.read(str(path), config.model.net()).weights
     return Trained(
-        config, folder, str(path), 0, weights, _labels(config, folder, labels)
+        config, folder, str(path), 0, weights, _names(config, folder, labels)
     )
 
 
-def _labels(config: Config, folder: pathlib.Path, labels: str | None) -> list[str]:
-    if labels and not pathlib.Path(labels).is_file():
+def _names(
+    config: Config, folder: pathlib.Path, labels: str | None
+) -> tuple[str, ...] | None:
+    own = run_files.class_names(folder)
+    names = classes.read_names(pathlib.Path(labels)) if labels else own
+    if labels and names is None:
         raise UserError(f"--labels={labels}: no such file")
-    path = pathlib.Path(labels) if labels else folder / run_files.LABELS_FILE
-    try:
-        return dataset.read_labels(path, config.model.num_classes)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file of class names") from error
+    classes.check_same(own, names, str(folder))
+    if names and len(names) != config.model.num_classes:
+        raise UserError(
+            f"{labels or folder / run_files.LABELS_FILE} has {len(names)} lines, but "
+            f"the net has {config.model.num_classes} classes"
+        )
+    return names

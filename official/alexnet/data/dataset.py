@@ -3,13 +3,14 @@
 import dataclasses
 import itertools
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from official.alexnet.config import DataConfig
-from official.alexnet.data import atomic, pipeline, reading, records
+from official.alexnet.data import pipeline, reading, records
 from official.alexnet.data.labels import ANY_CLASSES
 from official.alexnet.data.statistics import (
     IMAGE_SHAPE,
@@ -144,20 +145,43 @@ class Split:
             )
 
 
-def find_split(data: DataConfig, split: str, num_classes: int) -> Split:
+def find_split(
+    data: DataConfig,
+    split: str,
+    num_classes: int,
+    classes: Sequence[str] | None = None,
+) -> Split:
     """Finds the split `train` or `validation` and says what it found.
 
+    Args:
+        data: where to look.
+        split: which.
+        num_classes: of the net.
+        classes: the net's, by name, where it was trained and the data may have others:
+            they are mapped by name. None: the data's are the net's.
+
     Raises:
-        UserError: it is not there, or not what the flags say.
+        UserError: it is not there, or not what the flags say, or a class of the data
+            is not one of the net's.
     """
     if data.use_synthetic_data:
         return Split(None, SYNTHETIC_EXAMPLES[split], num_classes)
-    found = _find_records(data, split, num_classes)
+    found = _find_records(data, split, num_classes, classes)
     logging.info("%s: %s", split, records.describe(found))
+    if found.label_map is not None:
+        logging.info(
+            "%s: %d of the net's %d classes, matched by name",
+            *(split, found.num_classes, num_classes),
+        )
     return Split(found, found.num_examples, num_classes, data.max_bad_records)
 
 
-def _find_records(data: DataConfig, split: str, num_classes: int) -> records.Records:
+def _find_records(
+    data: DataConfig,
+    split: str,
+    num_classes: int,
+    classes: Sequence[str] | None = None,
+) -> records.Records:
     if data.tfds_name:
         return records.tfds_records(
             data.tfds_name,
@@ -166,8 +190,17 @@ def _find_records(data: DataConfig, split: str, num_classes: int) -> records.Rec
             num_classes,
             download=data.tfds_download,
             max_bad_records=data.max_bad_records,
+            label_base=data.label_base,
+            classes=classes,
         )
-    return records.find_records(data.data_dir, split, num_classes, data.max_bad_records)
+    return records.find_records(
+        data.data_dir,
+        split,
+        num_classes,
+        data.max_bad_records,
+        data.label_base,
+        classes,
+    )
 
 
 def find_statistics(data: DataConfig, model_dir: pathlib.Path) -> Statistics:
@@ -228,36 +261,16 @@ def explained(error: tf.errors.OpError, split: Split) -> Exception:
 
 
 def check_labels(split: Split) -> None:
-    """Checks that the data's classes are the net's: no others could be exported.
+    """Checks that the data has as many classes as the net, where it names them.
 
     Raises:
         UserError: the data names more or fewer classes.
     """
     names = split.label_names
-    if names and len(names) != split.num_classes:
+    if not names or split.records.label_map is not None:
+        return
+    if len(names) != split.num_classes:
         raise UserError(
             f"the data names {len(names)} classes, the net has {split.num_classes}; "
-            f"pass --num_classes={len(names)}"
+            f"pass --num_classes={len(names)}, or name the data of the net's classes"
         )
-
-
-def write_labels(split: Split, path: pathlib.Path) -> None:
-    """Writes the names of the classes, one a line, if they are known."""
-    if split.label_names:
-        atomic.write_text(path, "".join(f"{name}\n" for name in split.label_names))
-
-
-def read_labels(path: pathlib.Path, num_classes: int) -> list[str]:
-    """Names of the classes; their numbers where there is no such file.
-
-    Raises:
-        UserError: the file has another number of lines.
-    """
-    if not path.is_file():
-        return [str(label) for label in range(num_classes)]
-    names = path.read_text("utf-8").splitlines()
-    if len(names) != num_classes:
-        raise UserError(
-            f"{path} has {len(names)} lines, but the net has {num_classes} classes"
-        )
-    return names

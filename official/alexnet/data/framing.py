@@ -21,7 +21,7 @@ def spans(path: str | pathlib.Path, start: int = 0) -> Iterator[tuple[int, int]]
         start: where a record begins that is the first to be looked at.
 
     Raises:
-        UserError: the file ends inside a record.
+        UserError: the file ends inside a record, or is compressed.
     """
     path = pathlib.Path(path)
     size = path.stat().st_size
@@ -34,12 +34,29 @@ def spans(path: str | pathlib.Path, start: int = 0) -> Iterator[tuple[int, int]]
             body = offset + _HEADER_BYTES
             offset = body + length + FOOTER_BYTES
             if offset > size:
-                raise UserError(
+                raise compressed(path) or UserError(
                     f"{path}: cut short or damaged in record {number}, which would end "
                     f"at byte {offset} of {size}; copy or prepare the file again"
                 )
             yield body, length
             number += 1
+
+
+def compressed(path: str | pathlib.Path) -> UserError | None:
+    """The error for a file that cannot be read since it is compressed.
+
+    A record can begin with the same bytes: ask for a file with damage only.
+    """
+    with pathlib.Path(path).open("rb") as file:
+        start = file.read(3)
+    is_zlib = start[:1] == b"\x78" and int.from_bytes(start[:2], "big") % 31 == 0
+    if start != b"\x1f\x8b\x08" and not is_zlib:
+        return None
+    how = "zlib" if is_zlib else "gzip (first bytes 1f 8b)"
+    return UserError(
+        f"{path} is compressed with {how}: records are read at random, which needs "
+        "plain TFRecords; decompress the files of this set"
+    )
 
 
 def count_records(path: str | pathlib.Path) -> int:

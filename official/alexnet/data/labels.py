@@ -1,21 +1,30 @@
-"""Which number stands for which class in the records of a split."""
+"""Which number stands for which class in a set of records: one base for all splits."""
 
+import collections
+import concurrent.futures
+import contextlib
 import dataclasses
+import functools
+import json
 import pathlib
+import time
+from collections.abc import Collection, Sequence
 
-from official.alexnet.data import framing, schemas
+from absl import logging
+
+from official.alexnet.data import atomic, framing, schemas
 from official.alexnet.errors import UserError
 
 # As a number of classes: any label will do, nobody looks at them.
 ANY_CLASSES = 2**31 - 1
 
-# Labels read to settle the label base: two shards of a prepared ImageNet.
-_LABELS_READ = 2048
+# Kept beside records that do not say what their labels are.
+COUNTS_FILE = "label_counts.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """The labels stored in the records of one split.
+    """The labels stored in the records of a set.
 
     Attributes:
         first: the label stored for class 0.
@@ -33,138 +42,192 @@ class Labels:
         return self.first + self.num_classes - 1
 
 
-def find_labels(
-    files: list[pathlib.Path],
-    schema: schemas.Schema,
-    num_examples: int,
-    num_classes: int,
-    *,
-    max_bad_records: int = 0,
-    is_prepared: bool = False,
-) -> Labels:
-    """Settles the label base by a look at the records, and checks what it sees.
+@dataclasses.dataclass
+class Counts:
+    """The labels of one file.
+
+    Attributes:
+        num_examples: records in the file, the bad ones included.
+        labels: stored label -> how many records have it, and the number of the first.
+        num_bad: records that hold no label.
+        fault: of the first of these, such as `record 7 is not a tf.train.Example`.
+    """
+
+    num_examples: int = 0
+    labels: dict[int, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    num_bad: int = 0
+    fault: str | None = None
+
+    @classmethod
+    def of(cls, stored: dict) -> "Counts":
+        """From what JSON makes of one."""
+        labels = {int(label): tuple(n) for label, n in stored["labels"].items()}
+        return cls(**stored | {"labels": labels})
+
+
+def count_labels(
+    files: Sequence[pathlib.Path], schema: schemas.Schema, folder: pathlib.Path
+) -> dict[pathlib.Path, Counts]:
+    """Reads the labels of all records, once: the counts are kept in `folder`.
 
     Args:
-        files: the TFRecord files of the split, of `num_examples` records together.
+        files: all splits' TFRecord files.
         schema: the feature keys of a record.
-        num_examples: number of records.
-        num_classes: number of classes of the model, or `ANY_CLASSES`.
-        max_bad_records: how many of the records looked at may be bad.
-        is_prepared: the files are tools/prepare_imagenet.py's.
-
-    Returns:
-        The label of class 0, and why.
+        folder: where label_counts.json is, or will be.
 
     Raises:
-        UserError: more records are bad, or labels do not fit, than may be, or it
-            cannot be told whether labels begin at 0 or 1.
+        UserError: a file ends inside a record.
     """
-    read = _read_labels(files, schema, max_bad_records, _LABELS_READ)
-    if is_prepared:
-        first, reason = 1, "1 is class 0, as tools/prepare_imagenet.py has it"
-    elif schema.first_label == 0:
-        first, reason = 0, "0 is class 0, as TFDS has it"
-    elif all(label for _, _, label in read):
-        first = 1
-        reason = f"1 is class 0, as no label 0 was among the first {len(read):,} read"
-    else:
-        first, reason = 0, "0 is class 0, as label 0 was read"
-        if max_bad_records and num_classes != ANY_CLASSES:
-            first, reason = _settled_base(
-                files, schema, num_examples, num_classes, max_bad_records
-            )
-    labels = Labels(first, num_classes, reason)
-    _check_labels(read, labels, max_bad_records)
-    return labels
+    status = [path.stat() for path in files]
+    marks = [
+        (path.name, one.st_size, one.st_mtime_ns)
+        for path, one in zip(files, status, strict=True)
+    ]
+    return _count_all(tuple(files), tuple(marks), schema, folder / COUNTS_FILE)
 
 
-def read_names(path: pathlib.Path, num_classes: int) -> tuple[str, ...] | None:
-    """Reads the name of each class, a line each; None where there is no such file.
-
-    Raises:
-        UserError: there are more names than classes.
-    """
-    if not path.is_file():
-        return None
-    names = tuple(line for line in path.read_text("utf-8").splitlines() if line)
-    if len(names) > num_classes:
-        raise UserError(
-            f"{path} names {len(names)} classes, the model has {num_classes}; pass "
-            f"--num_classes={len(names)}"
-        )
-    return names
-
-
-def _settled_base(
-    files: list[pathlib.Path],
+@functools.lru_cache(4)  # Where the folder cannot be written.
+def _count_all(
+    files: tuple[pathlib.Path, ...],
+    marks: tuple[tuple, ...],
     schema: schemas.Schema,
-    num_examples: int,
+    kept: pathlib.Path,
+) -> dict[pathlib.Path, Counts]:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        stored = json.loads(kept.read_text("utf-8"))
+        if [tuple(mark) for mark in stored["files"]] == list(marks):
+            counts = [Counts.of(each) for each in stored["counts"]]
+            return dict(zip(files, counts, strict=True))
+    logging.info("%s: reading all labels: where do they begin?", kept.parent)
+    start = time.monotonic()
+    # The time goes into waiting for the disk.
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        counts = list(pool.map(lambda path: count_file(path, schema), files))
+    total = sum(each.num_examples for each in counts)
+    logging.info("Read %d labels in %.1f s.", total, time.monotonic() - start)
+    stored = {"files": marks, "counts": [vars(each) for each in counts]}
+    try:
+        atomic.write_text(kept, json.dumps(stored))
+    except (OSError, UserError):
+        logging.info("%s cannot be kept: the next start reads them again.", kept)
+    return dict(zip(files, counts, strict=True))
+
+
+def count_file(
+    path: pathlib.Path, schema: schemas.Schema, limit: int | None = None
+) -> Counts:
+    """Reads the labels of a file's records, or of the first `limit`.
+
+    Raises:
+        UserError: the file ends inside a record.
+    """
+    counts = Counts()
+    with path.open("rb") as file:
+        for number, (start, length) in enumerate(framing.spans(path)):
+            if number == limit:
+                break
+            counts.num_examples += 1
+            file.seek(start)
+            try:
+                label = schemas.stored_label(file.read(length), schema)
+            except ValueError as error:
+                counts.num_bad += 1
+                counts.fault = counts.fault or f"record {number} {error}"
+                continue
+            count, first = counts.labels.get(label, (0, number))
+            counts.labels[label] = (count + 1, first)
+    return counts
+
+
+def settle(
+    counts: Collection[Counts],
     num_classes: int,
+    said: tuple[int, str] | None,
     max_bad_records: int,
-) -> tuple[int, str]:
-    """The label of class 0 where a label 0 may be a bad one, by all labels.
+    folder: pathlib.Path,
+) -> Labels:
+    """Settles which label is class 0, by all labels of a set.
 
-    To take a bad one for class 0 would shift every label without a sign.
+    Args:
+        counts: of all its files.
+        num_classes: number of classes, or `ANY_CLASSES`.
+        said: the label of class 0, and who says so; None: nobody does.
+        max_bad_records: how many labels may be none of the set's.
+        folder: the set, for messages.
+
+    Raises:
+        UserError: it cannot be told, or what is said cannot be right.
     """
-    labels = _read_labels(files, schema, max_bad_records, num_examples)
-    stored = [label for _, _, label in labels]
-    zeros, lasts = stored.count(0), stored.count(num_classes)
-    counts = f"{zeros:,} labels are 0 and {lasts:,} are {num_classes}"
-    if zeros > max_bad_records:
-        return 0, f"0 is class 0, as {counts}"
-    if lasts > max_bad_records:
-        return 1, f"1 is class 0, as {counts}"
-    raise UserError(
-        f"{files[0].parent}: {counts}, and --max_bad_records={max_bad_records} lets "
-        "either be bad: it cannot be told whether labels begin at 0 or 1; lower it "
-        "below one of them"
-    )
+    if num_classes == ANY_CLASSES:
+        return Labels(0, num_classes, "any class will do")
+    stored = collections.Counter()
+    for each in counts:
+        stored.update({label: count for label, (count, _) in each.labels.items()})
+    if not stored:  # `check` says what is wrong with the records.
+        return Labels(1, num_classes, "there is no label")
+    span = f"all labels are {min(stored)}..{max(stored)}"
+    outside = [
+        sum(n for label, n in stored.items() if not 0 <= label - base < num_classes)
+        for base in (0, 1)
+    ]
+    if said:
+        base, source = said
+        if outside[base] and not outside[1 - base]:
+            raise UserError(
+                f"{folder}: {span} and there are {num_classes} classes, so "
+                f"{1 - base} is class 0, but {base} is {source}: correct that, or "
+                "--num_classes"
+            )
+        return Labels(base, num_classes, f"{base} is class 0 {source}")
+    possible = [base for base in (0, 1) if outside[base] <= max_bad_records]
+    if len(possible) == 2:
+        advice = "say so with --label_base=0 or --label_base=1"
+        if any(outside):
+            advice += (
+                f", or lower --max_bad_records={max_bad_records}, as {outside[1]:,} "
+                f"labels do not fit 1..{num_classes} and {outside[0]:,} not "
+                f"0..{num_classes - 1}"
+            )
+        else:
+            advice += f", or give --num_classes={max(stored)} if these are all"
+        raise UserError(
+            f"{folder}: {span} and there are {num_classes} classes: it cannot be told "
+            f"whether 0 or 1 is class 0; {advice}"
+        )
+    # Where neither fits, `check` names the first label outside.
+    base = possible[0] if possible else int(not stored[0])
+    if outside[base]:
+        span += f", and {outside[1 - base]:,} would not fit the other way"
+    return Labels(base, num_classes, f"{base} is class 0, as {span}")
 
 
-def _read_labels(
-    files: list[pathlib.Path],
-    schema: schemas.Schema,
-    max_bad_records: int,
-    count: int,
-) -> list[tuple[pathlib.Path, int, int]]:
-    """Reads the first labels as (file, number of the record in it, stored label)."""
-    labels: list[tuple[pathlib.Path, int, int]] = []
-    num_bad = 0
-    for path in files:
-        with path.open("rb") as file:
-            for number, (start, length) in enumerate(framing.spans(path)):
-                if len(labels) == count:
-                    return labels
-                file.seek(start)
-                try:
-                    label = schemas.stored_label(file.read(length), schema)
-                except ValueError as error:
-                    num_bad += 1
-                    if num_bad > max_bad_records:
-                        raise UserError(
-                            f"{path}: record {number} {error}; prepare it again"
-                        ) from None
-                    continue
-                labels.append((path, number, label))
-    return labels
-
-
-def _check_labels(
-    labels: list[tuple[pathlib.Path, int, int]],
-    expected: Labels,
-    max_bad_records: int,
+def check(
+    counts: dict[pathlib.Path, Counts], expected: Labels, max_bad_records: int
 ) -> None:
+    """Checks the labels of a split's files.
+
+    Raises:
+        UserError: more records are bad, or more labels do not fit, than may be.
+    """
+    if sum(each.num_bad for each in counts.values()) > max_bad_records:
+        path, each = next(item for item in counts.items() if item[1].num_bad)
+        raise UserError(f"{path}: {each.fault}; prepare it again")
     first, last, reason = expected.first, expected.last, expected.reason
-    outside = [found for found in labels if not first <= found[2] <= last]
-    if len(outside) <= max_bad_records:
+    outside = [
+        (path, number, label, count)
+        for path, each in counts.items()
+        for label, (count, number) in each.labels.items()
+        if not first <= label <= last
+    ]
+    if sum(count for *_, count in outside) <= max_bad_records:
         return
-    path, number, label = outside[0]
+    path, number, label, _ = outside[0]
     if label < first:
         raise UserError(
             f"{path}: record {number} has label {label}, below {first} "
             f"({reason}); a split without labels cannot be used"
         )
-    needed = max(value for _, _, value in labels) - first + 1
+    needed = max(label for *_, label, _ in outside) - first + 1
     raise UserError(
         f"{path}: record {number} has label {label}, outside {first}..{last} "
         f"({reason}); pass --num_classes={needed} or more"

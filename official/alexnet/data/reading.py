@@ -90,6 +90,8 @@ def parse_records(
     check = tf.debugging.Assert(tf.reduce_all(in_range), ["label out of range"])
     with tf.control_dependencies([check]):
         labels = tf.cast(stored - records.first_label, tf.int32)
+    if records.label_map is not None:
+        labels = tf.gather(tf.constant(records.label_map, tf.int32), labels)
     return features[schema.image_key], labels
 
 
@@ -172,7 +174,7 @@ def _find_damage(records: Records) -> UserError | None:
             # "{{function_node ...}} <reason> [Op:...] name: "
             first_line = error.message.splitlines()[0].split(" [Op:")[0]
             reason = first_line.split("}} ")[-1]
-            return UserError(
+            return framing.compressed(path) or UserError(
                 f"{path}: record {number} cannot be read ({reason}): the file is "
                 "damaged; copy it again, or remake it: tools/validate_records.py "
                 "says how"

@@ -1,22 +1,17 @@
 """Finds the TFRecords of one split on disk, and says what was found."""
 
-import concurrent.futures
 import dataclasses
 import json
 import pathlib
 import re
+from collections.abc import Collection, Sequence
 
-from official.alexnet.data import framing, schemas
-from official.alexnet.data.labels import find_labels, read_names
+from official.alexnet.data import classes as class_names
+from official.alexnet.data import labels, schemas, tfds_files
 from official.alexnet.errors import UserError
 
-# What TFDS datasets call the split this project calls by the key.
-_TFDS_SPLITS = {"train": ("train",), "validation": ("validation", "val", "test")}
-
-# A TFDS version directory lies at most <dataset>/<config>/<version> below data_dir.
-# `huggingface:cifar10`, but not `cifar10:3.0.2`.
-_NAMESPACE = re.compile(r"[^/:]*:(?!(\d|\*)|experimental_latest$)")
-_TFDS_MAX_DEPTH = 3
+# Labels looked at where the base is known: two shards of a prepared ImageNet.
+_LABELS_READ = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +26,7 @@ class Records:
         num_classes: labels lie in [first_label, first_label + num_classes).
         label_names: name of each class in label order, where the directory has them.
         label_reason: why labels are taken to begin at `first_label`, in words.
+        label_map: the net's class for each of the data's; None: the same number.
     """
 
     files: tuple[str, ...]
@@ -40,6 +36,7 @@ class Records:
     num_classes: int
     label_names: tuple[str, ...] | None = None
     label_reason: str = ""
+    label_map: tuple[int, ...] | None = None
 
     @property
     def num_examples(self) -> int:
@@ -52,8 +49,23 @@ class Records:
         return self.first_label + self.num_classes - 1
 
 
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """What the net and the flags say of the labels; see `find_records`."""
+
+    num_classes: int
+    max_bad_records: int
+    label_base: str
+    classes: tuple[str, ...] | None
+
+
 def find_records(
-    data_dir: str, split: str, num_classes: int, max_bad_records: int = 0
+    data_dir: str,
+    split: str,
+    num_classes: int,
+    max_bad_records: int = 0,
+    label_base: str = "auto",
+    classes: Sequence[str] | None = None,
 ) -> Records:
     """Finds a split in the classic or the TFDS layout, by looking.
 
@@ -67,17 +79,22 @@ def find_records(
         data_dir: the directory to look in.
         split: `train` or `validation`; where a TFDS dataset has no `validation`, its
             `val` or `test` is taken.
-        num_classes: number of classes of the model.
+        num_classes: number of classes of the model, or `labels.ANY_CLASSES`.
         max_bad_records: how many of the records looked at may be bad.
+        label_base: the label of class 0, `0` or `1`; `auto`: as the manifest, TFDS,
+            labels.txt or all labels of all splits say.
+        classes: names of the model's classes, for data that may have others; None:
+            not known.
 
     Returns:
         The files, their layout, the label base and the number of examples.
 
     Raises:
         UserError: nothing is found, shards are missing or cut short, there are no
-            records, or a label does not fit `num_classes`.
+            records, a label does not fit `num_classes`, it cannot be told where
+            labels begin, or a class of the data is not one of `classes`.
     """
-    if split not in _TFDS_SPLITS:
+    if split not in tfds_files.SPLITS:
         raise ValueError(f"split must be train or validation, not {split!r}")
     root = pathlib.Path(data_dir).expanduser()
     if not data_dir or not root.is_dir():
@@ -85,18 +102,17 @@ def find_records(
             f"--data_dir={data_dir}: no such directory; name the one that holds the "
             "TFRecords"
         )
-    for folder in (root, root / split):
-        files = _classic_files(folder, split)
-        if files:
-            return _classic_records(root, split, files, num_classes, max_bad_records)
-    version_dir = _tfds_version_dir(root)
+    wanted = _Wanted(num_classes, max_bad_records, label_base, classes and (*classes,))
+    if files := _classic_files(root, split):
+        return _classic_records(root, split, files, wanted)
+    version_dir = tfds_files.find(root)
     if version_dir is not None:
-        return _tfds_records(version_dir, split, num_classes, max_bad_records)
+        return _tfds_records(version_dir, split, wanted)
     raise UserError(
         f"{root}: no {split} records: looked for {split}-?????-of-????? here and in "
         f"{split}/, and for a TFDS dataset (dataset_info.json and features.json) down "
-        f"to {_TFDS_MAX_DEPTH} levels below; found {_listing(root)}; make records with "
-        "tools/prepare_imagenet.py or name another --data_dir"
+        f"to {tfds_files.MAX_DEPTH} levels below; found {_listing(root)}; make records "
+        "with tools/prepare_imagenet.py or name another --data_dir"
     )
 
 
@@ -108,6 +124,8 @@ def tfds_records(
     *,
     download: bool = False,
     max_bad_records: int = 0,
+    label_base: str = "auto",
+    classes: Sequence[str] | None = None,
 ) -> Records:
     """Finds a split of a TensorFlow Datasets dataset by the dataset's name.
 
@@ -117,7 +135,7 @@ def tfds_records(
         split: as in `find_records`.
         num_classes: as in `find_records`.
         download: whether TFDS may download and prepare a dataset that is not on disk.
-        max_bad_records: as in `find_records`.
+        max_bad_records, label_base, classes: as in `find_records`.
 
     Returns:
         The same as `find_records`.
@@ -126,53 +144,9 @@ def tfds_records(
         UserError: TFDS does not know the name or cannot prepare the dataset, it is
             not prepared and `download` is false, or as in `find_records`.
     """
-    if _NAMESPACE.match(name):
-        raise UserError(
-            f"--tfds_name={name}: a dataset that is not TFDS's own is code from the "
-            "network; prepare it yourself and give --data_dir"
-        )
-    # Only a dataset given by name needs TFDS, which is slow to import.
-    import tensorflow_datasets as tfds  # noqa: PLC0415
-
-    try:
-        builder = tfds.builder(name, data_dir=data_dir or None)
-    except Exception as error:  # TFDS raises its own, ValueError, OSError, ...
-        raise UserError(
-            f"TFDS cannot open {name!r}: {_first_line(error)}; see `tfds.list_builders`"
-        ) from error
-    if not pathlib.Path(builder.data_dir).is_dir():
-        if not download:
-            raise UserError(
-                f"TFDS dataset {name!r} is not prepared in {builder.data_dir}; pass "
-                "--tfds_download to let TFDS download and prepare it"
-            )
-        try:
-            builder.download_and_prepare()
-        except Exception as error:  # network, disk, checksums, manual downloads
-            raise UserError(
-                f"TFDS could not prepare {name!r}: {_first_line(error)}"
-            ) from error
-    return _tfds_records(
-        pathlib.Path(builder.data_dir), split, num_classes, max_bad_records
-    )
-
-
-def tfds_shards(data_dir: pathlib.Path, split: str) -> dict[pathlib.Path, int]:
-    """A split's files and the records that TFDS counts in each; none is opened.
-
-    Args:
-        data_dir: as in `find_records`.
-        split: as in `find_records`.
-
-    Returns:
-        The counts by file, none where there is no TFDS dataset.
-
-    Raises:
-        UserError: its description is damaged, it has no such split, or files are
-            missing.
-    """
-    version_dir = _tfds_version_dir(data_dir)
-    return _tfds_shards(version_dir, split) if version_dir else {}
+    wanted = _Wanted(num_classes, max_bad_records, label_base, classes and (*classes,))
+    version_dir = tfds_files.open_by_name(name, data_dir, download)
+    return _tfds_records(version_dir, split, wanted)
 
 
 def describe(records: Records) -> str:
@@ -186,11 +160,20 @@ def describe(records: Records) -> str:
     )
 
 
-def _classic_files(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
-    """Lists a split's shards, none if there are none; all must be there."""
+def _shards(root: pathlib.Path, split: str) -> tuple[pathlib.Path, list[re.Match]]:
+    """The names of a split's files in `root`, or else in its folder, sorted."""
     pattern = re.compile(rf"{split}-(\d{{5}})-of-(\d{{5}})")
-    paths = {path.name: path for path in folder.glob(f"{split}-*-of-*")}
-    matches = [match for name in paths if (match := pattern.fullmatch(name))]
+    for folder in (root, root / split):
+        names = sorted(path.name for path in folder.glob(f"{split}-*-of-*"))
+        matches = [match for name in names if (match := pattern.fullmatch(name))]
+        if matches:
+            return folder, matches
+    return root, []
+
+
+def _classic_files(root: pathlib.Path, split: str) -> list[pathlib.Path]:
+    """Lists a split's shards, none if there are none; all must be there."""
+    folder, matches = _shards(root, split)
     if not matches:
         return []
     totals = sorted({int(match[2]) for match in matches})
@@ -201,43 +184,70 @@ def _classic_files(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
         )
     total = totals[0]
     expected = [f"{split}-{i:05d}-of-{total:05d}" for i in range(total)]
-    _check_all_there(folder, expected, "copy it here or prepare the records again")
-    return [paths[name] for name in expected]
-
-
-def _check_all_there(folder: pathlib.Path, names: list[str], remedy: str) -> None:
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise UserError(
-            f"{folder}: {len(missing)} of {len(names)} shards missing, the first is "
-            f"{missing[0]}; {remedy}"
-        )
+    remedy = "copy it here or prepare the records again"
+    tfds_files.check_all_there(folder, expected, remedy)
+    return [folder / name for name in expected]
 
 
 def _classic_records(
-    root: pathlib.Path,
-    split: str,
-    files: list[pathlib.Path],
-    num_classes: int,
-    max_bad_records: int,
+    root: pathlib.Path, split: str, files: list[pathlib.Path], wanted: _Wanted
 ) -> Records:
+    names = class_names.read_names(root / "labels.txt")
     sizes = _manifest_sizes(root / "manifest.json", split, files)
-    is_prepared = sizes is not None
-    if not is_prepared:
-        # Headers are far apart: the time goes into waiting for the disk.
-        with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            sizes = list(pool.map(framing.count_records, files))
+    if sizes is not None:
+        certain = (1, "as tools/prepare_imagenet.py has it")
+        return _with_certain_base(files, schemas.CLASSIC, sizes, names, certain, wanted)
+    everything = list(files)
+    for other in tfds_files.SPLITS.keys() - {split}:
+        folder, matches = _shards(root, other)
+        everything += [folder / match[0] for match in matches]
+    counts = labels.count_labels(sorted(everything), schemas.CLASSIC, root)
+    own = {path: counts[path] for path in files}
+    sizes = [counts.num_examples for counts in own.values()]
     if sum(sizes) == 0:
         raise UserError(f"{files[0].parent}: the {split} files hold no records")
-    return _with_labels(
-        files,
-        schemas.CLASSIC,
-        sizes,
-        num_classes,
-        root / "labels.txt",
-        max_bad_records,
-        is_prepared,
+    names, said = _foreign_names(root, names, counts.values(), wanted.label_base)
+    label_map, num_classes = _fit_names(root, names, wanted)
+    found = labels.settle(
+        counts.values(), num_classes, said, wanted.max_bad_records, root
     )
+    labels.check(own, found, wanted.max_bad_records)
+    return _records(files, schemas.CLASSIC, sizes, names, found, label_map)
+
+
+def _foreign_names(
+    root: pathlib.Path,
+    names: tuple[str, ...] | None,
+    counts: Collection[labels.Counts],
+    label_base: str,
+) -> tuple[tuple[str, ...] | None, tuple[int, str] | None]:
+    """The classes that others' labels.txt names, and what is said of the label base.
+
+    TF-Slim's ImageNet has labels from 1 on, and a class more in its labels.txt:
+    `0:background`.
+    """
+    said = None
+    if label_base != "auto":
+        said = (int(label_base), "as --label_base says")
+    if not names:
+        return None, said
+    names, first = class_names.without_numbers(names)
+    highest = max((max(each.labels, default=0) for each in counts), default=0)
+    if (
+        names[0].strip().lower() == "background"
+        and label_base != "0"
+        and not any(0 in each.labels for each in counts)
+        and (first == 0 or (first is None and highest < len(names)))
+    ):
+        return names[1:], (1, "as 0 is the background in labels.txt")
+    if said and first not in (None, said[0]):
+        raise UserError(
+            f"--label_base={label_base}, but {root / 'labels.txt'} counts its classes "
+            f"from {first}: correct one of them"
+        )
+    if first is not None:
+        said = (first, "as labels.txt counts its classes")
+    return names, said
 
 
 def _manifest_sizes(
@@ -267,100 +277,85 @@ def _manifest_sizes(
     return [sizes[path.name] for path in files]
 
 
-def _tfds_version_dir(root: pathlib.Path) -> pathlib.Path | None:
-    """The only directory at or below `root` that holds a TFDS dataset."""
-    for depth in range(_TFDS_MAX_DEPTH + 1):
-        found = sorted(
-            path.parent
-            for path in root.glob("*/" * depth + "dataset_info.json")
-            if path.with_name("features.json").is_file()
-        )
-        if len(found) > 1:
-            raise UserError(
-                f"{root}: {len(found)} TFDS datasets below it, among them {found[0]} "
-                f"and {found[1]}; name one of them as --data_dir"
-            )
-        if found:
-            return found[0]
-    return None
-
-
-def _tfds_records(
-    version_dir: pathlib.Path, split: str, num_classes: int, max_bad_records: int
-) -> Records:
-    shards = _tfds_shards(version_dir, split)
-    return _with_labels(
+def _tfds_records(version_dir: pathlib.Path, split: str, wanted: _Wanted) -> Records:
+    shards = tfds_files.shards(version_dir, split)
+    names = class_names.read_names(version_dir / "label.labels.txt")
+    return _with_certain_base(
         list(shards),
         schemas.TFDS,
         list(shards.values()),
-        num_classes,
-        version_dir / "label.labels.txt",
-        max_bad_records,
+        names,
+        (0, "as TFDS has it"),
+        wanted,
     )
 
 
-def _tfds_shards(version_dir: pathlib.Path, split: str) -> dict[pathlib.Path, int]:
-    try:
-        info = json.loads((version_dir / "dataset_info.json").read_text("utf-8"))
-        splits = {
-            entry["name"]: [int(length) for length in entry.get("shardLengths", ())]
-            for entry in info["splits"]
-        }
-        dataset_name = info["name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{version_dir / 'dataset_info.json'}: not TFDS's description of a dataset "
-            f"({_first_line(error)}); let TFDS prepare it again"
-        ) from error
-    file_format = info.get("fileFormat", "tfrecord")
-    if file_format != "tfrecord":
-        raise UserError(
-            f"{version_dir}: TFDS files of the format {file_format}, only tfrecord is "
-            "read; prepare the dataset again with file_format=tfrecord"
-        )
-    wanted = _TFDS_SPLITS[split]
-    found = next((name for name in wanted if splits.get(name)), None)
-    if found is None or sum(splits[found]) == 0:
-        raise UserError(
-            f"{version_dir}: no {split} records: looked for a split named "
-            f"{' or '.join(wanted)}, found {', '.join(sorted(splits)) or 'no split'}"
-        )
-    total = len(splits[found])
-    names = [
-        f"{dataset_name}-{found}.tfrecord-{i:05d}-of-{total:05d}" for i in range(total)
-    ]
-    _check_all_there(version_dir, names, "let TFDS prepare it again")
-    paths = (version_dir / name for name in names)
-    return dict(zip(paths, splits[found], strict=True))
-
-
-def _with_labels(
+def _with_certain_base(
     files: list[pathlib.Path],
     schema: schemas.Schema,
     sizes: list[int],
-    num_classes: int,
-    names_file: pathlib.Path,
-    max_bad_records: int,
-    is_prepared: bool = False,
+    names: tuple[str, ...] | None,
+    certain: tuple[int, str],
+    wanted: _Wanted,
 ) -> Records:
-    """Describes the files after a look at their labels."""
-    names = read_names(names_file, num_classes)
-    labels = find_labels(
-        files,
-        schema,
-        sum(sizes),
-        num_classes,
-        max_bad_records=max_bad_records,
-        is_prepared=is_prepared,
-    )
+    """Describes files whose label base is known, after a look at the first labels."""
+    base, source = certain
+    folder = files[0].parent
+    if sum(sizes) == 0:
+        raise UserError(f"{folder}: the files hold no records")
+    if wanted.label_base not in ("auto", str(base)):
+        raise UserError(
+            f"--label_base={wanted.label_base}, but in {folder} {base} is class 0, "
+            f"{source}: leave the flag out"
+        )
+    label_map, num_classes = _fit_names(folder, names, wanted)
+    found = labels.Labels(base, num_classes, f"{base} is class 0, {source}")
+    counts, left = {}, _LABELS_READ
+    for path in files:
+        counts[path] = labels.count_file(path, schema, left)
+        left -= counts[path].num_examples
+        if left <= 0:
+            break
+    labels.check(counts, found, wanted.max_bad_records)
+    return _records(files, schema, sizes, names, found, label_map)
+
+
+def _fit_names(
+    folder: pathlib.Path, names: tuple[str, ...] | None, wanted: _Wanted
+) -> tuple[tuple[int, ...] | None, int]:
+    """The net's class for each of the data's, if they differ, and how many these are.
+
+    Raises:
+        UserError: a class is not the net's, or there are more than the net has.
+    """
+    label_map = class_names.positions(names, wanted.classes, str(folder))
+    if label_map is not None:
+        return label_map, len(names)
+    if names and len(names) > wanted.num_classes:
+        raise UserError(
+            f"{folder} names {len(names)} classes, the net has {wanted.num_classes}; "
+            f"pass --num_classes={len(names)}"
+        )
+    return None, wanted.num_classes
+
+
+def _records(
+    files: list[pathlib.Path],
+    schema: schemas.Schema,
+    sizes: list[int],
+    names: tuple[str, ...] | None,
+    found: labels.Labels,
+    label_map: tuple[int, ...] | None,
+) -> Records:
     return Records(
         files=tuple(str(path) for path in files),
         schema=schema,
-        first_label=labels.first,
+        first_label=found.first,
         file_sizes=tuple(sizes),
-        num_classes=num_classes,
+        num_classes=found.num_classes,
         label_names=names,
-        label_reason=labels.reason,
+        label_reason=found.reason,
+        label_map=label_map,
     )
 
 
@@ -370,8 +365,3 @@ def _listing(root: pathlib.Path) -> str:
         return "an empty directory"
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return ", ".join(names[:4]) + more
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

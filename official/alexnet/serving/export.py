@@ -10,7 +10,7 @@ import tensorflow as tf
 from official.alexnet.backend import keras
 from official.alexnet.config import Config
 from official.alexnet.data import atomic, preprocessing
-from official.alexnet.data.dataset import read_labels
+from official.alexnet.data.classes import read_labels
 from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.columns import portable as portable_ops

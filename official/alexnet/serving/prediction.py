@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from official.alexnet.data.dataset import read_labels
+from official.alexnet.data.classes import read_labels
 from official.alexnet.errors import UserError
 from official.alexnet.run_files import LABELS_FILE
 

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from official.alexnet import run_files
 from official.alexnet.backend import keras
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import weights
@@ -197,6 +198,7 @@ def find(
         UserError: there is none, none that is whole, or the disk fails.
     """
     if checkpoint_path is not None:
+        run_files.check_checkpoint(model_dir, checkpoint_path)
         return checkpoint_path, read(checkpoint_path)
     newest = latest(model_dir)
     damage = None

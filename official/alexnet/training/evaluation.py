@@ -13,7 +13,7 @@ from official.alexnet import config as config_lib
 from official.alexnet import run_files
 from official.alexnet.backend import keras
 from official.alexnet.config import Config
-from official.alexnet.data import dataset, pipeline, preprocessing
+from official.alexnet.data import classes, dataset, pipeline, preprocessing
 from official.alexnet.distribution import feeding
 from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import Interrupted, UserError
@@ -277,7 +277,11 @@ def evaluate_runs(runs: Sequence[Run]) -> dict:
 def _evaluate_on(placement: Placement, runs: Sequence[Run]) -> dict:
     config = runs[0].config
     run.check_batch_size(config, placement)
-    split = dataset.find_split(config.data, "validation", config.model.num_classes)
+    known = filter(None, (run_files.class_names(each.model_dir) for each in runs))
+    split = dataset.find_split(
+        config.data, "validation", config.model.num_classes, next(known, None)
+    )
+    dataset.check_labels(split)
     total = sum(each.weight for each in runs)
     members, models = [], []
     for each in runs:
@@ -338,15 +342,8 @@ def _check_alike(first: Run, other: Run) -> None:
             f"--model_dir: {pair} were trained on other data: say with --data_dir or "
             "--tfds_name on which to evaluate them"
         )
-    labels = [
-        file.read_text("utf-8")
-        for file in (
-            pathlib.Path(run.model_dir) / run_files.LABELS_FILE
-            for run in (first, other)
-        )
-        if file.is_file()
-    ]
-    if len({*labels}) > 1:
+    names = [run_files.class_names(run.model_dir) for run in (first, other)]
+    if all(names) and not classes.are_same(*names):
         raise UserError(
             f"--model_dir: {pair} have other classes, or in another order (labels.txt)"
         )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +11,7 @@ from absl import logging
 from official.alexnet import run_files
 from official.alexnet.backend import keras
 from official.alexnet.config import Config
+from official.alexnet.data import classes
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import weights
 from official.alexnet.modeling.variants import Variant
@@ -20,7 +21,9 @@ from official.alexnet.weights import files
 OUTPUT_LAYER = "fc8"
 
 
-def from_source(model: keras.Model, config: Config) -> dict[str, np.ndarray]:
+def from_source(
+    model: keras.Model, config: Config, names: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
     """Reads the weights that a net starts with from another one's, by layer name.
 
     In 2012 the net of 1,000 classes gave its convolutional layers to that of 10,184,
@@ -30,8 +33,9 @@ def from_source(model: keras.Model, config: Config) -> dict[str, np.ndarray]:
         model: net of either form.
         config: its settings: `init_from` is the model_dir of a run, a checkpoint or a
             weight file; `init_layers` are the layers to take, the others stay as they
-            were drawn. Where none are named: all, but the last where it has another
-            number of classes.
+            were drawn. Where none are named: all, but the last where it has other
+            classes.
+        names: of the net's classes; None: not known.
 
     Returns:
         Weights by name, such as `conv1/kernel`; none without a source.
@@ -53,7 +57,16 @@ def from_source(model: keras.Model, config: Config) -> dict[str, np.ndarray]:
                 f"--init_layers={layer}: this net has {', '.join(here)} only"
             )
     wanted = list(layers) or list({**here, **there})
-    if not layers and _is_other_head(here, there):
+    their_names = run_files.class_names(path)
+    has_other_classes = (
+        names and their_names and not classes.are_same(names, their_names)
+    )
+    if has_other_classes and OUTPUT_LAYER in layers:
+        raise UserError(
+            f"--init_layers={OUTPUT_LAYER}: the classes of --init_from={path} are "
+            f"others, or in another order: leave {OUTPUT_LAYER} out, to start it anew"
+        )
+    if not layers and (has_other_classes or _is_other_head(here, there)):
         wanted.remove(OUTPUT_LAYER)
     fitting = [layer for layer in here if here[layer] == there.get(layer)]
     for layer in wanted:
@@ -121,8 +134,7 @@ def _read(path: str, net: Variant) -> dict[str, np.ndarray]:
 
 def _check_scale(path: str, config: Config) -> None:
     """A run's first layer is of use for pixels such as it was trained on."""
-    folder = pathlib.Path(path)
-    folder = folder if folder.is_dir() else folder.parent
+    folder = run_files.folder_of(path)
     if not (folder / run_files.PARAMS_FILE).is_file():
         return
     scale = run_files.load_config(str(folder)).data.input_scale

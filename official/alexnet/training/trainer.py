@@ -14,7 +14,7 @@ from official.alexnet import config as config_lib
 from official.alexnet import run_files
 from official.alexnet.backend import keras
 from official.alexnet.config import Config
-from official.alexnet.data import atomic, dataset
+from official.alexnet.data import atomic, classes, dataset
 from official.alexnet.data.statistics import STATISTICS_FILE
 from official.alexnet.distribution import feeding
 from official.alexnet.distribution.strategy import Placement, place
@@ -93,11 +93,15 @@ class Trainer:
         # Of the variant: the grouped form's kernels are of two columns, too.
         self.num_columns = find_variant(config.model.variant).num_columns
         run.check_batch_size(config, placement)
-        classes = config.model.num_classes
-        self.train_split = dataset.find_split(config.data, "train", classes)
+        num_classes = config.model.num_classes
+        self.train_split = dataset.find_split(config.data, "train", num_classes)
         self.eval_split = None
         if not config.train.skip_eval:
-            self.eval_split = dataset.find_split(config.data, "validation", classes)
+            self.eval_split = dataset.find_split(config.data, "validation", num_classes)
+        names = self.train_split.label_names
+        if not clean and checkpoints.exists(model_dir):
+            its_own = run_files.class_names(model_dir)
+            classes.check_same(its_own, names, f"--model_dir={model_dir}")
         self.epoch_steps = self.train_split.num_examples / config.train.batch_size
         self.total_steps = config.train.train_steps or math.ceil(
             config.train.train_epochs * self.epoch_steps
@@ -124,7 +128,7 @@ class Trainer:
         run.check_layers(self.model, self.schedule)
         self.initial_weights = {}
         if clean or not checkpoints.exists(model_dir):
-            self.initial_weights = initialization.from_source(self.model, config)
+            self.initial_weights = initialization.from_source(self.model, config, names)
         if placement.is_chief:
             if clean:
                 run_files.delete(model_dir)
@@ -400,7 +404,9 @@ class Trainer:
             self.model_dir.mkdir(parents=True, exist_ok=True)
         atomic.write_text(self.model_dir / run_files.PARAMS_FILE, self.config.to_yaml())
         self.statistics.save(self.model_dir / STATISTICS_FILE)
-        dataset.write_labels(self.train_split, self.model_dir / run_files.LABELS_FILE)
+        names = self.train_split.label_names
+        if names or not self.saved_step:
+            classes.write_labels(names, self.model_dir / run_files.LABELS_FILE)
 
     def _write_first_pictures(self) -> None:
         self.writer.kernels(0, self.model, self.num_columns)

@@ -2,12 +2,13 @@
 
 import pathlib
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 
 from official.alexnet import run_files
 from official.alexnet.config import Config, DataConfig, ModelConfig
-from official.alexnet.data import atomic
+from official.alexnet.data import atomic, classes
 from official.alexnet.data.statistics import (
     IMAGE_SHAPE,
     STATISTICS_FILE,
@@ -42,7 +43,7 @@ def read(
     Raises:
         UserError: there is no checkpoint, or it is damaged.
     """
-    folder = path if path.is_dir() else path.parent
+    folder = run_files.folder_of(path)
     _, contents = checkpoints.find(folder, None if path.is_dir() else str(path))
     weights = contents.weights
     if not (folder / run_files.PARAMS_FILE).is_file():
@@ -78,7 +79,7 @@ def write(
     model: ModelConfig,
     preprocessing: Preprocessing,
     statistics: Statistics | None,
-    labels: list[str] | None,
+    labels: Sequence[str] | None,
 ) -> list[str]:
     """Writes what the binaries take for the directory of a run, at step 0.
 
@@ -110,9 +111,7 @@ def write(
     optimizer.build(net.trainable_variables)
     statistics.save(folder / STATISTICS_FILE)
     atomic.write_text(folder / run_files.PARAMS_FILE, config.to_yaml())
-    if labels is not None:
-        text = "".join(f"{label}\n" for label in labels)
-        atomic.write_text(folder / run_files.LABELS_FILE, text)
+    classes.write_labels(labels, folder / run_files.LABELS_FILE)
     # Last: what has a checkpoint is a run.
     Checkpoints(folder, net, optimizer, Progress(), max_to_keep=1).save()
     return sorted(str(path) for path in folder.iterdir())

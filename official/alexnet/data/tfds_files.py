@@ -1,0 +1,126 @@
+"""The files of TensorFlow Datasets: where they are, and how many records each has."""
+
+import json
+import pathlib
+import re
+
+from official.alexnet.errors import UserError
+
+# What TFDS datasets call the split this project calls by the key.
+SPLITS = {"train": ("train",), "validation": ("validation", "val", "test")}
+
+# A TFDS version directory lies at most <dataset>/<config>/<version> below data_dir.
+MAX_DEPTH = 3
+
+# `huggingface:cifar10`, but not `cifar10:3.0.2`.
+_NAMESPACE = re.compile(r"[^/:]*:(?!(\d|\*)|experimental_latest$)")
+
+
+def open_by_name(name: str, data_dir: str | None, download: bool) -> pathlib.Path:
+    """The version directory of a dataset by its name; see `records.tfds_records`.
+
+    Raises:
+        UserError: TFDS does not know the name or cannot prepare the dataset, or it is
+            not prepared and `download` is false.
+    """
+    if _NAMESPACE.match(name):
+        raise UserError(
+            f"--tfds_name={name}: a dataset that is not TFDS's own is code from the "
+            "network; prepare it yourself and give --data_dir"
+        )
+    # Only a dataset given by name needs TFDS, which is slow to import.
+    import tensorflow_datasets as tfds  # noqa: PLC0415
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir or None)
+    except Exception as error:  # TFDS raises its own, ValueError, OSError, ...
+        raise UserError(
+            f"TFDS cannot open {name!r}: {_first_line(error)}; see `tfds.list_builders`"
+        ) from error
+    if not pathlib.Path(builder.data_dir).is_dir():
+        if not download:
+            raise UserError(
+                f"TFDS dataset {name!r} is not prepared in {builder.data_dir}; pass "
+                "--tfds_download to let TFDS download and prepare it"
+            )
+        try:
+            builder.download_and_prepare()
+        except Exception as error:  # network, disk, checksums, manual downloads
+            raise UserError(
+                f"TFDS could not prepare {name!r}: {_first_line(error)}"
+            ) from error
+    return pathlib.Path(builder.data_dir)
+
+
+def find(root: pathlib.Path) -> pathlib.Path | None:
+    """The only directory at or below `root` that holds a TFDS dataset."""
+    for depth in range(MAX_DEPTH + 1):
+        found = sorted(
+            path.parent
+            for path in root.glob("*/" * depth + "dataset_info.json")
+            if path.with_name("features.json").is_file()
+        )
+        if len(found) > 1:
+            raise UserError(
+                f"{root}: {len(found)} TFDS datasets below it, among them {found[0]} "
+                f"and {found[1]}; name one of them as --data_dir"
+            )
+        if found:
+            return found[0]
+    return None
+
+
+def shards(version_dir: pathlib.Path, split: str) -> dict[pathlib.Path, int]:
+    """A split's files and the records that TFDS counts in each; none is opened.
+
+    Raises:
+        UserError: its description is damaged, it has no such split, or files are
+            missing.
+    """
+    try:
+        info = json.loads((version_dir / "dataset_info.json").read_text("utf-8"))
+        splits = {
+            entry["name"]: [int(length) for length in entry.get("shardLengths", ())]
+            for entry in info["splits"]
+        }
+        dataset_name = info["name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{version_dir / 'dataset_info.json'}: not TFDS's description of a dataset "
+            f"({_first_line(error)}); let TFDS prepare it again"
+        ) from error
+    file_format = info.get("fileFormat", "tfrecord")
+    if file_format != "tfrecord":
+        raise UserError(
+            f"{version_dir}: TFDS files of the format {file_format}, only tfrecord is "
+            "read; prepare the dataset again with file_format=tfrecord"
+        )
+    wanted = SPLITS[split]
+    found = next((name for name in wanted if splits.get(name)), None)
+    if found is None or sum(splits[found]) == 0:
+        raise UserError(
+            f"{version_dir}: no {split} records: looked for a split named "
+            f"{' or '.join(wanted)}, found {', '.join(sorted(splits)) or 'no split'}"
+        )
+    total = len(splits[found])
+    names = [
+        f"{dataset_name}-{found}.tfrecord-{i:05d}-of-{total:05d}" for i in range(total)
+    ]
+    check_all_there(version_dir, names, "let TFDS prepare it again")
+    paths = (version_dir / name for name in names)
+    return dict(zip(paths, splits[found], strict=True))
+
+
+def check_all_there(folder: pathlib.Path, names: list[str], remedy: str) -> None:
+    """Checks that a folder has all files of a split; `remedy` is the advice if not."""
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{folder}: {len(missing)} of {len(names)} shards missing, the first is "
+            f"{missing[0]}; {remedy}"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
