@@ -294,6 +294,14 @@ def test_tfds_dataset_is_found_from_any_level(tfds_dir, tmp_path, below):
     assert "labels 0..2: 0 is class 0, as TFDS has it" in describe(records)
 
 
+def test_tfds_classes_are_matched_with_the_nets(tfds_dir):
+    net = ("eel", "ant", "cat", "dog")
+    records = find_records(str(tfds_dir), "train", 4, classes=net)
+    assert (records.num_classes, records.label_map) == (3, (2, 3, 0))
+    with pytest.raises(UserError, match="its class 'eel' is not one of the 3 classes"):
+        find_records(str(tfds_dir), "train", 3, classes=("cat", "dog", "ape"))
+
+
 def test_tfds_test_split_serves_as_validation(tfds_dir, photo_folder):
     records = find_records(str(tfds_dir), "validation", 3)
     assert records.num_examples == 6

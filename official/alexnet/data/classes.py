@@ -87,9 +87,7 @@ def check_same(net: Sequence[str] | None, data: Sequence[str] | None, who: str) 
     label = next((i for i, (a, b) in enumerate(keys) if a != b), None)
     difference = f"it has {len(net)}, the data {len(data)}"
     if label is not None:
-        difference = (
-            f"class {label} is {net[label]!r} there, {data[label]!r} in the data"
-        )
+        difference = f"class {label} was {net[label]!r} and is {data[label]!r}"
     raise UserError(
         f"{who} was trained on other classes, or in another order: {difference}; name "
         "its own data, or another --model_dir, with --init_from for its weights"
