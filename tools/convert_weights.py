@@ -242,12 +242,12 @@ def _labels(source: pathlib.Path, num_classes: int) -> tuple[str, ...] | None:
     labels = classes.read_names(pathlib.Path(path)) if path else own
     if path and labels is None:
         raise UserError(f"--labels={path} cannot be read: no such file")
-    classes.check_same(own, labels, f"--input={source}")
     if labels and len(labels) != num_classes:
         raise UserError(
             f"--labels={path} has {len(labels)} lines, but the net has {num_classes} "
             "classes"
         )
+    classes.check_same(own, labels, f"--input={source}", "leave --labels out")
     return labels
 
 

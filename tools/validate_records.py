@@ -73,7 +73,8 @@ def main() -> dict:
         if report.labels_fault and not is_blamed:
             is_blamed = True
             _add(problems, "labels.txt", _blame(report), False)
-    empty = _check_labels(folder, labels, manifest, problems)
+    is_tfds = any(job.schema.first_label == 0 for some in jobs.values() for job in some)
+    empty = _check_labels(folder, labels, manifest, is_tfds, problems)
     if manifest:
         _check_statistics(folder, manifest, problems)
     damaged = list(dict.fromkeys(p["file"] for p in problems if p["remake"]))
@@ -229,12 +230,22 @@ def _synsets(folder: pathlib.Path) -> tuple[str, ...] | None:
 
 
 def _check_labels(
-    folder: pathlib.Path, labels: dict, manifest: dict | None, problems: list
+    folder: pathlib.Path,
+    labels: dict,
+    manifest: dict | None,
+    is_tfds: bool,
+    problems: list,
 ) -> dict[str, int]:
     """Checks labels.txt, and counts the classes of each split that have no image."""
+    from official.alexnet.data import classes, records  # noqa: PLC0415
+
     synsets = _synsets(folder)
     stored = sum(labels.values(), collections.Counter())
-    first = 0 if not manifest and 0 in stored else 1
+    first = 0 if is_tfds or (not manifest and 0 in stored) else 1
+    if not (manifest or is_tfds):
+        names = classes.read_names(folder / "labels.txt")
+        synsets, said = records.foreign_names(folder, names, stored)
+        first = said[0] if said else first
     if synsets is None:
         if manifest:
             _add(problems, "labels.txt", "missing; it is remade with a shard", False)

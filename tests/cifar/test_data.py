@@ -79,6 +79,19 @@ def test_tfds(cifar10, tmp_path):
     check_equal(data.read(str(tmp_path), "tiny_cifar10"), cifar10)
 
 
+def test_tfds_images_of_other_classes(cifar10, tmp_path):
+    features = tfds.features.FeaturesDict(
+        {
+            "id": tfds.features.Text(),
+            "image": tfds.features.Image(shape=(32, 32, 3)),
+            "label": tfds.features.ClassLabel(names=[*data.CLASSES[:9], "zebra"]),
+        }
+    )
+    write_tfds(cifar10, features, tmp_path)
+    with pytest.raises(UserError, match="its class 'zebra' is not one of the 10"):
+        data.read(str(tmp_path), "tiny_cifar10")
+
+
 def write_tfds(cifar10, features, data_dir) -> None:
     def examples(images, labels):
         ids = [str(i) for i in range(len(labels))]

@@ -169,6 +169,14 @@ def test_a_run_of_torchvisions_net_sees_what_torchvision_sees(convert, tmp_path)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
     labels = (tmp_path / "exported" / "labels.txt").read_text()
     assert labels == "a\nb\nc\nd\n"
+    convert(tmp_path / "exported" / "alexnet.keras", tmp_path / "again", *given)
+    assert (tmp_path / "again" / "labels.txt").read_text() == labels
+    (tmp_path / "others.txt").write_text("a\nc\nb\nd\n")
+    with pytest.raises(UserError, match="class 1 was 'b' and is 'c'"):
+        convert(
+            *(tmp_path / "exported" / "alexnet.keras", tmp_path / "others", *given),
+            f"--labels={tmp_path / 'others.txt'}",
+        )
 
 
 @pytest.mark.slow

@@ -213,11 +213,27 @@ def test_a_class_whose_images_are_all_bad(tmp_path, capsys):
         prepare_here(tree, tmp_path / "other", **options)
 
 
+@pytest.mark.parametrize(
+    ("lines", "is_tfds", "stored"),
+    [
+        (["0:background", "1:dog house", "2:dog bowl"], False, (1, 2)),
+        ([], True, (1, 2)),
+    ],
+)
+def test_where_others_labels_begin(tmp_path, lines, is_tfds, stored):
+    if lines:
+        (tmp_path / "labels.txt").write_text("\n".join(lines))
+    labels, problems = {"train": collections.Counter(stored)}, []
+    empty = validate_records._check_labels(tmp_path, labels, None, is_tfds, problems)
+    assert empty == {"train": int(is_tfds)}, "TFDS's begin at 0"
+    assert [problem["file"] for problem in problems] == ["train"] * is_tfds
+
+
 def test_a_huge_label_needs_no_huge_list(tmp_path, capsys):
     train = collections.Counter([1, 2, 10**6])
     labels = {"train": train, "test": collections.Counter()}
     tracemalloc.start()
-    empty = validate_records._check_labels(tmp_path, labels, None, [])
+    empty = validate_records._check_labels(tmp_path, labels, None, False, [])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10**6

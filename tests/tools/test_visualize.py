@@ -164,8 +164,11 @@ def test_no_checkpoint_and_no_metrics(run_dir, tmp_path):
 def test_wrong_labels_and_images(run_dir, net, tmp_path):
     labels = tmp_path / "labels.txt"
     labels.write_text("cat\ndog\n")
+    others = tmp_path / "others.txt"
+    others.write_text("cat\ndog\neel\n")
     for path, message in (
         (labels, "has 2 lines, but the net has 3 classes"),
+        (others, "class 0 was 'n00000000 class 0' and is 'cat'; leave --labels out"),
         (tmp_path / "none.txt", "no such file"),
         (run_dir / "statistics.npz", "is not a text file of class names"),
     ):

@@ -129,6 +129,27 @@ def test_folders_tell_the_class(photos, net):
     assert photographs.files_with_labels(paths, labels).labels == (1, -1)
 
 
+def test_records_of_other_classes_are_matched_by_name(net, tmp_path):
+    """Classes 1 and 0 of the net, counted from 1 in the records."""
+    source = pathlib.Path(net.config.data.data_dir)
+    for shard in source.glob("train-*"):
+        shutil.copy(shard, tmp_path)
+    names = (net.names[1], net.names[0], net.names[2])
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    data = dataclasses.replace(net.config.data, data_dir=str(tmp_path))
+    other = dataclasses.replace(net, config=dataclasses.replace(net.config, data=data))
+    own, found = (
+        photographs.Recorded(one.split("train").records).spread(6)
+        for one in (net, other)
+    )
+    assert [photo.label for photo in own] != [photo.label for photo in found]
+    swapped = {0: 1, 1: 0, 2: 2}
+    assert [swapped[photo.label] for photo in own] == [p.label for p in found]
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    with pytest.raises(UserError, match="its class 'a' is not one of the 3 classes"):
+        other.split("train")
+
+
 def test_a_picture_that_pillow_takes_and_the_net_does_not(tmp_path):
     path = tmp_path / "open_end.png"
     Image.new("RGB", (30, 20)).save(path)

@@ -108,7 +108,9 @@ def test_training_keeps_to_its_classes(trained, records_dir, tmp_path, order):
     before = (folder / run_files.LABELS_FILE).read_bytes()
     model = dataclasses.replace(config.model, num_classes=len(order))
     config = dataclasses.replace(on(config, other, train_steps=25), model=model)
-    message = "has 3, the data 2" if len(order) == 2 else "class 0 was 'n00000000 cla"
+    message = (
+        "there were 3 and are 2" if len(order) == 2 else "class 0 was 'n00000000 cla"
+    )
     with pytest.raises(UserError, match=message) as caught:
         train(config, str(folder))
     assert "--clean" not in str(caught.value)

@@ -124,10 +124,10 @@ def _names(
     names = classes.read_names(pathlib.Path(labels)) if labels else own
     if labels and names is None:
         raise UserError(f"--labels={labels}: no such file")
-    classes.check_same(own, names, str(folder))
     if names and len(names) != config.model.num_classes:
         raise UserError(
             f"{labels or folder / run_files.LABELS_FILE} has {len(names)} lines, but "
             f"the net has {config.model.num_classes} classes"
         )
+    classes.check_same(own, names, str(folder), "leave --labels out")
     return names

@@ -21,6 +21,12 @@ RECORD_BYTES = 1 + 3 * IMAGE_SIZE**2
 RECORDS_A_FILE = 10_000
 
 
+CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Cifar10:
     """The whole data set.
@@ -105,7 +111,9 @@ def _read_file(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
 def _read_tfds(
     name: str, data_dir: str | None, split: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    records = records_lib.tfds_records(name, data_dir, split, NUM_CLASSES)
+    records = records_lib.tfds_records(
+        name, data_dir, split, NUM_CLASSES, classes=CLASSES
+    )
 
     def parse(_: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         encoded, labels = reading.parse_records(serialized[None], records)

@@ -70,27 +70,30 @@ def write_labels(names: Sequence[str] | None, path: pathlib.Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def check_same(net: Sequence[str] | None, data: Sequence[str] | None, who: str) -> None:
-    """Checks that a net is trained on with its own classes, in their order.
+def check_same(
+    net: Sequence[str] | None, found: Sequence[str] | None, who: str, advice: str
+) -> None:
+    """Checks that what is taken for a net's classes are these, in their order.
 
     Args:
         net: its classes; None: not known.
-        data: those of the records; None: not known.
+        found: those that were found elsewhere; None: not known.
         who: the net, for the message.
+        advice: what to do where they differ.
 
     Raises:
         UserError: both are known, and differ.
     """
-    if not net or not data or are_same(net, data):
+    if not net or not found or are_same(net, found):
         return
-    keys = zip(map(key, net), map(key, data), strict=False)
+    keys = zip(map(key, net), map(key, found), strict=False)
     label = next((i for i, (a, b) in enumerate(keys) if a != b), None)
-    difference = f"it has {len(net)}, the data {len(data)}"
+    difference = f"there were {len(net)} and are {len(found)}"
     if label is not None:
-        difference = f"class {label} was {net[label]!r} and is {data[label]!r}"
+        difference = f"class {label} was {net[label]!r} and is {found[label]!r}"
     raise UserError(
-        f"{who} was trained on other classes, or in another order: {difference}; name "
-        "its own data, or another --model_dir, with --init_from for its weights"
+        f"{who} was trained on other classes, or in another order: {difference}; "
+        f"{advice}"
     )
 
 

@@ -206,7 +206,8 @@ def _classic_records(
     sizes = [counts.num_examples for counts in own.values()]
     if sum(sizes) == 0:
         raise UserError(f"{files[0].parent}: the {split} files hold no records")
-    names, said = _foreign_names(root, names, counts.values(), wanted.label_base)
+    stored = {label for each in counts.values() for label in each.labels}
+    names, said = foreign_names(root, names, stored, wanted.label_base)
     label_map, num_classes = _fit_names(root, names, wanted)
     found = labels.settle(
         counts.values(), num_classes, said, wanted.max_bad_records, root
@@ -215,16 +216,28 @@ def _classic_records(
     return _records(files, schemas.CLASSIC, sizes, names, found, label_map)
 
 
-def _foreign_names(
+def foreign_names(
     root: pathlib.Path,
     names: tuple[str, ...] | None,
-    counts: Collection[labels.Counts],
-    label_base: str,
+    stored: Collection[int],
+    label_base: str = "auto",
 ) -> tuple[tuple[str, ...] | None, tuple[int, str] | None]:
     """The classes that others' labels.txt names, and what is said of the label base.
 
     TF-Slim's ImageNet has labels from 1 on, and a class more in its labels.txt:
     `0:background`.
+
+    Args:
+        root: where labels.txt is, for messages.
+        names: its lines; None: there is no such file.
+        stored: all labels of all splits.
+        label_base: what the user says: `auto`, `0` or `1`.
+
+    Returns:
+        The names, and the label of the first with who says so; None: not known.
+
+    Raises:
+        UserError: the user and the file contradict each other.
     """
     said = None
     if label_base != "auto":
@@ -232,12 +245,11 @@ def _foreign_names(
     if not names:
         return None, said
     names, first = class_names.without_numbers(names)
-    highest = max((max(each.labels, default=0) for each in counts), default=0)
     if (
         names[0].strip().lower() == "background"
         and label_base != "0"
-        and not any(0 in each.labels for each in counts)
-        and (first == 0 or (first is None and highest < len(names)))
+        and 0 not in stored
+        and (first == 0 or (first is None and max(stored, default=0) < len(names)))
     ):
         return names[1:], (1, "as 0 is the background in labels.txt")
     if said and first not in (None, said[0]):

@@ -101,7 +101,11 @@ class Trainer:
         names = self.train_split.label_names
         if not clean and checkpoints.exists(model_dir):
             its_own = run_files.class_names(model_dir)
-            classes.check_same(its_own, names, f"--model_dir={model_dir}")
+            advice = (
+                "give its own data, or another --model_dir, with --init_from for its "
+                "weights"
+            )
+            classes.check_same(its_own, names, f"--model_dir={model_dir}", advice)
         self.epoch_steps = self.train_split.num_examples / config.train.batch_size
         self.total_steps = config.train.train_steps or math.ceil(
             config.train.train_epochs * self.epoch_steps
