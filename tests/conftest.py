@@ -83,7 +83,7 @@ def records_dir(tmp_path_factory) -> pathlib.Path:
     names = "".join(f"n0000000{i} class {i}\n" for i in range(NUM_CLASSES))
     (folder / "labels.txt").write_text(names)
     # As tools/prepare_imagenet.py writes them: else each run measures them anew.
-    measured = dataset.find_statistics(DataConfig(data_dir=str(folder)), folder)
+    measured = dataset.find_statistics(DataConfig(data_dir=str(folder)), None)
     measured.save(folder / dataset.STATISTICS_FILE)
     return folder
 

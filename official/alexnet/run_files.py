@@ -6,7 +6,7 @@ import fcntl
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from official.alexnet import config_files
 from official.alexnet.config import Config
@@ -51,7 +51,9 @@ def load_config(model_dir: str, flag: str = "model_dir") -> Config:
     settings = config_files.load(str(file))
     run = config_files.override(Config(), settings, str(file))
     model = dataclasses.replace(run.model, num_columns=1)
-    return dataclasses.replace(run, model=model, runtime=Config().runtime)
+    # Its own statistics are in its directory.
+    data = dataclasses.replace(run.data, statistics=None)
+    return dataclasses.replace(run, model=model, data=data, runtime=Config().runtime)
 
 
 def folder_of(path: str | pathlib.Path) -> pathlib.Path:
@@ -70,6 +72,20 @@ def class_names(path: str | pathlib.Path) -> tuple[str, ...] | None:
     folder = folder_of(path)
     is_known = (folder / PARAMS_FILE).is_file()
     return classes.read_names(folder / LABELS_FILE) if is_known else None
+
+
+def check_classes(model_dir: pathlib.Path, names: Sequence[str] | None) -> None:
+    """Checks that a run that is resumed has the classes of its data, in their order.
+
+    Raises:
+        UserError: both are known, and differ.
+    """
+    classes.check_same(
+        class_names(model_dir),
+        names,
+        f"--model_dir={model_dir}",
+        "give its own data, or another --model_dir, with --init_from for its weights",
+    )
 
 
 def check_checkpoint(model_dir: str | pathlib.Path, checkpoint_path: str) -> None:

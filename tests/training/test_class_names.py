@@ -3,12 +3,15 @@
 import dataclasses
 import logging
 import pathlib
+import shutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from official.alexnet import run_files
 from official.alexnet.config import Config
+from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
 from official.alexnet.errors import UserError
 from official.alexnet.serving.export import export
 from official.alexnet.training import checkpoints
@@ -141,6 +144,33 @@ def test_the_last_layer_of_other_classes_is_not_taken(
     with caplog.at_level(logging.INFO):
         train(new, str(tmp_path / "new"))
     assert "fc7. New: fc8." in caplog.text
+
+
+def test_what_a_run_that_never_saved_left_is_not_taken(trained, records_dir, tmp_path):
+    config, _ = trained
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / run_files.LABELS_FILE).write_text("a\nb\nc\n")
+    Statistics(np.zeros((256, 256, 3), "f4"), np.ones(3), np.eye(3), 1).save(
+        run / STATISTICS_FILE
+    )
+    other = relabel(records_dir, tmp_path / "other", [0, 1, 2])
+    shutil.copy(records_dir / STATISTICS_FILE, other)
+    (other / "labels.txt").unlink()
+    train(on(config, other, train_steps=1), str(run))
+    assert not (run / run_files.LABELS_FILE).exists()
+    found, own = (Statistics.load(x / STATISTICS_FILE) for x in (run, records_dir))
+    np.testing.assert_array_equal(found.mean_image, own.mean_image)
+
+
+def test_a_run_without_its_mean_image_does_not_take_the_datas(trained, tmp_path):
+    config, folder = trained
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / STATISTICS_FILE).unlink()
+    with pytest.raises(UserError, match="has lost its statistics"):
+        evaluate_run(config, str(copy))
+    with pytest.raises(UserError, match="has lost its statistics"):
+        train(dataclasses.replace(config), str(copy))
 
 
 def test_another_runs_checkpoint_is_refused(trained, records_dir, tmp_path):

@@ -252,7 +252,7 @@ def test_what_the_net_sees_in_a_step_is_numpys(tiny_config, tmp_path, kind):
 
 def numpy_input(config: Config, images: np.ndarray, step: int, kind: str):
     """Section 4.1, and convdata.py of the source; the noise ends after an epoch."""
-    statistics = dataset.find_statistics(config.data, pathlib.Path())
+    statistics = dataset.find_statistics(config.data, None)
     mean = statistics.mean_image[96:160, 96:160]
     x = images.astype(np.float64) - mean
     if step < 6:

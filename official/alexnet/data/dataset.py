@@ -203,20 +203,29 @@ def _find_records(
     )
 
 
-def find_statistics(data: DataConfig, model_dir: pathlib.Path) -> Statistics:
-    """The run's mean image and colour PCA.
+def find_statistics(data: DataConfig, model_dir: pathlib.Path | None) -> Statistics:
+    """A net's mean image and colour PCA.
 
-    From `--statistics`, or what the run itself has kept in its model_dir, or
-    statistics.npz in the data directory, or measured on training images.
+    Args:
+        data: from its `statistics`, where it names a file.
+        model_dir: else from statistics.npz there, of the run or export that the net
+            is of; None for a new one: from statistics.npz in the data directory, or
+            measured on training images.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     if data.statistics:
         return Statistics.load(data.statistics)
-    for folder in (model_dir, data.data_dir):
-        if folder and (pathlib.Path(folder) / STATISTICS_FILE).is_file():
-            return Statistics.load(pathlib.Path(folder) / STATISTICS_FILE)
+    if model_dir:
+        if not (model_dir / STATISTICS_FILE).is_file():
+            raise UserError(
+                f"{model_dir} has lost its {STATISTICS_FILE}, the mean image: put it "
+                "back, or name the file with --statistics"
+            )
+        return Statistics.load(model_dir / STATISTICS_FILE)
+    if data.data_dir and (pathlib.Path(data.data_dir) / STATISTICS_FILE).is_file():
+        return Statistics.load(pathlib.Path(data.data_dir) / STATISTICS_FILE)
     if data.use_synthetic_data:
         gray = np.full(IMAGE_SHAPE, 127.5, np.float32)
         return Statistics(gray, np.full(3, 255**2 / 12), np.eye(3), num_images=0)

@@ -99,13 +99,9 @@ class Trainer:
         if not config.train.skip_eval:
             self.eval_split = dataset.find_split(config.data, "validation", num_classes)
         names = self.train_split.label_names
-        if not clean and checkpoints.exists(model_dir):
-            its_own = run_files.class_names(model_dir)
-            advice = (
-                "give its own data, or another --model_dir, with --init_from for its "
-                "weights"
-            )
-            classes.check_same(its_own, names, f"--model_dir={model_dir}", advice)
+        is_resumed = not clean and checkpoints.exists(model_dir)
+        if is_resumed:
+            run_files.check_classes(model_dir, names)
         self.epoch_steps = self.train_split.num_examples / config.train.batch_size
         self.total_steps = config.train.train_steps or math.ceil(
             config.train.train_epochs * self.epoch_steps
@@ -131,7 +127,7 @@ class Trainer:
         run.check_placement(self.model, self.optimizer, placement)
         run.check_layers(self.model, self.schedule)
         self.initial_weights = {}
-        if clean or not checkpoints.exists(model_dir):
+        if not is_resumed:
             self.initial_weights = initialization.from_source(self.model, config, names)
         if placement.is_chief:
             if clean:
@@ -140,7 +136,10 @@ class Trainer:
         # Also: nobody looks for a checkpoint before the chief has deleted it.
         splits = (self.train_split, self.eval_split)
         placement.watch.agree(agreement.settings(config, splits))
-        self.statistics = dataset.find_statistics(config.data, model_dir)
+        # What a run that never saved left there may be of other data.
+        self.statistics = dataset.find_statistics(
+            config.data, model_dir if is_resumed else None
+        )
         self.progress = Progress(self.loss_scale)
         self.checkpoints = Checkpoints(
             model_dir,
