@@ -143,6 +143,7 @@ def slow(*case):
 
 TRAIN = ["--model_dir=new", "--data_dir=anywhere"]
 EXPORT = ["--model_dir=folder", "--export_dir=new"]
+PREDICT = ["--export_dir=x", "--images=y"]
 EARLY_MISTAKES = [
     ("train", [*TRAIN, "--lerning_rate=1"], "did you mean --learning_rate?"),
     ("train", [*TRAIN, "--zzzz"], "unknown flag --zzzz; see alexnet-train --help"),
@@ -182,6 +183,9 @@ EARLY_MISTAKES = [
     ("predict", ["--export_dir=x", "--images="], "--images is empty"),
     ("predict", ["--export_dir=x", "--images=y", "--top=0"], "--top=0"),
     ("predict", ["--export_dir=x", "y.jpg", "--images=y"], "stray argument 'y.jpg'"),
+    ("predict", [*PREDICT, "--output_file=a.txt"], "a.txt: name a file in .jsonl or"),
+    ("predict", [*PREDICT, "--output_file=old.csv"], "old.csv is there already"),
+    ("predict", [*PREDICT, "--output_file=no/a.csv"], "no such directory as no"),
 ]
 
 
@@ -191,6 +195,7 @@ def test_a_mistake_in_the_flags_stops_it_before_tensorflow_starts(
 ):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("mine")
+    (tmp_path / "old.csv").write_text("mine")
     before = contents(tmp_path)
     done = call(binary, *arguments, cwd=tmp_path, path=[no_tensorflow])
     check_mistake(done, binary, word)
@@ -289,7 +294,7 @@ FLAGS = {
     "train": "model_dir clean config_file params_override variant seed dtype augment",
     "eval": "model_dir checkpoint_path config_file variant eval_crops num_gpus",
     "export": "model_dir export_dir checkpoint_path formats litert_quantization width",
-    "predict": "export_dir images top batch_size",
+    "predict": "export_dir images top batch_size output_file",
 }
 
 

@@ -19,7 +19,7 @@ from absl import app, flags, logging
 from official.alexnet import config as config_lib
 from official.alexnet import config_files
 from official.alexnet.config import Config
-from official.alexnet.data import atomic
+from official.alexnet.data import atomic, image_files
 from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.training.preemption import EXIT_STATUS
 
@@ -148,6 +148,8 @@ def run(name: str, main: Callable[[], dict]) -> None:
         name: of the command, for messages.
         main: returns the results; its module's docstring is the head of --help.
     """
+    # A file's name may hold what the terminal's encoding does not.
+    sys.stdout.reconfigure(errors="backslashreplace")
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     handler = logging.get_absl_handler()
@@ -180,6 +182,13 @@ def run(name: str, main: Callable[[], dict]) -> None:
         for flag in _own_flags():
             if _is_required(flag) and not flag.value:
                 _fail(name, f"--{flag.name} is empty; see {name} --help")
+            if flag.name not in _ANY_BYTES and not _is_utf8(flag.value):
+                _fail(
+                    name,
+                    f"--{flag.name}={image_files.text(str(flag.value))}: TensorFlow "
+                    "takes names in UTF-8 only; rename it, or set LC_ALL=C.UTF-8 where "
+                    "it is UTF-8",
+                )
         try:
             _print(main())
         except UserError as error:
@@ -225,6 +234,8 @@ _OUT_OF_REACH = (
     NotADirectoryError,
     IsADirectoryError,
 )
+# Flags whose files Python opens, under any name.
+_ANY_BYTES = {"images", "search_images"}
 _HELP = {"--help", "-help", "-h", "-?", "--helpshort"}
 _PLAINER = {
     r"flag --(\w+)=None: Flag --\w+ must have a value other than None\.": (
@@ -241,6 +252,15 @@ def _own_flags() -> list[flags.Flag]:
     """The command's flags without those that absl adds to every program."""
     modules = FLAGS.flags_by_module_dict().items()
     return [flag for name, own in modules if "absl." not in name for flag in own]
+
+
+def _is_utf8(value) -> bool:
+    """Whether the bytes that the shell gave are those that TensorFlow will see."""
+    texts = value if isinstance(value, list) else [value]
+    try:
+        return all(os.fsencode(t) == t.encode() for t in texts if isinstance(t, str))
+    except UnicodeError:
+        return False
 
 
 def _is_required(flag: flags.Flag) -> bool:

@@ -3,6 +3,10 @@
 Examples:
   alexnet-predict --export_dir=exported --images=cat.jpg,dog.png
   alexnet-predict --export_dir=exported --images='photos/*.jpg' --top=3
+  alexnet-predict --export_dir=exported --images=photos --output_file=answers.csv
+
+A picture that cannot be read is named, and the others are labelled. The status is 2
+where none was.
 """
 
 import pathlib
@@ -10,25 +14,56 @@ import pathlib
 from absl import flags
 
 from official.alexnet import cli
+from official.alexnet.data import image_files
+from official.alexnet.errors import UserError
 
 
 def main() -> dict:
+    output_file = _output_file()
+    images = image_files.split(flags.FLAGS.images)
+    if not images:
+        raise UserError("--images is empty; see alexnet-predict --help")
     cli.start_tensorflow()
     from official.alexnet.serving.prediction import predict  # noqa: PLC0415
 
     values = flags.FLAGS
-    images = [str(pathlib.Path(name).expanduser()) for name in values.images]
-    return predict(cli.path("export_dir"), images, values.top, values.batch_size)
+    return predict(
+        cli.path("export_dir"), images, values.top, values.batch_size, output_file
+    )
+
+
+def _output_file() -> str | None:
+    value = cli.path("output_file")
+    if value is None:
+        return None
+    path = pathlib.Path(value)
+    if path.suffix.lower() not in (".jsonl", ".csv"):
+        raise UserError(f"--output_file={value}: name a file in .jsonl or .csv")
+    if path.is_symlink() or path.exists():
+        raise UserError(
+            f"--output_file={value} is there already: move it away, or name another"
+        )
+    if not path.parent.is_dir():
+        raise UserError(f"--output_file={value}: no such directory as {path.parent}")
+    return value
 
 
 def run() -> None:
     """Entry point of `alexnet-predict`."""
     flags.DEFINE_string("export_dir", None, "What alexnet-export wrote.", required=True)
-    flags.DEFINE_list(
+    # A shell makes several flags of --images={a,b}.jpg.
+    flags.DEFINE_multi_string(
         "images",
         None,
-        "JPEG or PNG files, directories of them, or patterns in quotes.",
+        "JPEG or PNG files, directories of them, or patterns in quotes, with commas "
+        "between them.",
         required=True,
+    )
+    flags.DEFINE_string(
+        "output_file",
+        None,
+        "New .jsonl or .csv file for the answers, a line an image, for any number of "
+        "them. Default: all are printed.",
     )
     flags.DEFINE_integer("top", 5, "Labels to show for each image.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 32, "Images a call.", lower_bound=1)

@@ -18,7 +18,6 @@ from official.alexnet.config import RuntimeConfig
 from official.alexnet.data import dataset
 from official.alexnet.errors import UserError
 from official.alexnet.serving.export import export
-from official.alexnet.serving.prediction import predict
 from official.alexnet.training import checkpoints, run
 from official.alexnet.training.trainer import train
 
@@ -203,50 +202,9 @@ def test_what_stands_beside_the_saved_model(exported):
     assert labels == [f"n0000000{i} class {i}" for i in range(3)]
 
 
-def test_predict(exported, capsys):
-    folder = exported / "images"
-    found = predict(str(exported / "out"), [str(folder)], top=2, batch_size=2)
-    names = [pathlib.Path(p["image"]).name for p in found["predictions"]]
-    assert names == ["color.jpg", "gray.jpg", "narrow.png"]
-    served = tf.saved_model.load(str(exported / "out" / "saved_model"))
-    encoded = tf.constant([(folder / "gray.jpg").read_bytes()])
-    probabilities = served.signatures["serving_default"](encoded)["probabilities"]
-    best = found["predictions"][1]["labels"][0]
-    assert best["label"].endswith(f"class {int(tf.argmax(probabilities[0]))}")
-    assert best["probability"] == pytest.approx(
-        float(tf.reduce_max(probabilities)), abs=1e-5
-    )
-    assert "gray.jpg" in capsys.readouterr().out
-
-
 def test_export_writes_over_nothing(exported):
     config = run_files.load_config(str(exported / "run"))
     before = sorted(path.name for path in exported.iterdir())
     with pytest.raises(UserError, match="exists"):
         export(config, str(exported / "run"), str(exported / "out"))
     assert sorted(path.name for path in exported.iterdir()) == before
-
-
-def test_a_broken_image_is_named(exported, tmp_path):
-    content = (exported / "images" / "color.jpg").read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"cut\.jpg"):
-        predict(str(exported / "out"), [str(tmp_path / "cut.jpg")], 1, 1)
-
-
-def test_an_image_too_large_for_the_model_is_named(exported, tmp_path):
-    """Pillow opens it."""
-    folder = tmp_path / "images"
-    shutil.copytree(exported / "images", folder)
-    Image.new("L", (8000, 6000)).save(folder / "phone.jpg")
-    with pytest.raises(UserError, match=r"phone\.jpg has 8000x6000 pixels, not 1 to"):
-        predict(str(exported / "out"), [str(folder)], 1, 8)
-
-
-def test_a_damaged_saved_model_is_named(exported, tmp_path):
-    copy = shutil.copytree(exported / "out", tmp_path / "out")
-    for part in ("variables/variables.index", "saved_model.pb"):
-        path = copy / "saved_model" / part
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        with pytest.raises(UserError, match=r"saved_model cannot be loaded: .*export"):
-            predict(str(copy), [str(exported / "images")], 1, 8)

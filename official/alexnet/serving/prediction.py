@@ -1,35 +1,64 @@
 """Labels image files with a SavedModel; of this package it uses only the labels."""
 
-import glob
+import csv
+import io
+import itertools
+import json
 import pathlib
 import re
+import stat
+import time
+import warnings
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from PIL import Image
 
+from official.alexnet.data import atomic, image_files
 from official.alexnet.data.classes import read_labels
+from official.alexnet.data.pictures import MAX_PIXELS
 from official.alexnet.errors import UserError
 from official.alexnet.run_files import LABELS_FILE
 
-_SUFFIXES = {".jpg", ".jpeg", ".png"}
+# Between lines on how far it is, where the answers go to a file.
+_SECONDS = 30
+_DAMAGED = "is not a whole JPEG or PNG image"
+# Columns of a table, once for each of the `top` labels.
+_BEST = ("label", "probability")
 
 
-def predict(export_dir: str, images: list[str], top: int, batch_size: int) -> dict:
-    """Labels images and prints them, one paragraph an image.
+class _BadImageError(Exception):
+    """An image that is not labelled; the text is the reason, such as `is empty`."""
+
+
+def predict(
+    export_dir: str,
+    images: list[str],
+    top: int,
+    batch_size: int,
+    output_file: str | None = None,
+) -> dict:
+    """Labels images; prints them, one paragraph an image, or writes them to a file.
+
+    A bad image is named in the log, and the others are labelled.
 
     Args:
         export_dir: what `export` wrote.
         images: files, directories or patterns.
         top: labels an image, most probable first.
         batch_size: images a call of the model.
+        output_file: a new .jsonl or .csv file: a line an image, added batch by batch.
+            Memory then does not grow with their number.
 
     Returns:
-        For each image its labels with their probabilities.
+        Without a file `predictions`, the labels of each image with their
+        probabilities, and `bad_images`, each with its `error`; with one its name and
+        the numbers of both.
 
     Raises:
-        UserError: no such directory or image, a file that is not an image, or one
-            that the model does not take.
+        UserError: no such directory, or not one image can be labelled.
     """
     folder = pathlib.Path(export_dir)
     saved_model = folder / "saved_model"
@@ -38,23 +67,53 @@ def predict(export_dir: str, images: list[str], top: int, batch_size: int) -> di
             f"--export_dir={folder} holds no saved_model/: name a directory that "
             "alexnet-export wrote, with saved_model among its --formats"
         )
-    paths = find_images(images)
+    found = image_files.find(images)
+    first = list(itertools.islice(found, 2))
+    if len(first) == 1 and first[0][1]:
+        raise UserError(f"--images={image_files.text(first[0][0])} {first[0][1]}")
     # The loaded object keeps the weights alive.
     served = _load(saved_model)
     classify = served.signatures["serving_default"]
-    predictions = []
-    for start in range(0, len(paths), batch_size):
-        batch = paths[start : start + batch_size]
-        encoded = [read_image(path) for path in batch]
-        try:
-            probabilities = classify(tf.constant(encoded))["probabilities"].numpy()
-        except tf.errors.InvalidArgumentError as error:
-            raise _refused(error, batch) from error
-        labels = read_labels(folder / LABELS_FILE, probabilities.shape[1])
-        for path, row in zip(batch, probabilities, strict=True):
-            predictions.append({"image": str(path), "labels": _best(row, labels, top)})
-            _show(predictions[-1])
-    return {"predictions": predictions}
+    num_classes = classify.structured_outputs["probabilities"].shape[1]
+    labels = read_labels(folder / LABELS_FILE, num_classes)
+    top = min(top, num_classes)
+    path = pathlib.Path(output_file) if output_file else None
+    if path:
+        _start(path, top)
+    predictions: list[dict] = []
+    bad_images: list[dict] = []
+    num_images, num_bad, first_bad = 0, 0, None
+    said = time.monotonic()
+    pictures = itertools.chain(first, found)
+    while batch := list(itertools.islice(pictures, batch_size)):
+        rows = _label(batch, classify, labels, top)
+        bad = [row for row in rows if "error" in row]
+        num_images, num_bad = num_images + len(rows), num_bad + len(bad)
+        first_bad = first_bad or next(iter(bad), None)
+        # One alone is named by the UserError below.
+        for row in bad if len(first) > 1 else ():
+            logging.warning("%s", _said(row))
+        if path:
+            atomic.append_text(path, _lines(path, rows, top))
+        else:
+            good = [row for row in rows if "labels" in row]
+            predictions += good
+            bad_images += bad
+            for row in good:
+                _show(row)
+        if path and time.monotonic() - said > _SECONDS:
+            said = time.monotonic()
+            logging.info("%s images", f"{num_images:,}")
+    if num_bad == num_images:
+        of = "" if num_images == 1 else f"not one of {num_images} images is labelled: "
+        raise UserError(of + _said(first_bad))
+    if not path:
+        return {"predictions": predictions, "bad_images": bad_images}
+    return {
+        "output_file": image_files.text(path),
+        "num_images": num_images,
+        "num_bad_images": num_bad,
+    }
 
 
 def _load(saved_model: pathlib.Path):
@@ -67,13 +126,43 @@ def _load(saved_model: pathlib.Path):
         ) from error
 
 
-def _refused(error: tf.errors.OpError, batch: list[pathlib.Path]) -> Exception:
-    """The error to raise for a picture that the model does not take."""
-    found = re.search(r"image (\d+) of the batch ([^\n]*)", error.message)
-    if not found:
-        return error
-    reason = found[2].partition(" [")[0].strip()
-    return UserError(f"{batch[int(found[1])]} {reason}")
+def _label(
+    batch: list[tuple[str, str]], classify: Callable, labels: list[str], top: int
+) -> list[dict]:
+    """A row for each of `image_files.find`: its labels, or its error."""
+    rows = [{"image": image_files.text(name)} for name, _ in batch]
+    encoded, places = [], []
+    for place, (name, reason) in enumerate(batch):
+        try:
+            if reason:
+                raise _BadImageError(reason)
+            encoded.append(_read(name))
+            places.append(place)
+        except _BadImageError as error:
+            rows[place]["error"] = str(error)
+    for place, found in zip(places, _classify(classify, encoded), strict=True):
+        if isinstance(found, str):
+            rows[place]["error"] = found
+        else:
+            rows[place]["labels"] = _best(found, labels, top)
+    return rows
+
+
+def _classify(classify: Callable, encoded: list[bytes]) -> list[np.ndarray | str]:
+    """The probabilities of each image, or what is wrong with it, by halves."""
+    if not encoded:
+        return []
+    try:
+        return list(classify(tf.constant(encoded))["probabilities"].numpy())
+    except tf.errors.InvalidArgumentError as error:
+        half = len(encoded) // 2
+        if half:
+            halves = encoded[:half], encoded[half:]
+            return [found for part in halves for found in _classify(classify, part)]
+        found = re.search(r"image 0 of the batch ([^\n\]]*)", error.message)
+        if not found:
+            raise
+        return [found[1].partition(" [")[0].strip()]
 
 
 def find_images(names: list[str], flag: str = "images") -> list[pathlib.Path]:
@@ -86,19 +175,12 @@ def find_images(names: list[str], flag: str = "images") -> list[pathlib.Path]:
     Raises:
         UserError: a name stands for no image.
     """
-    found = []
-    for name in names:
-        path = pathlib.Path(name)
-        if path.is_dir():
-            matches = [p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES]
-        elif path.is_file():
-            matches = [path]
-        else:
-            matches = [pathlib.Path(match) for match in glob.glob(name)]  # noqa: PTH207
-        if not matches:
-            raise UserError(f"--{flag}={name}: no such image")
-        found += sorted(matches)
-    return found
+    paths = []
+    for name, reason in image_files.find(names):
+        if reason:
+            raise UserError(f"--{flag}={image_files.text(name)} {reason}")
+        paths.append(pathlib.Path(name))
+    return paths
 
 
 def read_image(path: pathlib.Path) -> bytes:
@@ -108,12 +190,38 @@ def read_image(path: pathlib.Path) -> bytes:
         UserError: it is not a whole JPEG or PNG.
     """
     try:
+        return _read(str(path))
+    except _BadImageError as error:
+        raise UserError(f"{image_files.text(path)} {error}") from error
+
+
+def _read(name: str) -> bytes:
+    path = pathlib.Path(name)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise _BadImageError("is no plain file")  # A pipe would be waited for.
+        if status.st_size == 0:
+            raise _BadImageError("is empty")
         # Pillow says nothing on stderr of its own, as libjpeg does.
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} is not a whole JPEG or PNG image") from error
-    return path.read_bytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("JPEG", "PNG")) as image:
+                image.load()
+        return path.read_bytes()
+    except _BadImageError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise _BadImageError(f"has more than {MAX_PIXELS:,} pixels") from None
+    # Pillow's decoders raise almost any exception on damaged bytes.
+    except Exception as error:
+        reason = getattr(error, "strerror", None)
+        raise _BadImageError(
+            f"cannot be read: {reason}"
+            if reason
+            else "is not a whole JPEG or PNG image"
+        ) from error
 
 
 def _best(probabilities: np.ndarray, labels: list[str], top: int) -> list[dict]:
@@ -124,7 +232,43 @@ def _best(probabilities: np.ndarray, labels: list[str], top: int) -> list[dict]:
     ]
 
 
-def _show(prediction: dict) -> None:
-    print(prediction["image"])
-    for best in prediction["labels"]:
+def _said(row: dict) -> str:
+    return " ".join(f"{row['image']} {row['error']}".splitlines())
+
+
+def _show(row: dict) -> None:
+    print(row["image"])
+    for best in row["labels"]:
         print(f"  {100 * best['probability']:6.2f} %  {best['label']}")
+
+
+def _start(path: pathlib.Path, top: int) -> None:
+    """Makes the file; of a table the first line names the columns."""
+    with atomic.saying_where(path):
+        path.open("x").close()
+    if path.suffix.lower() == ".csv":
+        best = [f"{name}_{i + 1}" for i in range(top) for name in _BEST]
+        atomic.append_text(path, _csv([["image", *best, "error"]]))
+
+
+def _lines(path: pathlib.Path, rows: list[dict], top: int) -> str:
+    if path.suffix.lower() != ".csv":
+        return "".join(json.dumps(row) + "\n" for row in rows)
+    nothing = [""] * (top * len(_BEST))
+    return _csv(
+        [
+            row["image"],
+            *(
+                [best[key] for best in row.get("labels", ()) for key in _BEST]
+                or nothing
+            ),
+            row.get("error", ""),
+        ]
+        for row in rows
+    )
+
+
+def _csv(rows: list[list]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()

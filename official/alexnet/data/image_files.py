@@ -1,0 +1,175 @@
+"""Image files by their names: which a folder holds, and what is left out of it."""
+
+# os.path says no where pathlib raises: of a name that is too long, or of ~nobody.
+# ruff: noqa: PTH111, PTH112, PTH113, PTH118, PTH120, PTH207
+import collections
+import contextlib
+import glob
+import os
+import pathlib
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+from absl import logging
+
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png")
+# The longest name that a file system takes, in bytes.
+_LONGEST_NAME = 255
+# Endings that are counted by name; names such as `scan.0001` would have a million.
+_MOST_KINDS = 10
+
+
+def text(name: str | bytes | os.PathLike) -> str:
+    r"""A path as UTF-8 text; bytes that are none are written as `\xf1`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def class_name(folder: str) -> str:
+    """The class that a folder's name tells: NFC, as a Mac may write NFD."""
+    return unicodedata.normalize("NFC", text(folder))
+
+
+def kind(name: str, where: str = "") -> str | None:
+    """How a file that is no picture by its name is counted; None for a picture.
+
+    Args:
+        name: of the file, without its folder.
+        where: why even a picture is not taken, such as `in deeper folders`.
+    """
+    if name.startswith("."):
+        return "hidden"
+    if name.lower().endswith(SUFFIXES) and not where:
+        return None
+    suffix = text(pathlib.PurePath(name).suffix.lower()) or "without an ending"
+    return f"{suffix} {where}".strip()
+
+
+def count_below(folder: str, where: str) -> collections.Counter:
+    """Counts the files in a folder and the folders in it, by `kind`."""
+    files = (name for _, _, names in os.walk(folder) for name in names)
+    return collections.Counter(kind(name, where) for name in files)
+
+
+def scan(folder: str | os.PathLike, left_out: collections.Counter) -> list[str]:
+    """The names of the pictures in a folder, sorted.
+
+    Args:
+        folder: where to look, and not in its folders.
+        left_out: what else is there is counted here, by `kind`.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    names = []
+    with os.scandir(folder) as children:
+        for child in children:
+            if child.is_dir() and not child.name.startswith("."):
+                left_out += count_below(child.path, "in deeper folders")
+            elif found := kind(child.name):
+                left_out[found] += 1
+            # A link that leads nowhere counts: reading it will fail, and say so.
+            elif child.is_file() or child.is_symlink():
+                names.append(child.name)
+            else:
+                left_out["no plain file"] += 1
+    return sorted(names)
+
+
+def summed(left_out: collections.Counter) -> dict[str, int]:
+    """What was left out, most first; rare endings as one."""
+    most = dict(left_out.most_common(_MOST_KINDS))
+    if rest := left_out.total() - sum(most.values()):
+        most["of other endings"] = rest
+    return most
+
+
+def said(left_out: collections.Counter) -> str:
+    """One line of what was left out; empty where that is hidden files at most."""
+    if not left_out.keys() - {"hidden"}:
+        return ""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in summed(left_out).items())
+    return (
+        f"{left_out.total()} file(s) left out: {kinds}; taken are "
+        f"{', '.join(SUFFIXES[:-1])} and {SUFFIXES[-1]}"
+    )
+
+
+def split(values: Iterable[str]) -> list[str]:
+    """The paths of a flag, which commas part; a path that is there may hold some.
+
+    Args:
+        values: such as `a.jpg,b, c.jpg`: the longest names that are there count.
+
+    Returns:
+        Files, directories and patterns, `~` expanded, there or not.
+    """
+    names = []
+    for value in values:
+        names += _split(value.split(","))
+    return [os.path.expanduser(name) for name in names if name]
+
+
+def _split(pieces: list[str]) -> list[str]:
+    names, start = [], 0
+    while start < len(pieces):
+        end, found = start + 1, pieces[start].strip()
+        for stop in range(start + 1, len(pieces) + 1):
+            joined = ",".join(pieces[start:stop])
+            forms = [joined, joined.strip(), joined.strip(' "')]
+            for name in map(os.path.expanduser, forms):
+                # No look at a pattern without a comma: a folder may be large.
+                if os.path.lexists(name) or (stop > start + 1 and _matches(name)):
+                    end, found = stop, name
+                    break
+            folder, last = os.path.split(os.path.expanduser(forms[-1]))
+            is_there = os.path.isdir(folder or ".")
+            if not is_there or len(os.fsencode(last)) > _LONGEST_NAME:
+                break  # No longer name can be there.
+        names.append(found)
+        start = end
+    return names
+
+
+def find(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The image files that files, directories and patterns name, in order.
+
+    Hidden files are left out of directories and patterns, and what is left out of a
+    directory is logged. At most one directory's names are in memory.
+
+    Args:
+        names: as `split` gives them. A name that is there is no pattern.
+
+    Yields:
+        (path, "") of a file, or (name, what is wrong), such as `holds no image`.
+    """
+    for name in names:
+        left_out = collections.Counter()
+        reason = "is not there: no such image"
+        try:
+            if os.path.isdir(name):
+                paths = [os.path.join(name, child) for child in scan(name, left_out)]
+                reason = f"holds no image; {said(left_out)}".strip("; ")
+            else:
+                paths = [name] if os.path.isfile(name) else _matches(name)
+        except OSError as error:
+            paths, reason = [], f"cannot be read: {error.strerror}"
+        if not paths:
+            yield name, reason
+        elif line := said(left_out):
+            line = f"{text(name)}: {line}"
+            logging.warning("%s", " ".join(line.splitlines()))
+        for path in paths:
+            yield path, ""
+
+
+def _matches(pattern: str) -> list[str]:
+    """The files of a pattern; folders that are there are no patterns."""
+    folder = pattern
+    while folder and not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    rest = pattern[len(folder) :].lstrip("/")
+    with contextlib.suppress(ValueError, OSError):  # A name with a zero byte.
+        found = glob.glob(rest, root_dir=folder or None, recursive=True)
+        paths = [os.path.join(folder, name) for name in sorted(found)]
+        return [path for path in paths if not os.path.isdir(path)]
+    return []
