@@ -38,6 +38,7 @@ import time
 from absl import flags
 
 from official.alexnet import cli
+from official.alexnet.data import image_files
 from official.alexnet.errors import UserError
 from official.alexnet.preparation import locations, prepare, sources
 from official.alexnet.preparation.progress import WORK_DIR
@@ -72,8 +73,8 @@ def define_flags() -> None:
         "input_dir",
         None,
         "Folder with the archives under the names they were downloaded by, or with "
-        "train/<class>/ and val/<class>/ (or validation/<class>/) folders of .jpg, "
-        ".jpeg or .png pictures.",
+        "train/<class>/ and val/<class>/ (or validation/<class>/) folders of "
+        f"{', '.join(image_files.SUFFIXES)} pictures; others are counted.",
     )
     flags.DEFINE_string("output_dir", None, "Folder for the results.", required=True)
     for name, text in _PARTS.items():
@@ -145,6 +146,9 @@ def _prepare(flag_values: flags.FlagValues) -> dict:
         listing = sources.list_archives(source, output_dir / WORK_DIR)
     counts = ", ".join(f"{len(e)} {split}" for split, e in listing.splits.items())
     print(f"Found {counts} images of {len(listing.synsets)} classes.", flush=True)
+    for split, left_out in listing.left_out.items():
+        if line := image_files.said(left_out):
+            print(f"warning: {split}: {line}", file=sys.stderr)
     manifest = prepare.prepare(
         listing,
         output_dir,
@@ -163,6 +167,11 @@ def _prepare(flag_values: flags.FlagValues) -> dict:
     return results | {
         "num_classes": manifest["num_classes"],
         "num_bad_images": len(manifest["bad_images"]),
+        "left_out": {
+            split: image_files.summed(left_out)
+            for split, left_out in listing.left_out.items()
+            if left_out
+        },
         "seconds": round(time.monotonic() - start, 1),
         "output_dir": str(output_dir),
     }

@@ -59,11 +59,13 @@ def read_lines(path: pathlib.Path) -> list[str]:
         UserError: the file is missing or not text.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file") from None
+        raise UserError(
+            f"{path} is not a text file in UTF-8: convert it, or name another"
+        ) from None
     return [line.strip() for line in text.strip().splitlines()]
 
 

@@ -4,6 +4,7 @@ Archives are not unpacked: each image is known by the file it lies in, its offse
 and its size, so that any process can read any image with one seek.
 """
 
+import collections
 import contextlib
 import dataclasses
 import json
@@ -14,12 +15,11 @@ import tarfile
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from official.alexnet.data import atomic
+from official.alexnet.data import atomic, image_files
 from official.alexnet.errors import UserError
 from official.alexnet.preparation import devkit
 from official.alexnet.preparation.locations import Archives, Tree
 
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 _CLASS_ARCHIVE = re.compile(r"(n\d{8})\.tar")
 _TAR_BLOCK = 512
 # Class -> its images: name, offset in the archive, size.
@@ -59,11 +59,14 @@ class Listing:
         synsets: class names in label order (sorted).
         words: what each class is called.
         splits: split name -> its images, in the order they were found.
+        left_out: split name -> what else lies there, counted by
+            `image_files.kind`.
     """
 
     synsets: tuple[str, ...]
     words: tuple[str, ...]
     splits: dict[str, list[Entry]]
+    left_out: dict[str, collections.Counter]
 
 
 def list_archives(archives: Archives, index_dir: pathlib.Path) -> Listing:
@@ -82,7 +85,10 @@ def list_archives(archives: Archives, index_dir: pathlib.Path) -> Listing:
     Raises:
         UserError: an archive is missing, cut short, or does not fit the others.
     """
-    by_class = _indexed(archives.train_archive, index_dir, _index_classes)
+    left_out = {}
+    by_class, left_out["train"] = _indexed(
+        archives.train_archive, index_dir, _index_classes
+    )
     if not by_class:
         raise UserError(
             f"{archives.train_archive} holds no class archives nXXXXXXXX.tar; expected "
@@ -104,25 +110,23 @@ def list_archives(archives: Archives, index_dir: pathlib.Path) -> Listing:
     words, identifiers, (truth_path, lines) = _ground_truth(archives)
     # A line of a ground truth is a WordNet id or the number of a class.
     classes = labels | {i: labels[s] for i, s in identifiers.items() if s in labels}
-    splits = {
-        "train": train,
-        "validation": _list_flat(
-            archives.validation_archive, index_dir, truth_path, lines, classes
-        ),
-    }
+    splits = {"train": train}
+    splits["validation"], left_out["validation"] = _list_flat(
+        archives.validation_archive, index_dir, truth_path, lines, classes
+    )
     if archives.test_archive:
         truth_path = archives.test_ground_truth
         lines = devkit.read_lines(truth_path)
-        splits["test"] = _list_flat(
+        splits["test"], left_out["test"] = _list_flat(
             archives.test_archive, index_dir, truth_path, lines, classes
         )
-    return Listing(synsets, tuple(words.get(s, s) for s in synsets), splits)
+    return Listing(synsets, tuple(words.get(s, s) for s in synsets), splits, left_out)
 
 
 def list_tree(tree: Tree) -> Listing:
     """Finds every image of a tree `<split>/<class>/<image>`.
 
-    Labels follow the sorted names of the class folders of `train`.
+    Labels follow the sorted names of the class folders of `train`, in NFC.
 
     Args:
         tree: where it is.
@@ -131,71 +135,100 @@ def list_tree(tree: Tree) -> Listing:
         The images of `train` and `validation`.
 
     Raises:
-        UserError: a folder is missing, has no images, or a class of its own.
+        UserError: a folder is missing, has no images, or a class of its own or of
+            another folder.
     """
     words = dict(devkit.read_synsets(tree.synsets)) if tree.synsets else {}
-    names = sorted(_class_folders(tree.train))
-    labels = {name: label for label, name in enumerate(names)}
-    splits = {"train": [], "validation": []}
+    splits, left_out, labels = {}, {}, {}
     for split, folder in (("train", tree.train), ("validation", tree.validation)):
-        for name in sorted(_class_folders(folder)):
+        splits[split], left_out[split] = [], collections.Counter()
+        folders = _class_folders(folder, left_out[split])
+        labels = labels or {name: label for label, name in enumerate(folders)}
+        for name, folder_name in folders.items():
             if name not in labels:
                 raise UserError(
-                    f"{folder / name}: there is no such class in {tree.train}"
+                    f"{image_files.text(folder / folder_name)}: there is no such class "
+                    f"in {tree.train}"
                 )
-            splits[split] += _list_folder(folder / name, labels[name])
+            splits[split] += _list_folder(
+                folder / folder_name, labels[name], left_out[split]
+            )
     return Listing(
-        # labels.txt has a blank between the class's id and its words.
-        synsets=tuple(re.sub(r"\s", "_", name) for name in names),
-        words=tuple(words.get(name, name) for name in names),
+        synsets=tuple(map(_synset, labels)),
+        # A line of labels.txt is a class, whatever its folder's name holds.
+        words=tuple(words.get(name, " ".join(name.splitlines())) for name in labels),
         splits=splits,
+        left_out=left_out,
     )
 
 
-def _class_folders(folder: pathlib.Path) -> list[str]:
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder}")
-    with _scan(folder) as children:
-        names = [c.name for c in children if c.is_dir() and not c.name.startswith(".")]
-    if not names:
-        raise UserError(f"{folder} has no class folders; expected <class>/<image>.jpg")
-    return names
+def _synset(name: str) -> str:
+    """labels.txt has a blank between the class's id and its words."""
+    return re.sub(r"\s", "_", name)
 
 
-def _list_folder(folder: pathlib.Path, label: int) -> list[Entry]:
-    with _scan(folder) as children:
-        found = sorted(
-            # A link that leads nowhere counts: reading it will fail, and say so.
-            (child.name, child.path, child.stat().st_size if child.is_file() else 0)
-            for child in children
-            if _is_image_name(child.name)
-            and (child.is_file() or (child.is_symlink() and not child.is_dir()))
-        )
+def _class_folders(
+    folder: pathlib.Path, left_out: collections.Counter
+) -> dict[str, str]:
+    """Class -> the name of its folder, sorted by class."""
+    found = {}
+    try:
+        for child in folder.iterdir():
+            if child.name.startswith(".") or not child.is_dir():
+                left_out[image_files.kind(child.name, "outside class folders")] += 1
+                continue
+            name = image_files.class_name(child.name)
+            other = found.setdefault(_synset(name), (name, child.name))[1]
+            if other != child.name:
+                raise UserError(
+                    f"{folder}: {other!a} and {child.name!a} are folders of one class, "
+                    f"{_synset(name)}; rename one, or put them together"
+                )
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}") from None
     if not found:
-        raise UserError(f"{folder} has no .jpg, .jpeg or .png image in it")
+        raise UserError(f"{folder} has no class folders; expected <class>/<image>.jpg")
+    return dict(sorted(found.values()))
+
+
+def _list_folder(
+    folder: pathlib.Path, label: int, left_out: collections.Counter
+) -> list[Entry]:
+    others = collections.Counter()
+    try:
+        names = image_files.scan(folder, others)
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}") from None
+    if not names:
+        line = f"; {image_files.said(others)}" if others else ""
+        raise UserError(f"{folder} has no .jpg, .jpeg or .png image in it{line}")
+    left_out += others
+    class_name = image_files.text(folder.name)
     return [
-        Entry(f"{folder.name}/{name}", path, 0, size, label)
-        for name, path, size in found
+        Entry(
+            f"{class_name}/{image_files.text(name)}",
+            str(folder / name),
+            0,
+            _size(folder / name),
+            label,
+        )
+        for name in names
     ]
 
 
-@contextlib.contextmanager
-def _scan(folder: pathlib.Path) -> Iterator[Iterator[os.DirEntry]]:
+def _size(path: pathlib.Path) -> int:
     try:
-        with os.scandir(folder) as children:
-            yield children
-    except OSError as error:
-        raise UserError(f"cannot read {folder}: {error.strerror}") from None
-
-
-def _is_image_name(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+        return path.stat().st_size
+    except OSError:  # A link that leads nowhere: reading it will fail, and say so.
+        return 0
 
 
 def _indexed(
-    path: pathlib.Path, index_dir: pathlib.Path, look: Callable[[pathlib.Path], _Index]
-) -> _Index:
-    """What `look(path)` finds, kept in a file until the archive changes."""
+    path: pathlib.Path,
+    index_dir: pathlib.Path,
+    look: Callable[[pathlib.Path, collections.Counter], _Index],
+) -> tuple[_Index, collections.Counter]:
+    """What `look` finds and leaves out, kept in a file until the archive changes."""
     index_file = index_dir / f"index-{path.name}.json"
     if not path.is_file():
         raise UserError(f"no archive {path}")
@@ -204,38 +237,40 @@ def _indexed(
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         index = json.loads(index_file.read_text("utf-8"))
         if index["key"] == key:
-            return index["members"]
-    members = look(path)
+            return index["members"], collections.Counter(index["left_out"])
+    left_out = collections.Counter()
+    index = {"key": key, "members": look(path, left_out), "left_out": left_out}
     try:
         with atomic.saying_where(index_dir):
             index_dir.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(index_file, json.dumps({"key": key, "members": members}))
+        atomic.write_text(index_file, json.dumps(index))
     except OSError as error:
         raise UserError(f"cannot write to {index_dir}: {error.strerror}") from None
-    return members
+    return index["members"], left_out
 
 
-def _index_classes(path: pathlib.Path) -> _Index:
+def _index_classes(path: pathlib.Path, left_out: collections.Counter) -> _Index:
     """The training archive: synset -> its images as (name, offset, size)."""
     classes = {}
     with _open_tar(path) as outer:
-        for member in _regular_members(outer, path):
-            match = _CLASS_ARCHIVE.fullmatch(pathlib.PurePosixPath(member.name).name)
+        for name, member in _regular_members(outer, path, left_out):
+            match = _CLASS_ARCHIVE.fullmatch(name)
             if not match:
+                left_out[image_files.kind(name, "outside class archives")] += 1
                 continue
-            where = f"{path}:{member.name}"
+            where = f"{path}:{name}"
             with _open_tar(where, outer.extractfile(member)) as inner:
-                images = _images(inner, where, base=member.offset_data)
+                images = _images(inner, where, member.offset_data, left_out)
             if not images:
                 raise UserError(f"{where} has no images in it")
             classes[match.group(1)] = images
     return classes
 
 
-def _index_flat(path: pathlib.Path) -> _Index:
+def _index_flat(path: pathlib.Path, left_out: collections.Counter) -> _Index:
     """A flat archive: its images as (name, offset, size), all under one key."""
     with _open_tar(path) as tar:
-        return {"": _images(tar, path, base=0)}
+        return {"": _images(tar, path, 0, left_out)}
 
 
 def _list_flat(
@@ -244,9 +279,10 @@ def _list_flat(
     truth_path: pathlib.Path,
     lines: list[str],
     classes: dict[str, int],
-) -> list[Entry]:
+) -> tuple[list[Entry], collections.Counter]:
     """The images of a flat archive, image number i having the class of line i."""
-    images = sorted(_indexed(path, index_dir, _index_flat)[""])
+    index, left_out = _indexed(path, index_dir, _index_flat)
+    images = sorted(index[""])
     if len(images) != len(lines):
         raise UserError(
             f"{path} has {len(images)} images but {truth_path} has {len(lines)} lines"
@@ -263,7 +299,7 @@ def _list_flat(
                 "archive"
             )
         entries.append(Entry(name, str(path), offset, size, classes[line]))
-    return entries
+    return entries, left_out
 
 
 def _ground_truth(archives: Archives):
@@ -308,7 +344,8 @@ def _reject_label_order(archives: Archives, synsets: list[str]) -> None:
 def _open_tar(where: pathlib.Path | str, file: IO[bytes] | None = None):
     """Opens an archive by its path, or one inside another by its open file."""
     try:
-        return tarfile.open(None if file else where, "r:", file)
+        # The same names in every locale.
+        return tarfile.open(None if file else where, "r:", file, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot read {where}: {error.strerror}") from None
     except tarfile.TarError:
@@ -317,28 +354,34 @@ def _open_tar(where: pathlib.Path | str, file: IO[bytes] | None = None):
         ) from None
 
 
-def _images(tar: tarfile.TarFile, where: str | os.PathLike, base: int) -> list:
+def _images(
+    tar: tarfile.TarFile,
+    where: str | os.PathLike,
+    base: int,
+    left_out: collections.Counter,
+) -> list:
     """(base name, offset in the outer file, size) of the images in a tar."""
-    return [
-        (
-            pathlib.PurePosixPath(member.name).name,
-            base + member.offset_data,
-            member.size,
-        )
-        for member in _regular_members(tar, where)
-        if _is_image_name(pathlib.PurePosixPath(member.name).name)
-    ]
+    images = []
+    for name, member in _regular_members(tar, where, left_out):
+        if kind := image_files.kind(name):
+            left_out[kind] += 1
+        else:
+            images.append((name, base + member.offset_data, member.size))
+    return images
 
 
 def _regular_members(
-    tar: tarfile.TarFile, where: str | os.PathLike
-) -> Iterator[tarfile.TarInfo]:
-    """Yields plain files, and makes sure that the archive is whole to its end."""
+    tar: tarfile.TarFile, where: str | os.PathLike, left_out: collections.Counter
+) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """Yields plain files by name, and makes sure that the archive is whole."""
     cut = f"{where} is damaged or cut short; fetch it again"
     try:
         for member in tar:
             if member.isreg() and not member.issparse():
-                yield member
+                name = pathlib.PurePosixPath(member.name).name
+                yield image_files.text(name.encode("utf-8", "surrogateescape")), member
+            elif not member.isdir():
+                left_out["no plain file"] += 1
         tar.fileobj.seek(tar.offset)
         end = tar.fileobj.read(_TAR_BLOCK)
     except (OSError, tarfile.TarError):
