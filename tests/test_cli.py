@@ -203,6 +203,24 @@ def test_a_mistake_in_the_flags_stops_it_before_tensorflow_starts(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("binary", BINARIES)
+def test_a_name_that_tensorflow_cannot_take_is_refused(binary, tmp_path, no_tensorflow):
+    flag = "export_dir" if binary == "predict" else "model_dir"
+    name = os.fsdecode(b"caf\xe9")
+    (tmp_path / name).mkdir()
+    arguments = {
+        "train": ["--data_dir=x"],
+        "eval": [],
+        "export": ["--export_dir=x"],
+        "predict": ["--images=x"],
+    }[binary]
+    done = call(
+        binary, f"--{flag}={name}", *arguments, cwd=tmp_path, path=[no_tensorflow]
+    )
+    check_mistake(done, binary, r"caf\xe9: TensorFlow takes names in UTF-8 only")
+    assert contents(tmp_path) == {pathlib.Path(name): None}
+
+
 @pytest.fixture
 def data(records_dir, tmp_path):
     """Folders of records, each with one mistake but `good`."""

@@ -26,6 +26,7 @@ import time
 from absl import flags
 
 from official.alexnet import cli
+from official.alexnet.data import image_files
 from official.alexnet.errors import UserError
 
 _SPLITS = ("train", "validation", "test")
@@ -60,6 +61,9 @@ def main() -> dict:
         jobs = _jobs_by_looking(folder, problems)
     if not jobs and not problems:
         raise UserError(f"{folder}: no records, neither classic nor TFDS")
+    others = _others(folder, jobs, problems)
+    if others:
+        print(f"{len(others)} file(s) not checked, such as {others[0]}", flush=True)
     labels = {split: collections.Counter() for split in jobs}
     num_examples = num_bytes = 0
     is_blamed = False
@@ -91,6 +95,7 @@ def main() -> dict:
         "problems": problems,
         "damaged_shards": damaged,
         "classes_without_images": empty,
+        "num_files_not_checked": len(others),
         "has_manifest": manifest is not None,
         "decoded": flags.FLAGS.decode,
         "seconds": round(time.monotonic() - start, 1),
@@ -198,6 +203,22 @@ def _jobs_by_looking(folder: pathlib.Path, problems: list) -> dict:
                 for path, count in shards.items()
             ]
     return jobs
+
+
+def _others(folder: pathlib.Path, jobs: dict, problems: list[dict]) -> list[str]:
+    """The files beside the records that nothing here looks at, but hidden ones."""
+    paths = {job.path for todo in jobs.values() for job in todo}
+    known = {path.name for path in paths} | {problem["file"] for problem in problems}
+    return sorted(
+        image_files.text(path.relative_to(folder))
+        for place in {folder, *(path.parent for path in paths)}
+        for path in place.iterdir()
+        if path.is_file()
+        and path.name not in known
+        and not path.name.startswith(".")
+        # What describes a set: labels, statistics, a manifest, TFDS's own files.
+        and path.suffix not in (".txt", ".npz", ".json")
+    )
 
 
 def _check(jobs: dict):

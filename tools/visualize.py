@@ -31,6 +31,7 @@ from visualizing.curves import parse_runs
 
 from official.alexnet import cli, run_files
 from official.alexnet.config import Config
+from official.alexnet.data import image_files
 from official.alexnet.errors import UserError
 
 PICTURES = ("kernels", "predictions", "neighbors", "curves")
@@ -65,11 +66,11 @@ def define_flags() -> None:
         "Where TensorBoard's copies go. Default: MODEL_DIR/pictures; without a "
         "--model_dir OUTPUT_DIR/tensorboard.",
     )
-    flags.DEFINE_list(
+    flags.DEFINE_multi_string(
         "images",
         None,
-        "JPEG or PNG files, directories of them, or patterns in quotes. Default: "
-        "validation images.",
+        "JPEG or PNG files, directories of them, or patterns in quotes, with commas "
+        "between them. Default: validation images.",
     )
     flags.DEFINE_integer(
         "num_images",
@@ -85,7 +86,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("top", 5, "Labels a photograph.", lower_bound=1)
     flags.DEFINE_integer("num_neighbors", 6, "Neighbours a photograph.", lower_bound=1)
-    flags.DEFINE_list(
+    flags.DEFINE_multi_string(
         "search_images",
         None,
         "Images to search for neighbours, named as --images. Default: the training "
@@ -251,10 +252,10 @@ def _images(net, flag: str, split: str):
 
     from official.alexnet.serving.prediction import find_images  # noqa: PLC0415
 
-    names = flags.FLAGS[flag].value
+    names = image_files.split(flags.FLAGS[flag].value or [])
     if not names:
         return photographs.Recorded(net.split(split).records)
-    paths = find_images([str(pathlib.Path(n).expanduser()) for n in names], flag)
+    paths = find_images(names, flag)
     return photographs.files_with_labels(paths, net.labels)
 
 

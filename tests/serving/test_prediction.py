@@ -16,6 +16,7 @@ import tensorflow as tf
 from PIL import Image
 
 from official.alexnet.data import image_files
+from official.alexnet.data.classes import read_names
 from official.alexnet.errors import NoRoom, UserError
 from official.alexnet.serving import prediction
 from official.alexnet.serving.prediction import predict
@@ -274,6 +275,19 @@ def test_a_damaged_saved_model_is_named(all_formats, good, tmp_path):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with pytest.raises(UserError, match=r"saved_model cannot be loaded: .*export"):
             predict(str(copy), [str(good)], 1, 8)
+
+
+def test_class_names_that_are_no_text(all_formats, good, tmp_path):
+    saved_model = all_formats.folder / "saved_model"
+    shutil.copytree(saved_model, tmp_path / "out" / "saved_model")
+    labels = tmp_path / "out" / "labels.txt"
+    labels.write_bytes(b"caf\xe9\n" * 3)
+    for read in (
+        lambda: predict(str(tmp_path / "out"), [str(good)], 1, 8),
+        lambda: read_names(labels),
+    ):
+        with pytest.raises(UserError, match=r"labels\.txt is not a text file of class"):
+            read()
 
 
 # Names

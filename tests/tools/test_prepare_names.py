@@ -24,7 +24,7 @@ from imagenet_inputs import (
 from PIL import Image
 
 from official.alexnet.data import image_files
-from official.alexnet.data.dataset import read_labels
+from official.alexnet.data.classes import read_labels
 from official.alexnet.errors import UserError
 
 LATIN = os.fsdecode(b"a\xf1o.jpg")

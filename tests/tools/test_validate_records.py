@@ -61,8 +61,14 @@ def test_damaged_shards_are_named_and_remade(prepared, tmp_path):
     second.unlink()
     third.write_bytes(third.read_bytes()[:-7])
     (output / "train-00000-of-00009").write_bytes(b"")
+    for name in ("train-00000-of-00004.gz", "more.tfrecord", ".hidden"):
+        (output / name).touch()
     code, results, stdout, _ = validate(output, "--num_workers=1")
     assert code == 1
+    assert results["num_files_not_checked"] == 2
+    assert "2 file(s) not checked, such as more.tfrecord" in stdout
+    for name in ("train-00000-of-00004.gz", "more.tfrecord", ".hidden"):
+        (output / name).unlink()
     names = {first.name, second.name, third.name}
     assert set(results["damaged_shards"]) == names
     assert "train-00000-of-00009: not in the manifest" in stdout

@@ -1,6 +1,7 @@
 """The numbers behind the pictures of tools/visualize.py, and their own pixels."""
 
 import dataclasses
+import os
 import pathlib
 import shutil
 import sys
@@ -148,6 +149,19 @@ def test_records_of_other_classes_are_matched_by_name(net, tmp_path):
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")
     with pytest.raises(UserError, match="its class 'a' is not one of the 3 classes"):
         other.split("train")
+
+
+def test_names_of_any_bytes(photos, tmp_path):
+    """The folder as a Mac writes it; the file as an old Windows did."""
+    folder = tmp_path / "cafe\u0301"
+    folder.mkdir()
+    path = folder / os.fsdecode(b"a\xf1o.jpg")
+    shutil.copy(photos / "holiday" / "0.jpg", path)
+    images = photographs.files_with_labels(find_images([str(folder)]), ["caf\u00e9"])
+    assert images.labels == (0,)
+    ((place, encoded, _),) = images.dataset().as_numpy_iterator()
+    assert encoded == path.read_bytes()
+    assert images.photograph(place).name == str(folder / r"a\xf1o.jpg")
 
 
 def test_a_picture_that_pillow_takes_and_the_net_does_not(tmp_path):

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from official.alexnet.data import classes, faults, pictures, preprocessing, reading
+from official.alexnet.data import (
+    classes,
+    faults,
+    image_files,
+    pictures,
+    preprocessing,
+    reading,
+)
 from official.alexnet.data.records import Records
 from official.alexnet.errors import UserError
 from official.alexnet.serving.prediction import read_image
@@ -48,7 +55,8 @@ class Files:
 
     def dataset(self) -> tf.data.Dataset:
         """(place int64, encoded image, label int32) of every image, in order."""
-        names = tf.constant([str(path) for path in self.paths])
+        # Their bytes, as a name may be no UTF-8.
+        names = tf.constant([os.fsencode(path) for path in self.paths])
         labels = tf.constant(self.labels, tf.int32)
 
         def read(place: tf.Tensor):
@@ -63,12 +71,13 @@ class Files:
             UserError: it is not a whole image.
         """
         encoded = read_image(self.paths[place])
+        name = image_files.text(self.paths[place])
         try:
             pixels = square(encoded).numpy()
         except tf.errors.OpError as error:
             reason = pictures.fault(tf.constant(encoded)).numpy().decode()
-            raise UserError(f"{self.paths[place]} {reason}") from error
-        return Photograph(str(self.paths[place]), pixels, self.labels[place])
+            raise UserError(f"{name} {reason}") from error
+        return Photograph(name, pixels, self.labels[place])
 
     def spread(self, count: int) -> list[Photograph]:
         """`count` images, spread evenly over all; all if there are fewer."""
@@ -157,9 +166,10 @@ def files_with_labels(paths: Sequence[pathlib.Path], labels: Sequence[str]) -> F
     A folder tells the class if it has the name of just one; see `classes.key`.
     """
     keys = [classes.key(line) for line in labels]
-    folders = [classes.key(path.absolute().parent.name) for path in paths]
-    known = [keys.index(key) if keys.count(key) == 1 else UNKNOWN for key in folders]
-    return Files(tuple(paths), tuple(known))
+    number_of = {key: i for i, key in enumerate(keys) if keys.count(key) == 1}
+    folders = (classes.key(path.absolute().parent.name) for path in paths)
+    known = tuple(number_of.get(key, UNKNOWN) for key in folders)
+    return Files(tuple(paths), known)
 
 
 def evenly(total: int, count: int) -> list[int]:

@@ -6,10 +6,9 @@ same name: `n01440764` of TFDS is `n01440764 tench, Tinca tinca` of a prepared s
 
 import pathlib
 import re
-import unicodedata
 from collections.abc import Sequence
 
-from official.alexnet.data import atomic
+from official.alexnet.data import atomic, image_files
 from official.alexnet.errors import UserError
 
 _NUMBERED = re.compile(r"(\d+)[:,\s]\s*(\S.*)")
@@ -25,9 +24,11 @@ def read_names(path: pathlib.Path) -> tuple[str, ...] | None:
     if not path.is_file():
         return None
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file of class names") from error
+        raise UserError(
+            f"{path} is not a text file of class names in UTF-8: convert it"
+        ) from error
     return tuple(line for line in lines if line)
 
 
@@ -135,7 +136,7 @@ def positions(
 
 def key(name: str) -> str:
     """What two names of one class have in common: a WordNet id, or the name."""
-    name = unicodedata.normalize("NFC", name.strip())
+    name = image_files.class_name(name.strip())
     if match := _WORDNET_ID.match(name):
         return match[0]
     # A prepared folder tree has `lime lime`.

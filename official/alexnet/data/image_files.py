@@ -144,10 +144,10 @@ def find(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """
     for name in names:
         left_out = collections.Counter()
-        reason = "is not there: no such image"
+        folder, reason = "", "is not there: no such image"
         try:
             if os.path.isdir(name):
-                paths = [os.path.join(name, child) for child in scan(name, left_out)]
+                folder, paths = name, scan(name, left_out)
                 reason = f"holds no image; {said(left_out)}".strip("; ")
             else:
                 paths = [name] if os.path.isfile(name) else _matches(name)
@@ -159,7 +159,7 @@ def find(names: Iterable[str]) -> Iterator[tuple[str, str]]:
             line = f"{text(name)}: {line}"
             logging.warning("%s", " ".join(line.splitlines()))
         for path in paths:
-            yield path, ""
+            yield os.path.join(folder, path), ""
 
 
 def _matches(pattern: str) -> list[str]:

@@ -127,9 +127,11 @@ def _tree(input_dir: pathlib.Path, given: dict[str, pathlib.Path]) -> Tree | Non
         raise UserError(
             f"--{misplaced[0]} goes with archives, but {input_dir} is a folder tree"
         )
-    for name in ("val", "validation"):
-        if (input_dir / name).is_dir():
-            return Tree(train, input_dir / name, given.get("synsets"))
+    names = [name for name in ("val", "validation") if (input_dir / name).is_dir()]
+    if len(names) == 1:
+        return Tree(train, input_dir / names[0], given.get("synsets"))
+    if names:
+        raise UserError(f"{input_dir} has val/ and validation/: move one of them away")
     raise UserError(f"{input_dir} has train/ but neither val/ nor validation/")
 
 

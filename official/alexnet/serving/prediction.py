@@ -218,9 +218,7 @@ def _read(name: str) -> bytes:
     except Exception as error:
         reason = getattr(error, "strerror", None)
         raise _BadImageError(
-            f"cannot be read: {reason}"
-            if reason
-            else "is not a whole JPEG or PNG image"
+            f"cannot be read: {reason}" if reason else _DAMAGED
         ) from error
 
 
