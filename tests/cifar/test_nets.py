@@ -18,6 +18,13 @@ def test_parameters_are_the_sources(name, parameters):
     assert model.output_shape == (None, 10)
 
 
+@pytest.mark.parametrize("name", ["cifar_19pct", "cifar_11pct"])
+def test_no_image_gives_an_empty_answer(name):
+    net = find_net(name)
+    images = tf.zeros((0, net.input_size, net.input_size, 3))
+    assert CifarNet(net)(images).shape == (0, 10)
+
+
 def layer_names(net) -> list[str]:
     return [layer.name for layer in CifarNet(net).layers[1:]]
 

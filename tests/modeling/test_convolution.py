@@ -49,6 +49,33 @@ def test_values_and_gradients(groups, size, stride, padding, split):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+@pytest.mark.parametrize(
+    ("groups", "size", "stride", "padding", "side"),
+    [(1, 11, 4, (0, 3), 5), (2, 5, 1, (2, 2), 24), (1, 3, 1, (0, 0), 22)],
+)
+def test_an_empty_batch(groups, size, stride, padding, side, dtype):
+    x, kernel = tf.zeros((0, 24, 24, 8), dtype), tf.ones((size, size, 8 // groups, 12))
+
+    def run():
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            y = grouped_conv2d(
+                x,
+                tf.cast(kernel, dtype),
+                groups=groups,
+                stride=stride,
+                padding=padding,
+                split=not grouped_kernels_run_here(dtype),
+            )
+        return y, *tape.gradient(y, [x, kernel])
+
+    for y, dx, dkernel in (run(), tf.function(run)()):
+        assert y.shape == (0, side, side, 12)
+        assert dx.shape == x.shape
+        np.testing.assert_array_equal(dkernel, tf.zeros_like(kernel))
+
+
 def test_a_224_image_gives_55_by_55_maps():
     x, kernel = tf.zeros((1, 224, 224, 3)), tf.zeros((11, 11, 3, 4))
     y = grouped_conv2d(x, kernel, stride=4, padding=(0, 3))

@@ -1,11 +1,15 @@
 """What a row of the table says: initial weights, dropout, both forms, files."""
 
+import contextlib
+import itertools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from official.alexnet import AlexNet, UserError
+from official.alexnet.modeling.columns import portable
 from official.alexnet.modeling.dropout import Dropout
 from official.alexnet.modeling.variants import VARIANTS
 from official.alexnet.modeling.weights import copy_weights, get_weights
@@ -29,6 +33,31 @@ def images(count: int = 4) -> tf.Tensor:
 
 def names(model: keras.Model) -> list[str]:
     return [layer.name for layer in model.layers]
+
+
+NORMS = ("paper", "original", "cuda_convnet2", "caffe", "owt", "batch_norm")
+
+
+@pytest.mark.parametrize(
+    "training", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(name, marks=[] if name in NORMS else [pytest.mark.slow])
+        for name in (*VARIANTS, "batch_norm")
+    ],
+)
+def test_no_image_gives_an_empty_answer(case, training):
+    net = {"normalization": case} if case == "batch_norm" else {"variant": case}
+    columns = (1, 2) if case in (*TWO_COLUMNS, "batch_norm") else (1,)
+    for number, dtype in itertools.product(columns, ("float32", "mixed_bfloat16")):
+        model = tiny(**{"variant": "paper"} | net, num_columns=number, dtype=dtype)
+        for context in (contextlib.nullcontext, portable):
+            # Compiled in training, which takes longer.
+            call = tf.function(model) if training else model
+            with context():
+                assert call(images(0), training=training).shape == (0, 7)
 
 
 @pytest.mark.parametrize(
