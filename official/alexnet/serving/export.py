@@ -50,6 +50,9 @@ def export(
         portable: the SavedModel uses ops that any TensorFlow runs on any device;
             otherwise those that are fastest here.
 
+    No format reads EXIF's orientation: turn a phone's photograph upright first, with
+    `PIL.ImageOps.exif_transpose`.
+
     Returns:
         What was written, from which step.
 
@@ -73,7 +76,6 @@ def export(
         for name, file in files.items():
             if name == "saved_model":
                 served = ServedAlexNet(model, mean, scale)
-                # Saving traces the Keras model itself besides the signatures.
                 with portable_ops() if portable else contextlib.nullcontext():
                     tf.saved_model.save(served, str(folder / file), served.signatures())
             elif name == "keras":

@@ -1,10 +1,13 @@
 """What a served AlexNet answers to: images in, probabilities out."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
 from official.alexnet.backend import keras
 from official.alexnet.data import pictures, preprocessing
+from official.alexnet.modeling.weights import variables_by_name
 
 # 33 megapixels: 100 MB when decoded, and as many pictures as _DECODED_AT_ONCE are in
 # memory at a time.
@@ -32,7 +35,14 @@ class ServedAlexNet(tf.Module):
         (features,) = (
             layer.output for layer in model.layers if layer.name in ("relu7", "tanh7")
         )
-        self.model = keras.Model(model.input, [model.output, features])
+        net = keras.Model(model.input, [model.output, features])
+        # A module's attributes are saved: a Keras model would be saved with two copies
+        # of each weight, of which a session restores one and reads the other.
+        self.run_net = functools.partial(net, training=False)
+        self.weights = {
+            name: variable.value
+            for name, (variable,) in variables_by_name(model).items()
+        }
         self.mean = tf.constant(mean)
         self.input_scale = input_scale
         self.size = model.input_shape[1]
@@ -48,9 +58,13 @@ class ServedAlexNet(tf.Module):
         - `features`: `image_bytes` to `features`, (batch, 4096) float32: fc7 after
           its ReLU (or tanh), the vectors of section 6.1.
 
+        A batch may be empty. A picture is taken as it is stored, as the training
+        pictures are: EXIF's orientation is not read.
+
         A picture that cannot be decoded, or has more than `MAX_PIXELS` pixels, fails
         the call with an INVALID_ARGUMENT error that names its place in the batch and
-        what is wrong with it. Size is read from the header, before decoding.
+        what is wrong with it. Size is read from the header, before decoding. The error
+        for an input of another shape says which shape it should have.
         """
         image_bytes = tf.TensorSpec([None], tf.string, "image_bytes")
         images = tf.TensorSpec([None, None, None, 3], tf.uint8, "images")
@@ -68,6 +82,7 @@ class ServedAlexNet(tf.Module):
     @tf.function
     def classify_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Labels decoded images."""
+        images = _shaped(images, "images", [None, None, None, 3])
         height, width = tf.unstack(tf.shape(images, tf.int64)[1:3])
         given = [tf.strings.as_string(side) for side in (width, height)]
         limits = f"images of 1 to {MAX_PIXELS:,} pixels are taken, not of "
@@ -92,6 +107,7 @@ class ServedAlexNet(tf.Module):
 
     def _decode(self, image_bytes: tf.Tensor) -> tf.Tensor:
         """Decodes to squares; raises an error that names the first bad picture."""
+        image_bytes = _shaped(image_bytes, "image_bytes", [None])
 
         def load(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             image = preprocessing.decode_image(encoded, MAX_PIXELS)
@@ -132,9 +148,14 @@ class ServedAlexNet(tf.Module):
 
     def _run(self, squares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         crops = preprocessing.center_crop(squares, self.size)
-        return self.model(
+        # An empty batch gets one image on the way: see `grouped_conv2d`.
+        count = tf.shape(crops)[0]
+        borders = [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]]
+        crops = tf.pad(crops, borders)
+        logits, features = self.run_net(
             preprocessing.normalize(crops, self.mean, input_scale=self.input_scale)
         )
+        return logits[:count], features[:count]
 
     def _classify(self, squares: tf.Tensor) -> dict[str, tf.Tensor]:
         logits, _ = self._run(squares)
@@ -143,3 +164,16 @@ class ServedAlexNet(tf.Module):
             "logits": logits,
             "classes": tf.argmax(logits, axis=-1),
         }
+
+
+def _shaped(x: tf.Tensor, name: str, sides: list[int | None]) -> tf.Tensor:
+    """x; raises an error that says what is wanted where it has another shape."""
+    wanted = {1: "(batch,)", 4: "(batch, height, width, 3)"}[len(sides)]
+    # TensorFlow takes a signature's shape as given and checks nothing: forget it.
+    x = tf.compat.v1.placeholder_with_default(x, None)
+    shape = tf.shape(x)
+    fits = (tf.size(shape) == len(sides)) & tf.reduce_all(shape[3:] == 3)
+    found = tf.strings.reduce_join(tf.strings.as_string(shape), separator=", ")
+    words = [f"{name} should have the shape {wanted}, not (", found, ")"]
+    with tf.control_dependencies([tf.debugging.Assert(fits, [tf.strings.join(words)])]):
+        return tf.ensure_shape(x, sides)
