@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from interchange_nets import make_images
+from PIL import Image, ImageOps
 
 from official.alexnet import run_files
 from official.alexnet.config import RuntimeConfig
@@ -116,6 +118,57 @@ def test_bytes_of_any_kind_and_batch(exported):
     pixels = served.signatures["image_tensor"](tf.constant(gray[None]))
     i = [path.name for path in paths].index("gray.jpg")
     np.testing.assert_allclose(pixels["logits"][0], together["logits"][i], atol=1e-4)
+
+
+def test_no_image_gives_an_empty_answer(exported):
+    served = tf.saved_model.load(str(exported / "out" / "saved_model"))
+    no_bytes, no_images = (
+        tf.constant([], tf.string),
+        tf.zeros((0, 300, 90, 3), tf.uint8),
+    )
+    for key, empty in (("serving_default", no_bytes), ("image_tensor", no_images)):
+        answer = served.signatures[key](empty)
+        assert {name: tuple(value.shape) for name, value in answer.items()} == {
+            **{"probabilities": (0, 3), "logits": (0, 3), "classes": (0,)}
+        }
+    assert served.signatures["features"](no_bytes)["features"].shape == (0, 512)
+
+
+@pytest.mark.parametrize("shape", [(), (1, 2), (256, 256, 3)])
+def test_another_shape_is_told_the_right_one(shape, exported):
+    served = tf.saved_model.load(str(exported / "out" / "saved_model"))
+    found = re.escape(", ".join(map(str, shape)))
+    for key in ("serving_default", "features"):
+        words = rf"image_bytes should have the shape \(batch,\), not \({found}\)"
+        with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+            served.signatures[key](tf.fill(shape, b"no picture"))
+    classify = served.signatures["image_tensor"]
+    for sides in (shape, (*shape, 1, 1), (2, 256, 256, 1)):
+        words = r"images should have the shape \(batch, height, width, 3\), not \("
+        with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+            classify(tf.zeros(sides, tf.uint8))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="uint8"):
+        classify(tf.zeros((1, 256, 256, 3)))
+
+
+def test_a_picture_is_taken_as_it_is_stored(all_formats, tmp_path):
+    """EXIF's orientation changes nothing; turned upright it is another picture."""
+    paths = [tmp_path / name for name in ("stored.jpg", "exif.jpg", "upright.png")]
+    stripes = Image.fromarray(make_images(3, 256)[2])
+    stripes.save(paths[0])
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    stripes.save(paths[1], exif=orientation)
+    with Image.open(paths[1]) as photo:
+        ImageOps.exif_transpose(photo).save(paths[2])
+    served = tf.saved_model.load(str(all_formats.folder / "saved_model"))
+    encoded = tf.constant([path.read_bytes() for path in paths])
+    found = served.signatures["serving_default"](encoded)["probabilities"].numpy()
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+    assert np.abs(found[0] - found[2]).max() > 0.01
+    predictions = predict(str(all_formats.folder), [*map(str, paths[:2])], 3, 2)
+    stored, with_exif = (p["labels"] for p in predictions["predictions"])
+    assert stored == with_exif
 
 
 def test_features_are_fc7_after_its_relu(exported):
