@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "interchange.md"
@@ -16,6 +17,41 @@ NEEDS = ("onnxruntime", "openvino", "ai_edge_litert", "onnx")
 
 def test_the_page_has_these_snippets():
     assert len(SNIPPETS) == 1 + len(NEEDS)
+
+
+# Smaller and larger than 256, portrait and landscape, colour and grey.
+PHOTOS = [
+    *((40, 52, "RGB"), (97, 60, "L"), (256, 300, "RGB"), (341, 257, "L")),
+    *((300, 700, "RGB"), (1000, 480, "RGB")),
+]
+
+
+@pytest.fixture(scope="module")
+def served(all_formats):
+    return tf.saved_model.load(str(all_formats.folder / "saved_model"))
+
+
+@pytest.mark.parametrize(("width", "height", "mode"), PHOTOS)
+def test_the_crop_is_the_saved_models(
+    width, height, mode, served, all_formats, tmp_path, monkeypatch
+):
+    """Blurred colours under noise and stripes, of which every pixel matters."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "exported").symlink_to(all_formats.folder)
+    rng = np.random.default_rng(width)
+    small = Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8))
+    pixels = np.asarray(small.resize((width, height))) // 2
+    pixels += rng.integers(0, 128, pixels.shape, np.uint8)
+    pixels[:, ::3] //= 2
+    Image.fromarray(pixels).convert(mode).save("photo.jpg", quality=95)
+    names: dict = {}
+    exec(SNIPPETS[0].replace("16:240, 16:240", "96:160, 96:160"), names)
+    session = onnxruntime.InferenceSession("exported/alexnet.onnx")
+    (found,) = session.run(["probabilities"], {"images": names["images"]})
+    encoded = tf.constant([pathlib.Path("photo.jpg").read_bytes()])
+    expected = served.signatures["serving_default"](encoded)["probabilities"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.slow
