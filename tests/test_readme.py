@@ -50,10 +50,30 @@ def demo(tmp_path_factory) -> pathlib.Path:
     return root
 
 
+# Trains what a snippet compiles: a new last layer, and nothing of the served net.
+AFTER = {
+    "TFSMLayer": """
+import tensorflow as tf
+
+before = [weight.numpy() for weight in fc7.weights]
+(file,) = tf.io.gfile.glob("demo/pictures/*")
+pictures = tf.stack([tf.io.read_file(file)] * 4)
+kernel = classifier.layers[-1].kernel.numpy()
+classifier.fit(pictures, tf.constant([0, 1, 1, 1]), verbose=0)
+assert (kernel != classifier.layers[-1].kernel.numpy()).any()
+assert len(before) == 16
+for value, weight in zip(before, fc7.weights):
+    assert (value == weight.numpy()).all(), weight.path
+"""
+}
+
+
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
 def test_snippet_runs(demo, number):
+    code = SNIPPETS[number]
+    code += "".join(after for word, after in AFTER.items() if word in code)
     result = subprocess.run(
-        [sys.executable, "-c", SNIPPETS[number]],
+        [sys.executable, "-W", "error::UserWarning", "-c", code],
         capture_output=True,
         text=True,
         cwd=demo,

@@ -6,7 +6,9 @@ Example:
 
 - saved_model: saved_model/ needs TensorFlow alone. Its signatures: serving_default
   (JPEG or PNG bytes to probabilities, logits, classes), image_tensor (uint8 RGB of
-  any size to the same) and features (bytes to the 4096 activations of fc7).
+  any size to the same) and features (bytes to the 4096 activations of fc7). A picture
+  is taken as it is stored: turn a phone's photograph upright first, with
+  PIL.ImageOps.exif_transpose. EXIF's orientation is not read.
 - keras: alexnet.keras, the bare net, for pixels minus the mean image.
 - onnx, litert: alexnet.onnx and alexnet.tflite, from images (uint8 RGB of the net's
   input size; the mean image is inside) to probabilities and logits.

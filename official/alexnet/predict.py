@@ -7,6 +7,8 @@ Examples:
 
 A picture that cannot be read is named, and the others are labelled. The status is 2
 where none was.
+A picture is taken as it is stored: turn a phone's photograph upright first, with
+PIL.ImageOps.exif_transpose. EXIF's orientation is not read.
 """
 
 import pathlib
