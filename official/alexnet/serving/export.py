@@ -38,6 +38,9 @@ def export(
     Writes the files of the formats, `labels.txt`, `statistics.npz` and `params.yaml`;
     the directory appears only when it is whole.
 
+    No format reads EXIF's orientation: turn a phone's photograph upright first, with
+    `PIL.ImageOps.exif_transpose`.
+
     Args:
         config: settings of the run, with `num_columns` 1.
         model_dir: directory of the run.
@@ -49,9 +52,6 @@ def export(
         litert_quantization: see `litert.write_litert`.
         portable: the SavedModel uses ops that any TensorFlow runs on any device;
             otherwise those that are fastest here.
-
-    No format reads EXIF's orientation: turn a phone's photograph upright first, with
-    `PIL.ImageOps.exif_transpose`.
 
     Returns:
         What was written, from which step.
