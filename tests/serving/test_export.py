@@ -20,6 +20,7 @@ from official.alexnet.config import RuntimeConfig
 from official.alexnet.data import dataset
 from official.alexnet.errors import UserError
 from official.alexnet.serving.export import export
+from official.alexnet.serving.prediction import predict
 from official.alexnet.training import checkpoints, run
 from official.alexnet.training.trainer import train
 
