@@ -61,7 +61,8 @@ def test_small_train_step(tmp_path):
     ]
     assert rows["ours, 10 steps a call bf16"].images == 40
     assert len(rows["limit bf16"].parts) == 23
-    before, peak = (fact.value for fact in facts)
+    before, peak, sent = (fact.value for fact in facts)
+    assert sent > 0
     # A process with TensorFlow holds more than 100 MB.
     assert 100 < before <= peak
     assert measured("train_step", rows, facts) == [

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from benchmarking import crossing
 from benchmarking.settings import Settings
 from official.alexnet.config import (
     Config,
@@ -13,6 +14,8 @@ from official.alexnet.config import (
     RuntimeConfig,
     TrainConfig,
 )
+from official.alexnet.data.dataset import find_split
+from official.alexnet.data.labels import ANY_CLASSES
 from official.alexnet.distribution.strategy import place
 from official.alexnet.training.trainer import Trainer
 
@@ -24,6 +27,12 @@ def config(
     settings: Settings, dtype: str, *, num_columns: int = 1, data_dir: str | None = None
 ) -> Config:
     """Settings of a run; without a data_dir, on synthetic data."""
+    label_base = "auto"
+    if data_dir:  # Which may have fewer classes than the net.
+        records = find_split(
+            DataConfig(data_dir=data_dir), "train", ANY_CLASSES
+        ).records
+        label_base = str(records.first_label)
     return Config(
         model=ModelConfig(
             num_classes=settings.num_classes,
@@ -31,7 +40,11 @@ def config(
             width=settings.width,
             input_size=settings.input_size,
         ),
-        data=DataConfig(data_dir=data_dir, use_synthetic_data=data_dir is None),
+        data=DataConfig(
+            data_dir=data_dir,
+            use_synthetic_data=data_dir is None,
+            label_base=label_base,
+        ),
         train=TrainConfig(
             batch_size=settings.batch_size,
             learning_rate=LEARNING_RATE,
@@ -45,6 +58,17 @@ def config(
             dtype=dtype,
         ),
     )
+
+
+def bytes_crossing(run: Config, work_dir: pathlib.Path) -> float:
+    """Bytes an image that devices send one another in a training step."""
+    trainer = Trainer(
+        run, work_dir / "run", place(run.runtime, run.model.num_columns), clean=False
+    )
+    batches = iter(trainer._batches(0))
+    step = tf.function(lambda: trainer.step.train_step(next(batches)))
+    sent = crossing.crossings(step)
+    return sum(each.bytes for each in sent) / run.train.batch_size
 
 
 def stepper(run: Config, work_dir: pathlib.Path) -> Callable[[int], tf.Tensor]:

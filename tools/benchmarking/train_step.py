@@ -18,11 +18,14 @@ _STEPS_IN_A_CALL = 10
 
 
 def measure(settings: Settings, work_dir: pathlib.Path) -> tuple[list[Row], list[Fact]]:
-    """Times the step of everyone, and measures the memory ours takes."""
+    """Times the step of everyone, and measures memory and what columns exchange."""
     facts = []
     for dtype in settings.dtypes:
         with Child("training_memory", settings, dtype=dtype) as child:
             facts += [Fact(**fact) for fact in child.ask("measure")["facts"]]
+        columns = ours.config(settings, dtype, num_columns=2)
+        sent = ours.bytes_crossing(columns, work_dir) / 1000
+        facts.append(Fact(f"sent between two columns {dtype}", sent, "kB an image"))
     contenders, skipped = [], []
     # bf16 is compared with our own fp32.
     for dtype in dict.fromkeys(("fp32", *settings.dtypes)):

@@ -158,13 +158,13 @@ def settle(
     Raises:
         UserError: it cannot be told, or what is said cannot be right.
     """
-    if num_classes == ANY_CLASSES:
-        return Labels(0, num_classes, "any class will do")
     stored = collections.Counter()
     for each in counts:
         stored.update({label: count for label, (count, _) in each.labels.items()})
     if not stored:  # `check` says what is wrong with the records.
         return Labels(1, num_classes, "there is no label")
+    if num_classes == ANY_CLASSES:
+        return Labels(int(not stored[0]), num_classes, "any class will do")
     span = f"all labels are {min(stored)}..{max(stored)}"
     outside = [
         sum(n for label, n in stored.items() if not 0 <= label - base < num_classes)

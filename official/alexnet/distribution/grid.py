@@ -135,4 +135,6 @@ def run_on(
 
         return outputs, gradient
 
-    return placed(*inputs)
+    # TensorFlow hands inputs and outputs through an IdentityN, which belongs here too.
+    with tf.device(device):
+        return placed(*inputs)

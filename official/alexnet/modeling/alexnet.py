@@ -232,11 +232,14 @@ class _Builder:
         if len(columns) == 1:
             return columns
         width = self.net.lrn.n // 2
-        cut = self._each(columns_lib.Edges, f"edges{number}", columns, width=width)
-        own, first, last = zip(*cut, strict=True)
-        before = [[], *([maps] for maps in last[:-1])]
-        after = [*([maps] for maps in first[1:]), []]
-        return [[*b, o, *a] for b, o, a in zip(before, own, after, strict=True)]
+        cut = self._each(
+            *(columns_lib.Edges, f"edges{number}", columns),
+            width=width,
+            num_columns=len(columns),
+        )
+        before = [[], *([maps[-1]] for maps in cut[:-1])]
+        after = [*([maps[1]] for maps in cut[1:]), []]
+        return [[*b, c[0], *a] for b, c, a in zip(before, cut, after, strict=True)]
 
     def _each(self, layer, name, inputs, initial=None, **kwargs) -> list:
         """Applies one layer a column."""

@@ -62,6 +62,12 @@ class ColumnLayer(keras.layers.Layer):
             return contextlib.nullcontext()
         return self.grid.variables_of(self.column)
 
+    def here(self) -> contextlib.AbstractContextManager:
+        """Ops created inside are placed with the column."""
+        if self.grid is None:
+            return contextlib.nullcontext()
+        return tf.device(self.grid.device(self.column))
+
     def run(self, function: Callable, *inputs: tf.Tensor):
         """Runs a function of tensors, and its gradient, with the column."""
         device = None if self.grid is None else self.grid.device(self.column)
@@ -117,23 +123,39 @@ class Exchange(ColumnLayer):
 class Edges(ColumnLayer):
     """Where LRN reaches over into the next column: hands out the outermost maps.
 
-    Returns the column's maps, the first `width` of them, and the last. The gradients
-    that come back are added on the column's own device.
+    Returns the column's maps, the first `width` of them where there is a column
+    before it, and the last where there is one after it. The gradients that come back
+    are added on the column's own device.
+
+    Args:
+        width: maps that are handed out.
+        num_columns: columns there are; None: both edges are handed out.
     """
 
-    def __init__(self, width: int = 2, **kwargs):
+    def __init__(self, width: int = 2, num_columns: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.width = width
+        self.num_columns = num_columns
+
+    def _edges(self) -> list[slice]:
+        first, last = slice(self.width), slice(-self.width, None)
+        if self.num_columns is None:
+            return [first, last]
+        is_last = self.column == self.num_columns - 1
+        return [first] * (self.column > 0) + [last] * (not is_last)
 
     def compute_output_shape(self, input_shape):
         edge = (*input_shape[:-1], self.width)
-        return [input_shape, edge, edge]
+        return [input_shape] + [edge] * len(self._edges())
 
     def call(self, x):
         def cut(x):
-            return [tf.identity(x), x[..., : self.width], x[..., -self.width :]]
+            return [tf.identity(x), *(x[..., edge] for edge in self._edges())]
 
         return self.run(cut, x)
 
     def get_config(self) -> dict:
-        return super().get_config() | {"width": self.width}
+        return super().get_config() | {
+            "width": self.width,
+            "num_columns": self.num_columns,
+        }

@@ -47,7 +47,8 @@ class Dropout(ColumnLayer):
             scale = 1 if self.inverted else keep
             return self.run(lambda x: x * tf.cast(scale, x.dtype), x)
         scale = 1 / keep if self.inverted else 1
-        count = self.seed_generator.next()
+        with self.here():
+            count = self.seed_generator.next()
         index, replicas = _replica()
         batch = tf.shape(x)[0]
         *sides, units = x.shape[1:]

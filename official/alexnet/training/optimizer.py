@@ -76,6 +76,21 @@ class PaperSGD(keras.optimizers.Optimizer):
         multiple = layer_multiple(self.layer_learning_rates.items(), self._names[key])
         return multiple * (self.bias_learning_rate if self._is_bias[key] else 1.0)
 
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        # Device by device: TensorFlow hands all that it sums through one IdentityN.
+        grads_and_vars = list(grads_and_vars)
+        summed = [None] * len(grads_and_vars)
+        homes = [gradient.device for gradient, _ in grads_and_vars]
+        for home in dict.fromkeys(homes):
+            places = [i for i, other in enumerate(homes) if other == home]
+            with tf.device(home):
+                found = super()._all_reduce_sum_gradients(
+                    [grads_and_vars[i] for i in places]
+                )
+            for i, pair in zip(places, found, strict=True):
+                summed[i] = pair
+        return summed
+
     def update_step(self, gradient, variable, learning_rate):
         multiple = self.multiple(variable)
         if multiple == 0:
