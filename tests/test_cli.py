@@ -164,6 +164,7 @@ EARLY_MISTAKES = [
     ("train", [*TRAIN, "--params_override=train.sed=1"], "did you mean seed?"),
     ("train", [*TRAIN, "--params_override=trian.seed=1"], "did you mean train?"),
     ("train", [*TRAIN, "--params_override=seed=1"], "section.setting=value"),
+    ("train", [*TRAIN, "--params_override=train.seed=1,train.seed=2"], "seed stands"),
     ("train", [*TRAIN, "--enable_xla", "--num_columns=2"], "--num_columns=1"),
     ("train", [*TRAIN, "--layer_learning_rates=conv1"], "LAYER=MULTIPLE@EPOCH"),
     ("train", [*TRAIN, "--init_layers=conv1"], "--init_layers needs --init_from"),

@@ -12,7 +12,7 @@ import yaml
 from absl import flags
 
 import official.alexnet
-from official.alexnet import cli, config_files
+from official.alexnet import cli, config_files, plain_yaml
 from official.alexnet import config as config_lib
 from official.alexnet.config import (
     Config,
@@ -206,7 +206,6 @@ def test_a_wrong_setting_is_named(settings, message):
 def test_values_that_look_otherwise_are_taken():
     text = "{learning_rate: 1e-3, train_epochs: 3, learning_rate_steps: [1, 2.5]}"
     read = config_files.parse_yaml(f"train: {text}", "text")
-    assert read["train"]["learning_rate"] == "1e-3"  # YAML 1.1 reads text
     train = config_files.override(Config(), read, "text").train
     assert train.learning_rate == 0.001
     assert isinstance(train.train_epochs, float)
@@ -225,6 +224,77 @@ def test_params_override_reads_lists_and_paths():
         "data": {"data_dir": "/a/b"},
         "runtime": {"num_gpus": None},
     }
+
+
+def test_off_is_no_number_and_no_truth(parse_flags, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "data: {use_synthetic_data: yes, tfds_name: 2024-01-31}\n"
+        "runtime: {distribution_strategy: off, worker_hosts: }\n"
+        "train:\n  skip_eval: off\n  learning_rate: 1e-3\n  batch_size: 010\n"
+        "  train_steps: 1_000\n  seed: 0x10\n"
+    )
+    settings = config_files.load(str(file))
+    assert settings["data"]["tfds_name"] == "2024-01-31"
+    settings["data"]["tfds_name"] = None
+    config = config_files.override(Config(), settings, "file")
+    assert config.runtime == RuntimeConfig()
+    assert config.data == SYNTHETIC.data
+    # 010 is what --batch_size=010 is.
+    train = TrainConfig(batch_size=10, train_steps=1000, learning_rate=1e-3, seed=16)
+    assert config.train == train
+    override = "--params_override=runtime.distribution_strategy=off,train.skip_eval=no"
+    config = parse_flags("--use_synthetic_data", "--batch_size=010", override)
+    assert config.runtime.distribution_strategy == "off"
+    assert (config.train.skip_eval, config.train.batch_size) == (False, 10)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("1:30", "int, not '1:30'"),
+        ("0b11", "int, not '0b11'"),
+        ("1e2", "int, not 100.0"),
+        (".inf", "int, not inf"),
+        ("yes", "int, not 'yes'"),
+        ("true", "int, not True"),
+        ("", "int, not None"),
+        ("\t- x", r"line 2, column 16"),
+        ("&a 1, seed: *a", r"\*a is an alias"),
+    ],
+)
+def test_what_yaml_may_take_for_a_number(value, message):
+    text = f"train:\n  {{batch_size: {value}}}"
+    with pytest.raises(UserError, match=message) as error:
+        config_files.override(Config(), config_files.parse_yaml(text, "f"), "f")
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train:\n  seed: 1\n  momentum: 0\n  seed: 2", "line 4: seed .* line 2"),
+        ("train: {seed: 1}\nmodel: {width: 1}\ntrain: {}", "line 3: train .* line 1"),
+        ("train: {seed: 1, 'seed': 1}", "line 1: seed .* line 1"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(text, message):
+    with pytest.raises(UserError, match=rf"^mine\.yaml .*{message}"):
+        config_files.parse_yaml(text, "mine.yaml")
+
+
+def test_a_setting_twice_in_params_override():
+    with pytest.raises(UserError, match=r"^--params_override: train\.seed .* twice"):
+        config_files.parse_override("train.seed=1,model.width=1,train.seed=1")
+
+
+@pytest.mark.parametrize(
+    "text", ["off", "1e3", "0o10", "010", "1:30", "2024-01-31", "~x", "null", "", "1_0"]
+)
+def test_text_is_read_as_it_was_written(text):
+    """By this package, and by readers of YAML 1.1."""
+    written = plain_yaml.write({"a": text})
+    assert plain_yaml.read(written, "") == yaml.safe_load(written) == {"a": text}
 
 
 @pytest.mark.parametrize("text", ["seed=1", "train.seed", "nonsense", "train.seed={"])

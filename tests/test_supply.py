@@ -241,7 +241,7 @@ def test_a_billion_laughs_are_refused(tmp_path):
     [
         ("train: {seed: " + "[" * 49_000 + "]" * 49_000 + "}", "too deeply"),
         ("train: {seed: " + "9" * 5000 + "}", "is not YAML of settings"),
-        ("train: {seed: 2001-99-99}", "is not YAML of settings"),
+        ("train: {seed: !!timestamp 2001-99-99}", "is not YAML of settings"),
         ("train: {seed: !!bool x}", "is not YAML of settings"),
         ("#" * 200_000, "longer than"),
     ],

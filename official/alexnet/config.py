@@ -6,9 +6,7 @@ Later sources win: the defaults here, `--config_file`, `--params_override`, flag
 
 import dataclasses
 
-import yaml
-
-from official.alexnet import checks
+from official.alexnet import checks, plain_yaml
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import options
 from official.alexnet.modeling.variants import VARIANTS, Variant, find_variant
@@ -323,7 +321,7 @@ class Config:
     runtime: RuntimeConfig = RuntimeConfig()
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(_plain(dataclasses.asdict(self)), sort_keys=False)
+        return plain_yaml.write(_plain(dataclasses.asdict(self)))
 
 
 def _plain(value):

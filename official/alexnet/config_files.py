@@ -9,14 +9,9 @@ import pathlib
 import types
 import typing
 
-import yaml
-
+from official.alexnet import plain_yaml
 from official.alexnet.config import Config
 from official.alexnet.errors import UserError
-
-# The longest recipe of the package has 2,000, and the deepest setting is a list.
-_MOST_CHARACTERS = 100_000
-_DEEPEST = 20
 
 
 def load(path: str) -> dict[str, dict]:
@@ -35,13 +30,10 @@ def load(path: str) -> dict[str, dict]:
     names = sorted(file.name.removesuffix(".yaml") for file in packaged.iterdir())
     file = pathlib.Path(path).expanduser()
     if file.is_file():
-        try:
-            text = file.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not YAML: it is not UTF-8 text") from error
+        text = file.read_bytes()
     elif path.removesuffix(".yaml") in names:
         name = path.removesuffix(".yaml") + ".yaml"
-        text = (packaged / name).read_text(encoding="utf-8")
+        text = (packaged / name).read_bytes()
     else:
         raise UserError(
             f"--config_file={path}: no such file, and the package has only "
@@ -50,13 +42,11 @@ def load(path: str) -> dict[str, dict]:
     return parse_yaml(text, path)
 
 
-def parse_yaml(text: str, source: str) -> dict[str, dict]:
+def parse_yaml(text: str | bytes, source: str) -> dict[str, dict]:
     """Sections of settings from YAML text; `source` is what an error calls it."""
-    try:
-        settings = _plain_values(text) or {}
-    except ValueError as error:
-        line = " ".join(str(error).split())
-        raise UserError(f"{source} is not YAML of settings: {line}") from error
+    settings = plain_yaml.read(text, source)
+    if settings is None:
+        return {}
     if not isinstance(settings, dict) or not all(
         isinstance(section, dict) for section in settings.values()
     ):
@@ -71,7 +61,7 @@ def parse_override(text: str) -> dict[str, dict]:
     """Settings from `--params_override`, such as `train.seed=1,model.width=0.5`.
 
     Raises:
-        UserError: the text is of another form.
+        UserError: the text is of another form, or a setting stands twice.
     """
     settings: dict[str, dict] = {}
     for item in _split_outside_brackets(text):
@@ -81,38 +71,11 @@ def parse_override(text: str) -> dict[str, dict]:
             raise UserError(
                 f"--params_override: {item!r} should read section.setting=value"
             )
-        try:
-            settings.setdefault(section, {})[name] = _plain_values(value)
-        except ValueError as error:
-            raise UserError(
-                f"--params_override: {value!r} in {item!r} is not a value in YAML"
-            ) from error
+        if name in settings.setdefault(section, {}):
+            raise UserError(f"--params_override: {section}.{name} stands twice")
+        value = plain_yaml.read(value, f"--params_override: {item!r}")
+        settings[section][name] = value
     return settings
-
-
-def _plain_values(text: str):
-    """What safe YAML says: numbers, text, lists and dictionaries, and no code.
-
-    Raises:
-        ValueError: the text is anything else.
-    """
-    if len(text) > _MOST_CHARACTERS:
-        raise ValueError(f"it is longer than {_MOST_CHARACTERS:,} characters")
-    depth = 0
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            # A few lines of them stand for more values than a memory holds.
-            if isinstance(event, yaml.AliasEvent):
-                raise ValueError(f"*{event.anchor} is an alias: write the value itself")
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            # PyYAML's time grows with the square of the depth.
-            if depth > _DEEPEST:
-                raise ValueError("it is nested too deeply")
-        return yaml.safe_load(text)
-    # PyYAML's own errors, and what its constructors raise on `!!bool x`, `2001-99-99`.
-    except Exception as error:
-        raise ValueError(str(error)) from error
 
 
 def _split_outside_brackets(text: str) -> list[str]:
@@ -175,11 +138,14 @@ def _convert(value, hint, choices, what: str):
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(item, item_kind, None, what) for item in items)
     if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
-        # YAML reads 1e-3 as text.
+        # Also "1e-3", in quotes.
         with contextlib.suppress(ValueError, OverflowError):
             value = float(value)
     if choices and type(value) is int:
         value = str(value)  # label_base: 1
+    if kind is bool and isinstance(value, str):
+        # Text in YAML 1.2, but no other meaning.
+        value = {"yes": True, "on": True, "no": False, "off": False}.get(value, value)
     if kind is str and isinstance(value, str) and value.startswith("~"):
         # The shell leaves the ~ of --data_dir=~/imagenet alone.
         value = str(pathlib.Path(value).expanduser())

@@ -91,6 +91,7 @@ def test_the_paper_plan_is_the_papers_recipe():
         ("schedule: constant", "skip_eval: true, schedule: constant", "skip_eval"),
         ("schedule: constant", "eval_crops: 10, schedule: constant", "eval_crops"),
         ("title: A", "title: [A", "is not YAML"),
+        ("title: A", "title: A\ntitle: B", "title stands on line"),
     ],
 )
 def test_a_mistake_in_a_plan_is_named(old, new, said):

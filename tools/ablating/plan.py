@@ -5,10 +5,8 @@ import difflib
 import pathlib
 import re
 
-import yaml
-
 from official.alexnet import config as config_lib
-from official.alexnet import config_files
+from official.alexnet import config_files, plain_yaml
 from official.alexnet.config import Config
 from official.alexnet.errors import UserError
 
@@ -94,20 +92,12 @@ def load(path: str) -> Plan:
                 + ", ".join(names)
             )
         file = PACKAGED / f"{path.removesuffix('.yaml')}.yaml"
-    try:
-        text = file.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not YAML: it is not UTF-8 text") from error
-    return parse(text, file.stem, str(path))
+    return parse(file.read_bytes(), file.stem, str(path))
 
 
-def parse(text: str, name: str, source: str) -> Plan:
+def parse(text: str | bytes, name: str, source: str) -> Plan:
     """A plan from YAML text; `source` is what an error calls it."""
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        line = " ".join(str(error).split())
-        raise UserError(f"{source} is not YAML: {line}") from error
+    content = plain_yaml.read(text, source)
     _check_keys(content, ("title", "config_file", "baseline", "changes"), source)
     changes = content.get("changes")
     if not isinstance(changes, dict) or not changes:

@@ -6,7 +6,7 @@ import json
 import pathlib
 import statistics
 
-import yaml
+from official.alexnet import plain_yaml
 
 # The training error of Figure 1, and how long a run may take to get there.
 ERROR = 0.25
@@ -91,7 +91,7 @@ def read(folder: pathlib.Path) -> Run:
     lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
     return Run(
         folder.name,
-        yaml.safe_load((folder / "params.yaml").read_text("utf-8")),
+        plain_yaml.read((folder / "params.yaml").read_bytes(), f"{folder}/params.yaml"),
         [json.loads(line) for line in lines],
         json_of(folder / "results.json"),
         json_of(folder / MACHINE_FILE),

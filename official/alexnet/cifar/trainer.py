@@ -8,10 +8,9 @@ import time
 
 import numpy as np
 import tensorflow as tf
-import yaml
 from absl import logging
 
-from official.alexnet import run_files
+from official.alexnet import plain_yaml, run_files
 from official.alexnet.backend import keras
 from official.alexnet.cifar import preprocessing
 from official.alexnet.cifar.data import Cifar10
@@ -347,7 +346,7 @@ class Trainer:
         results = self.model_dir / RESULTS_FILE
         is_begun = checkpoints.exists(self.model_dir) or results.is_file()
         if path.is_file() and is_begun:
-            before = yaml.safe_load(path.read_text("utf-8"))
+            before = plain_yaml.read(path.read_bytes(), str(path))
             for name in now:
                 if name not in _MAY_CHANGE and before.get(name) != now[name]:
                     raise UserError(
@@ -356,4 +355,4 @@ class Trainer:
                         "--model_dir, or start anew with --clean"
                     )
         self.model_dir.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(path, yaml.safe_dump(now, sort_keys=False))
+        atomic.write_text(path, plain_yaml.write(now))
