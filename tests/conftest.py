@@ -1,5 +1,6 @@
 """Four logical CPUs for every test, and small records to train on."""
 
+import dataclasses
 import gc
 import io
 import os
@@ -125,3 +126,10 @@ def tiny_config(records_dir) -> Config:
         ),
         runtime=RuntimeConfig(),
     )
+
+
+@pytest.fixture
+def quick_config(tiny_config) -> Config:
+    """Without records: a run starts in half the time."""
+    data = dataclasses.replace(tiny_config.data, data_dir=None, use_synthetic_data=True)
+    return dataclasses.replace(tiny_config, data=data)

@@ -275,6 +275,15 @@ def test_train_refuses_data_and_devices_before_it_writes(
         ),
         ("eval", ["--model_dir=run", "--variant=one_gpu"], "--variant"),
         slow("eval", ["--model_dir=run", "--width=0.5"], "--width"),
+        (
+            "eval",
+            ["--model_dir=run", "--params_override=data.input_scale=torchvision"],
+            "(--input_scale: unit_variance -> torchvision): leave these out",
+        ),
+        slow(
+            *("export", ["--model_dir=run", "--export_dir=x", "--input_scale=none"]),
+            "--input_scale",
+        ),
         slow(
             "eval",
             ["--model_dir=run", "--checkpoint_path=run/ckpt-9"],

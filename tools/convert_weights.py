@@ -134,12 +134,12 @@ def main() -> dict:
 
 def _model(source: pathlib.Path) -> ModelConfig:
     """The net that --input's run and the flags describe."""
-    base = Config()
+    base = None
     folder = source if source.is_dir() else source.parent
     is_run = source.suffix not in files.SUFFIXES
     if is_run and (folder / run_files.PARAMS_FILE).is_file():
         run = run_files.load_config(str(folder))
-        base = dataclasses.replace(base, model=run.model)
+        base = Config(model=run.model)
     return cli.config_from_flags(base, reads_data=False).model
 
 

@@ -12,6 +12,7 @@ be new or an earlier demo's; an earlier one is gone on with.
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -53,8 +54,8 @@ def main() -> dict:
     )
     one = _binary("eval", f"--model_dir={run}", "--eval_crops=1")
     ten = _binary("eval", f"--model_dir={run}", "--eval_crops=10")
-    if not exported.exists():
-        _binary("export", f"--model_dir={run}", f"--export_dir={exported}")
+    shutil.rmtree(exported, ignore_errors=True)  # Of fewer steps, it may be.
+    _binary("export", f"--model_dir={run}", f"--export_dir={exported}")
     _unpack(archives / "ILSVRC2012_img_val.tar", pictures, count=3)
     predicted = _binary(
         "predict", f"--export_dir={exported}", f"--images={pictures}", "--top=3"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from absl import app, flags, logging
 
 from official.alexnet import config as config_lib
-from official.alexnet import config_files
+from official.alexnet import config_files, run_files
 from official.alexnet.config import Config
 from official.alexnet.data import atomic, image_files
 from official.alexnet.errors import Interrupted, UserError
@@ -47,7 +47,7 @@ def define_config_flags(of_run: Iterable[str] | None = None) -> None:
     )
     for section in dataclasses.fields(Config):
         for field in dataclasses.fields(section.default):
-            default = _show(field.default)
+            default = config_files.show(field.default)
             if of_run is not None and not _is_of_machine(section.name, field.name):
                 default = "the run's"
             if of_run is None or field.name in of_run:
@@ -77,14 +77,6 @@ def _define(field: dataclasses.Field, hint, default: str) -> None:
         define(field.name, None, help)
 
 
-def _show(default) -> str:
-    if isinstance(default, tuple | list):
-        return ",".join(map(str, default)) or "none"
-    if isinstance(default, bool):
-        return str(default).lower()
-    return "none" if default is None else str(default)
-
-
 def path(flag: str) -> str | None:
     """Value of a flag that is a path; the shell leaves the ~ of --flag=~/x alone."""
     value = FLAGS[flag].value
@@ -99,7 +91,7 @@ def config_from_flags(base: Config | None = None, *, reads_data: bool = True) ->
         reads_data: whether the command reads images, and must be told which.
 
     Raises:
-        UserError: a mistake in a file or flag.
+        UserError: a mistake in a file or flag, or another net than the run's.
     """
     config = base or Config()
     if FLAGS.config_file:
@@ -125,6 +117,11 @@ def config_from_flags(base: Config | None = None, *, reads_data: bool = True) ->
         data = dataclasses.replace(config.data, label_base=label_base)
         config = dataclasses.replace(config, data=data)
     config_lib.check(config, reads_data=reads_data)
+    if base is not None and (others := run_files.other_net(base, config)):
+        raise UserError(
+            f"the run was trained with other settings ({', '.join(others)}): leave "
+            "these out"
+        )
     return config
 
 
@@ -303,7 +300,7 @@ def _help_of(flag: flags.Flag) -> str:
     if _is_required(flag):
         text += " Required."
     elif flag.default is not None:
-        text += f" Default: {_show(flag.default)}."
+        text += f" Default: {config_files.show(flag.default)}."
     indent = " " * 6
     wrapped = textwrap.fill(text, 80, initial_indent=indent, subsequent_indent=indent)
     return f"  {form}\n{wrapped}"

@@ -156,3 +156,41 @@ def _convert(value, hint, choices, what: str):
     if choices and value not in choices:
         raise UserError(f"{what} should be one of {', '.join(choices)}, not {value!r}")
     return value
+
+
+def differences(before: Config, now: Config, *changes: str) -> list[str]:
+    """Settings of these kinds of change that differ: `--batch_size: 128 -> 64`."""
+    found = []
+    for section, values in vars(now).items():
+        for field in dataclasses.fields(values):
+            old = getattr(getattr(before, section), field.name)
+            new = getattr(values, field.name)
+            if old != new and field.metadata["change"] in changes:
+                pair = ["not given" if v is None else show(v) for v in (old, new)]
+                found.append(f"--{field.name}: {' -> '.join(pair)}")
+    return found
+
+
+def with_start_of(config: Config, run: Config) -> Config:
+    """The settings with those of a run that only its step 0 reads."""
+    sections = {
+        section: dataclasses.replace(
+            values,
+            **{
+                field.name: getattr(getattr(run, section), field.name)
+                for field in dataclasses.fields(values)
+                if field.metadata["change"] == "start"
+            },
+        )
+        for section, values in vars(config).items()
+    }
+    return Config(**sections)
+
+
+def show(value) -> str:
+    """A setting as its flag takes it; `none` for no value."""
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value is None else str(value)

@@ -7,8 +7,9 @@ Examples:
   alexnet-eval --model_dir=runs/a,runs/b,runs/c --ensemble_weights=0.5,0.3,0.2 \\
       --eval_crops=10
 
-The settings are those of the run (its params.yaml); flags replace them. The net is
-evaluated on one device, grouped, unless the flags say otherwise. Of several runs the
+The settings are those of the run (its params.yaml); flags replace them, but for those
+that say what net and input the weights are for. The net is evaluated on one device,
+grouped, unless the flags say otherwise. Of several runs the
 probabilities are averaged; each has its own net, statistics and input scale.
 """
 

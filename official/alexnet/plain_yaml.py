@@ -62,7 +62,7 @@ for _kind, _pattern, _first in _VALUES:
         )
 
 
-def read(text: str | bytes, source: str) -> object:
+def read(text: str | bytes, source: object) -> object:
     """What YAML says: numbers, text, lists and dictionaries; None for an empty text.
 
     Args:

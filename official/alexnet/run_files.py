@@ -8,22 +8,32 @@ import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+from absl import logging
+
 from official.alexnet import config_files
-from official.alexnet.config import Config
+from official.alexnet.config import Config, ModelConfig
 from official.alexnet.data import atomic, classes
-from official.alexnet.data.statistics import STATISTICS_FILE
+from official.alexnet.data.statistics import (
+    STATISTICS_FILE,
+    TORCHVISION_STD,
+    Statistics,
+)
 from official.alexnet.errors import UserError
+from official.alexnet.weights import structure
+from official.alexnet.weights.preprocessing import Preprocessing
 
 PARAMS_FILE = "params.yaml"
 LABELS_FILE = "labels.txt"
 METRICS_FILE = "metrics.jsonl"
+BEST_DIR = "best"
 _LOCK_FILE = ".lock"
 
 _WRITTEN = (
     "checkpoint",
     "ckpt-*",
     ".ckpt-*",
-    "best",
+    BEST_DIR,
     "train",
     "validation",
     PARAMS_FILE,
@@ -33,26 +43,35 @@ _WRITTEN = (
 )
 
 
-def load_config(model_dir: str, flag: str = "model_dir") -> Config:
-    """Settings of an earlier run, for the grouped form on any machine.
+def read_config(model_dir: str, flag: str = "model_dir") -> Config:
+    """Settings of an earlier run, as it wrote them.
 
     Args:
         model_dir: directory of the run, with its params.yaml, or of an export of it.
         flag: that it was given with, for messages.
 
     Raises:
-        UserError: `model_dir` is not the directory of a run.
+        UserError: `model_dir` is not the directory of a run, or its params.yaml is
+            malformed or of a version with other settings.
     """
     file = pathlib.Path(model_dir) / PARAMS_FILE
     if not file.is_file():
         raise UserError(
             f"--{flag}={model_dir} has no {PARAMS_FILE}: name the directory of a run"
         )
-    settings = config_files.load(str(file))
-    run = config_files.override(Config(), settings, str(file))
+    return config_files.override(Config(), config_files.load(str(file)), str(file))
+
+
+def load_config(model_dir: str, flag: str = "model_dir") -> Config:
+    """Settings of an earlier run, for the grouped form on any machine.
+
+    Args and errors are those of `read_config`. The mean image is the run's own copy.
+    """
+    run = read_config(model_dir, flag)
+    data = run.data
+    if (pathlib.Path(model_dir) / STATISTICS_FILE).is_file():
+        data = dataclasses.replace(data, statistics=None)
     model = dataclasses.replace(run.model, num_columns=1)
-    # Its own statistics are in its directory.
-    data = dataclasses.replace(run.data, statistics=None)
     return dataclasses.replace(run, model=model, data=data, runtime=Config().runtime)
 
 
@@ -60,7 +79,7 @@ def folder_of(path: str | pathlib.Path) -> pathlib.Path:
     """The folder of the run or export that a path is of: itself, or a file in it."""
     path = pathlib.Path(path)
     folder = path if path.is_dir() else path.parent
-    return folder.parent if folder.name == "best" else folder
+    return folder.parent if folder.name == BEST_DIR else folder
 
 
 def class_names(path: str | pathlib.Path) -> tuple[str, ...] | None:
@@ -100,6 +119,90 @@ def check_checkpoint(model_dir: str | pathlib.Path, checkpoint_path: str) -> Non
             f"--checkpoint_path={checkpoint_path} is a checkpoint of {folder}, not of "
             f"--model_dir={model_dir}: give --model_dir={folder}"
         )
+
+
+def preprocessing(model_dir: pathlib.Path) -> Preprocessing | None:
+    """How images become the input of a run's net; None where its files are not there.
+
+    Args:
+        model_dir: directory of a run, or of an export of it.
+
+    Raises:
+        UserError: its files are malformed.
+    """
+    if not all((model_dir / name).is_file() for name in (PARAMS_FILE, STATISTICS_FILE)):
+        return None
+    config = load_config(str(model_dir))
+    statistics = Statistics.load(model_dir / STATISTICS_FILE)
+    mean = statistics.mean_image.mean(axis=(0, 1), dtype=np.float64)
+    scale, std = 1.0, np.ones(3)
+    if config.data.input_scale == "torchvision":
+        scale, std = 1 / 255, np.array(TORCHVISION_STD)
+    elif config.data.input_scale == "unit_variance":
+        std = np.full(3, statistics.pixel_std)
+    same = np.ptp(statistics.mean_image, axis=(0, 1)).max() < 1e-3
+    return Preprocessing(
+        config.model.image_size,
+        scale=scale,
+        mean=tuple(float(value) for value in mean * scale),
+        std=tuple(float(value) for value in std),
+        mean_image=None if same else statistics.mean_image * np.float32(scale),
+    )
+
+
+def other_net(run: Config, now: Config, *kinds: str) -> list[str]:
+    """The settings that would give a run's weights another meaning.
+
+    Args:
+        run: the settings that they were trained with.
+        now: those that they are to be used with.
+        kinds: of `config_files.differences` that are looked for besides.
+    """
+
+    def meaning(model: ModelConfig) -> tuple:
+        net, classes = model.net(), model.num_classes
+        shapes = structure.weight_shapes(net, classes)
+        return structure.lines(net), shapes, model.image_size
+
+    # The net has --dropout=0.5 in any case, and that of inverted dropout is training's.
+    if meaning(run.model) == meaning(now.model):
+        run = dataclasses.replace(run, model=now.model)
+    return config_files.differences(run, now, "net", *kinds)
+
+
+def resume(config: Config, model_dir: pathlib.Path) -> tuple[Config, Config]:
+    """Settings of a run that goes on; the log says what is changed.
+
+    Args:
+        config: those given now.
+        model_dir: of the run, which has a checkpoint.
+
+    Returns:
+        The run's earlier settings, and those to go on with.
+
+    Raises:
+        UserError: what the checkpoint's weights mean is not known, or would change.
+    """
+    advice = "or name another --model_dir (--init_from takes weights over)"
+    try:
+        before = read_config(str(model_dir))
+        others = other_net(before, config, "run")
+    except UserError as error:
+        raise UserError(
+            f"{model_dir} holds checkpoints, but not the settings that they were made "
+            f"with ({error}): put its {PARAMS_FILE} right, {advice}"
+        ) from error
+    if others:
+        raise UserError(
+            f"{model_dir} was trained with other settings ({', '.join(others)}): give "
+            f"its own, {advice}"
+        )
+    if taken := config_files.differences(before, config, "net", "free"):
+        logging.info("Settings that are changed: %s", ", ".join(taken))
+    if stay := config_files.differences(before, config, "start"):
+        logging.info("Not changed, as only step 0 reads them: %s", ", ".join(stay))
+        config = config_files.with_start_of(config, before)
+    return before, config
 
 
 @contextlib.contextmanager

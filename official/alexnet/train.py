@@ -7,8 +7,9 @@ Examples:
       --num_columns=2 --logical_cpus=2 --batch_size=16
 
 A run that is started again with the same --model_dir goes on from its latest
-checkpoint. SIGTERM and Ctrl-C: the step under way is finished and saved, and the exit
-status is 75; a second signal stops at once. Watch a run with:
+checkpoint; the log names the settings that are other than before. SIGTERM and Ctrl-C:
+the step under way is finished and saved, and the exit status is 75; a second signal
+stops at once. Watch a run with:
 tensorboard --logdir=runs/paper
 """
 

@@ -196,6 +196,16 @@ def test_a_run_is_not_gone_on_with_under_other_settings(small_cifar10, tmp_path)
     other = dataclasses.replace(short, learning_rate=0.002)
     with pytest.raises(UserError, match=r"started with learning_rate 0\.001, not"):
         train(other, small_cifar10, str(tmp_path))
+    params = tmp_path / "params.yaml"
+    text = params.read_text()
+    for wrong, message in (("", "does not say"), (text + "seed: 4\n", "seed stands")):
+        params.write_text(wrong)
+        with pytest.raises(UserError, match=rf"params\.yaml .*{message}"):
+            train(short, small_cifar10, str(tmp_path))
+    params.unlink()
+    with pytest.raises(UserError, match=r"params\.yaml does not say"):
+        train(short, small_cifar10, str(tmp_path))
+    params.write_text(text)
     before = rows(tmp_path, "train")
     train(other, small_cifar10, str(tmp_path), clean=True)
     assert rows(tmp_path, "train")[0]["learning_rate"] == pytest.approx(0.002)

@@ -345,14 +345,22 @@ class Trainer:
         now["learning_rate_steps"] = list(self.settings.learning_rate_steps)
         results = self.model_dir / RESULTS_FILE
         is_begun = checkpoints.exists(self.model_dir) or results.is_file()
-        if path.is_file() and is_begun:
-            before = plain_yaml.read(path.read_bytes(), str(path))
+        if is_begun:
+            before = plain_yaml.read(path.read_bytes() if path.is_file() else "", path)
+            if not isinstance(before, dict):
+                raise UserError(
+                    f"{path} does not say with what settings the run there was "
+                    "started: name another --model_dir, or start anew with --clean"
+                )
             for name in now:
-                if name not in _MAY_CHANGE and before.get(name) != now[name]:
+                change = f"{name} {before.get(name)}, not {now[name]}"
+                if before.get(name) == now[name]:
+                    continue
+                if name not in _MAY_CHANGE:
                     raise UserError(
-                        f"the run in {self.model_dir} was started with {name} "
-                        f"{before.get(name)}, not {now[name]}: name another "
-                        "--model_dir, or start anew with --clean"
+                        f"the run in {self.model_dir} was started with {change}: name "
+                        "another --model_dir, or start anew with --clean"
                     )
+                logging.info("The run was started with %s", change)
         self.model_dir.mkdir(parents=True, exist_ok=True)
         atomic.write_text(path, plain_yaml.write(now))

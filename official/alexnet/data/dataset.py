@@ -207,23 +207,30 @@ def find_statistics(data: DataConfig, model_dir: pathlib.Path | None) -> Statist
     """A net's mean image and colour PCA.
 
     Args:
-        data: from its `statistics`, where it names a file.
-        model_dir: else from statistics.npz there, of the run or export that the net
-            is of; None for a new one: from statistics.npz in the data directory, or
-            measured on training images.
+        data: from its `statistics`, where it names a file; else from statistics.npz in
+            the data directory, or measured on training images.
+        model_dir: of the run or export that the net is of, whose own they are; None
+            for a new net.
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: a file is missing or damaged, or `--statistics` is not the run's.
     """
+    own = None if model_dir is None else model_dir / STATISTICS_FILE
+    if own and own.is_file():
+        found = Statistics.load(own)
+        if data.statistics and not found.equals(Statistics.load(data.statistics)):
+            raise UserError(
+                f"--statistics={data.statistics} is not {own}, which the weights there "
+                "were trained with: leave --statistics out"
+            )
+        return found
     if data.statistics:
         return Statistics.load(data.statistics)
     if model_dir:
-        if not (model_dir / STATISTICS_FILE).is_file():
-            raise UserError(
-                f"{model_dir} has lost its {STATISTICS_FILE}, the mean image: put it "
-                "back, or name the file with --statistics"
-            )
-        return Statistics.load(model_dir / STATISTICS_FILE)
+        raise UserError(
+            f"{model_dir} has lost its {STATISTICS_FILE}, the mean image: put it back, "
+            "or name the file with --statistics"
+        )
     if data.data_dir and (pathlib.Path(data.data_dir) / STATISTICS_FILE).is_file():
         return Statistics.load(pathlib.Path(data.data_dir) / STATISTICS_FILE)
     if data.use_synthetic_data:

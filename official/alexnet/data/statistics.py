@@ -54,6 +54,10 @@ class Statistics:
         """One standard deviation for all channels, in grey levels."""
         return float(np.sqrt(np.mean(self.covariance_eigenvalues)))
 
+    def equals(self, other: "Statistics") -> bool:
+        """Whether every number is the same."""
+        return all(np.array_equal(a, vars(other)[n]) for n, a in vars(self).items())
+
     def save(self, path: str | pathlib.Path) -> None:
         """Writes an .npz; the file appears only when whole.
 

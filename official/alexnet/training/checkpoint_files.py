@@ -20,8 +20,8 @@ from absl import logging
 
 from official.alexnet.data import atomic
 from official.alexnet.errors import UserError
+from official.alexnet.run_files import BEST_DIR
 
-BEST_DIR = "best"
 BEST_FILE = "info.json"
 
 _INDEX = re.compile(r"ckpt-(\d+)\.index")

@@ -38,6 +38,8 @@ class Progress(tf.train.experimental.PythonState):
         evaluated: step of the last evaluation; 0: there was none.
         best: the best evaluation: its step, loss, accuracy and top-5 accuracy.
         bad_records: examples skipped since the run began.
+        epoch_steps: steps in one pass over the training set; None: not known yet.
+        offset: see `Schedule`.
         loss_scale: the factor that float16 needs.
     """
 
@@ -48,6 +50,15 @@ class Progress(tf.train.experimental.PythonState):
         self.evaluated = 0
         self.best: dict | None = None
         self.bad_records = 0
+        self.epoch_steps: float | None = None
+        self.offset = 0.0
+
+    def change_pace(self, step: int, epoch_steps: float) -> None:
+        """Keeps the epochs passed where other batches or data make other steps."""
+        if self.epoch_steps not in (None, epoch_steps):
+            passed = (step + self.offset) / self.epoch_steps
+            self.offset = passed * epoch_steps - step
+        self.epoch_steps = epoch_steps
 
     def serialize(self) -> bytes:
         state = {
@@ -57,6 +68,7 @@ class Progress(tf.train.experimental.PythonState):
             "best": self.best,
             "bad_records": self.bad_records,
             "fp16_scale": self.loss_scale.state(),
+            "pace": [self.epoch_steps, self.offset],
         }
         return json.dumps(state).encode()
 
@@ -69,6 +81,7 @@ class Progress(tf.train.experimental.PythonState):
         self.best = state.get("best")
         self.bad_records = state.get("bad_records", 0)
         self.loss_scale.restore(state.get("fp16_scale", []))
+        self.epoch_steps, self.offset = state.get("pace", [self.epoch_steps, 0.0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +208,8 @@ def find(
         Its path and what it holds.
 
     Raises:
-        UserError: there is none, none that is whole, or the disk fails.
+        UserError: there is none, none that is whole, the named one is of a run with
+            other settings, or the disk fails.
     """
     if checkpoint_path is not None:
         run_files.check_checkpoint(model_dir, checkpoint_path)

@@ -105,11 +105,25 @@ class Schedule:
         train: settings.
         epoch_steps: steps in one pass over the training set; need not be whole.
         total_steps: steps in the run.
+        offset: added to a step it gives the steps that would have been taken, had all
+            been of the present batch size.
     """
 
     train: TrainConfig
     epoch_steps: float
     total_steps: int
+    offset: float = 0.0
+
+    @classmethod
+    def of(cls, train: TrainConfig, epoch_steps: float, offset: float) -> Schedule:
+        """The schedule of a run that is as long as its settings say."""
+        endless = cls(train, epoch_steps, 0, offset)
+        total = train.train_steps or endless.step_of(train.train_epochs)
+        return dataclasses.replace(endless, total_steps=total)
+
+    def epoch_of(self, step: int) -> float:
+        """Passes over the training set after `step` steps."""
+        return (step + self.offset) / self.epoch_steps
 
     def rates(self, step: int, plateau: Plateau) -> Rates:
         """Learning rates of the step after `step` steps.
@@ -158,7 +172,7 @@ class Schedule:
     def step_of(self, epoch: float) -> int:
         """The steps taken before the first step at or after an epoch."""
         # A product that should be whole may come out a little above.
-        return math.ceil(epoch * self.epoch_steps - 1e-6)
+        return math.ceil(epoch * self.epoch_steps - self.offset - 1e-6)
 
     def _learning_rate(self, step: int, plateau: Plateau) -> float:
         train = self.train
@@ -186,8 +200,9 @@ class Schedule:
 
     def _dexp(self, step: int, factor: float, levels: float) -> float:
         """In equal parts of the run down to 1/factor (the source of 2013 and 2014)."""
-        level = min(step * int(levels) // self.total_steps, int(levels) - 1)
+        level = sum(step >= start for start in self._dexp_steps(levels))
         return factor ** (-level / (levels - 1))
 
     def _dexp_steps(self, levels: float) -> list[int]:
-        return [-(-i * self.total_steps // int(levels)) for i in range(1, int(levels))]
+        part = self.epoch_of(self.total_steps) / int(levels)
+        return [self.step_of(i * part) for i in range(1, int(levels))]

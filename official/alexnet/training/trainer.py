@@ -61,8 +61,9 @@ def train(
         The results of the last step and the last evaluation.
 
     Raises:
-        UserError: a mistake in the settings, the data, or an earlier checkpoint, or
-            another process trains in `model_dir`.
+        UserError: a mistake in the settings, the data, or an earlier checkpoint,
+            settings that the run cannot go on with, or another process trains in
+            `model_dir`.
         Interrupted: by a signal; what was done is saved.
     """
     config_lib.check(config)
@@ -85,6 +86,9 @@ class Trainer:
     def __init__(
         self, config: Config, model_dir: pathlib.Path, placement: Placement, clean: bool
     ):
+        earlier = None
+        if not clean and checkpoints.exists(model_dir):
+            earlier, config = run_files.resume(config, model_dir)
         self.config = config
         self.model_dir = model_dir
         self.placement = placement
@@ -99,19 +103,8 @@ class Trainer:
         if not config.train.skip_eval:
             self.eval_split = dataset.find_split(config.data, "validation", num_classes)
         names = self.train_split.label_names
-        is_resumed = not clean and checkpoints.exists(model_dir)
-        if is_resumed:
+        if earlier:
             run_files.check_classes(model_dir, names)
-        self.epoch_steps = self.train_split.num_examples / config.train.batch_size
-        self.total_steps = config.train.train_steps or math.ceil(
-            config.train.train_epochs * self.epoch_steps
-        )
-        self.schedule = Schedule(config.train, self.epoch_steps, self.total_steps)
-        self.changes = self.schedule.changes()
-        self.noise_steps = self.total_steps
-        if config.data.color_noise_epochs is not None:
-            self.noise_steps = self.schedule.step_of(config.data.color_noise_epochs)
-            self.changes.append(self.noise_steps)
         tf.config.run_functions_eagerly(config.runtime.run_eagerly)
         with self.strategy.scope():
             self.model = run.build_model(config, placement)
@@ -124,10 +117,15 @@ class Trainer:
             )
             self.optimizer.build(self.model.trainable_variables)
             self.loss_scale = LossScale(enabled=config.runtime.dtype == "fp16")
+        self.progress = Progress(self.loss_scale)
+        self._set_schedule(0)
+        if earlier:  # What its checkpoints do not say, if they are old.
+            examples = self.train_split.num_examples
+            self.progress.epoch_steps = examples / earlier.train.batch_size
         run.check_placement(self.model, self.optimizer, placement)
         run.check_layers(self.model, self.schedule)
         self.initial_weights = {}
-        if not is_resumed:
+        if earlier is None:
             self.initial_weights = initialization.from_source(self.model, config, names)
         if placement.is_chief:
             if clean:
@@ -137,10 +135,8 @@ class Trainer:
         splits = (self.train_split, self.eval_split)
         placement.watch.agree(agreement.settings(config, splits))
         # What a run that never saved left there may be of other data.
-        self.statistics = dataset.find_statistics(
-            config.data, model_dir if is_resumed else None
-        )
-        self.progress = Progress(self.loss_scale)
+        trained = model_dir if earlier else None
+        self.statistics = dataset.find_statistics(config.data, trained)
         self.checkpoints = Checkpoints(
             model_dir,
             self.model,
@@ -175,6 +171,7 @@ class Trainer:
             agreement.state(step, self.model, self.initial_weights, self.statistics)
         )
         self.saved_step = step
+        self._set_schedule(step)
         logging.info("%s", self.placement.describe())
         if step:
             logging.info("Going on from step %d in %s", step, self.model_dir)
@@ -187,8 +184,8 @@ class Trainer:
         logging.info(
             "Training to step %d: %.2f epochs of %.1f steps of %d images.",
             self.total_steps,
-            self.total_steps / self.epoch_steps,
-            self.epoch_steps,
+            self.schedule.epoch_of(self.total_steps),
+            self.schedule.epoch_steps,
             train.batch_size,
         )
         batches = iter(self._batches(step))
@@ -254,7 +251,8 @@ class Trainer:
         return step % period == 0 or step == self.total_steps
 
     def _eval_steps(self) -> int:
-        return max(1, round(self.config.train.epochs_between_evals * self.epoch_steps))
+        epochs = self.config.train.epochs_between_evals
+        return max(1, round(epochs * self.schedule.epoch_steps))
 
     def _evaluation_is_due(self, step: int) -> bool:
         """Also when a run goes on that was stopped during an evaluation."""
@@ -264,6 +262,18 @@ class Trainer:
             and self._due(step, self._eval_steps())
             and self.progress.evaluated != step
         )
+
+    def _set_schedule(self, step: int) -> None:
+        """Of this batch size, from what the run did with others."""
+        config, split = self.config, self.train_split
+        epoch_steps = split.num_examples / config.train.batch_size
+        self.progress.change_pace(step, epoch_steps)
+        self.schedule = Schedule.of(config.train, epoch_steps, self.progress.offset)
+        self.total_steps = self.noise_steps = self.schedule.total_steps
+        self.changes = self.schedule.changes()
+        if config.data.color_noise_epochs is not None:
+            self.noise_steps = self.schedule.step_of(config.data.color_noise_epochs)
+            self.changes.append(self.noise_steps)
 
     def _set_rates(self, step: int) -> None:
         rates = self.schedule.rates(step, self.progress.plateau)
@@ -307,7 +317,8 @@ class Trainer:
         batch_size = self.config.train.batch_size
         bad = steps.count * batch_size - round(float(steps.sums[3]))
         self.progress.bad_records += bad
-        self.train_split.check_bad_records(self.progress.bad_records, step * batch_size)
+        passed = self.schedule.epoch_of(step) * self.train_split.num_examples
+        self.train_split.check_bad_records(self.progress.bad_records, round(passed))
 
     def _batches(self, step: int) -> tf.distribute.DistributedDataset:
         config = self.config
@@ -318,7 +329,7 @@ class Trainer:
                 config.train.batch_size,
                 config.model.image_size,
                 config.train.seed,
-                step,
+                round(step + self.schedule.offset),
                 context,
             ),
         )
@@ -341,7 +352,7 @@ class Trainer:
             "step %d/%d | epoch %.2f | %s | lr %g | %.1f images/s | %s left",
             step,
             self.total_steps,
-            step / self.epoch_steps,
+            self.schedule.epoch_of(step),
             result,
             values["learning_rate"],
             values["images_per_second"],
