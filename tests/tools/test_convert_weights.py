@@ -302,7 +302,7 @@ def test_the_settings_of_a_run_are_its_nets(convert, tmp_path):
     found = files.read(str(tmp_path / "b.pth"), net).weights
     for name, array in weights.items():
         np.testing.assert_allclose(found[name], array, rtol=1e-6)
-    with pytest.raises(UserError, match="`tanh` where this net has `relu`"):
+    with pytest.raises(UserError, match="--activation: tanh -> relu"):
         convert(tmp_path / "run", tmp_path / "c.pth", "--activation=relu")
 
 
@@ -345,6 +345,23 @@ def test_mistakes_are_named_and_leave_nothing(
     with pytest.raises(UserError, match=text):
         convert(path, "out.pth", *given, *arguments)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_scale_of_unit_variance_needs_the_statistics_it_is_of(convert, tmp_path):
+    path, given, _, _ = small_file(tmp_path, "owt", ".pth")
+    mean = np.full((256, 256, 3), 100, np.float32)
+    for name, deviation in (("own", 50.0), ("other", 51.0)):
+        statistics = Statistics(mean, np.full(3, deviation**2), np.eye(3), 1)
+        statistics.save(tmp_path / f"{name}.npz")
+    text = '{"input_size": 64, "std": [50, 50, 50]}'
+    (tmp_path / "input.json").write_text(text)
+    given += [f"--preprocessing={tmp_path / 'input.json'}"]
+    for statistics in ([], [f"--statistics={tmp_path / 'other.npz'}"]):
+        with pytest.raises(UserError, match="standard deviation in its --statistics"):
+            convert(path, tmp_path / "run", *given, *statistics)
+    convert(path, tmp_path / "run", *given, f"--statistics={tmp_path / 'own.npz'}")
+    config = run_files.load_config(str(tmp_path / "run"))
+    assert config.data.input_scale == "unit_variance"
 
 
 def test_nothing_is_written_over(convert, tmp_path):

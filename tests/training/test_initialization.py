@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from absl import logging as absl_logging
 
+from official.alexnet import run_files
 from official.alexnet.config import Config
 from official.alexnet.errors import UserError
+from official.alexnet.modeling.weights import variables_by_name
+from official.alexnet.serving.export import export
 from official.alexnet.training import checkpoints, initialization, run
 from official.alexnet.training.trainer import train
 from official.alexnet.weights import files
+from official.alexnet.weights.preprocessing import Preprocessing
 
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
@@ -203,7 +207,10 @@ def logged(function) -> list[str]:
             "conv6 is absent there",
         ),
         ({"init_layers": ("fc8",), "num_classes": 4}, r"fc8 is \(512, 3\) there and"),
-        ({"input_scale": "none"}, "was trained with --input_scale=unit_variance"),
+        (
+            {"input_scale": "none"},
+            "give --input_scale=unit_variance here too, in place of",
+        ),
         ({"init_from": "nowhere"}, "--init_from=nowhere: there is no such run"),
         ({"init_from": "EMPTY"}, "--init_from=.* holds no checkpoint"),
     ],
@@ -276,6 +283,93 @@ def test_from_a_checkpoint_or_a_weight_file(source, tmp_path, kind):
     assert taken.keys() == first.weights.keys()
     for name, array in taken.items():
         np.testing.assert_allclose(array, first.weights[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["best", "best/ckpt-2", "keras", "safetensors", "owt"])
+def test_weights_for_another_scale_are_refused(source, tmp_path, kind):
+    """Wherever it is written, and by what the variant's published weights take."""
+    config, folder = source
+    path, scale = tmp_path / kind, "unit_variance"
+    net = config.model.net()
+    if kind.startswith("best"):
+        for name in ("params.yaml", "statistics.npz"):
+            shutil.copy(folder / name, tmp_path)
+        (tmp_path / "best").mkdir()
+        for file in folder.glob("ckpt-2.*"):
+            shutil.copy(file, tmp_path / "best")
+    elif kind == "keras":
+        export(config, str(folder), str(tmp_path / "out"), formats=["keras"])
+        path = tmp_path / "out" / "alexnet.keras"
+    elif kind == "safetensors":
+        path = path.with_suffix(".safetensors")
+        files.write(
+            str(path), state(folder).weights, net, run_files.preprocessing(folder)
+        )
+    else:
+        # As torch.save leaves it: nothing is noted of the input.
+        config = changed(config, variant="owt")
+        model = run.build_model(config)
+        path, scale, net = path.with_suffix(".pth"), "torchvision", config.model.net()
+        weights = {n: v[0].numpy() for n, v in variables_by_name(model).items()}
+        files.write(str(path), weights, net)
+    model = run.build_model(config)
+    other = changed(config, init_from=str(path), input_scale="none")
+    with pytest.raises(
+        UserError, match=f"--init_from=.* give --input_scale={scale} "
+    ) as error:
+        initialization.from_source(model, other)
+    assert len(str(error.value).splitlines()) == 1
+    # The other layers do not read the pixels.
+    rest = changed(other, init_layers=("conv2",))
+    assert initialization.from_source(model, rest).keys() == {
+        *("conv2/kernel", "conv2/bias")
+    }
+    right = changed(other, input_scale=scale)
+    assert any(
+        "was trained on RGB, " in line
+        for line in logged(lambda: initialization.from_source(model, right))
+    )
+
+
+def test_a_scale_that_is_no_setting_or_not_known(source, tmp_path):
+    config, folder = source
+    model, weights = run.build_model(config), state(folder).weights
+    for known in (Preprocessing(64, scale=1 / 255), None):
+        path = str(tmp_path / f"{known is None}.pth")
+        files.write(path, weights, config.model.net(), known)
+        given = changed(config, init_from=path)
+        if known:
+            with pytest.raises(
+                UserError, match="no --input_scale does that; leave it out"
+            ):
+                initialization.from_source(model, given)
+            continue
+        lines = logged(lambda c=given: initialization.from_source(model, c))
+        assert any("does not say what its net's input was" in line for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["run", "keras", "pth"])
+def test_dropout_of_another_rate_changes_no_answer(source, tmp_path, kind):
+    """As published, the rate is a factor after training."""
+    config, folder = source
+    first = run.build_model(config)
+    checkpoints.load_weights(first, checkpoints.latest(folder))
+    path = tmp_path / f"net.{kind}"
+    if kind == "run":
+        path = folder
+    elif kind == "keras":
+        first.save(path)
+    else:
+        files.write(str(path), state(folder).weights, config.model.net())
+    other = changed(config, init_from=str(path), dropout=0.2)
+    second = run.build_model(other)
+    taken = initialization.from_source(second, other)
+    initialization.initialize(second, other, taken, sample=None)
+    images = np.random.default_rng(0).normal(0, 50, (2, 64, 64, 3)).astype("f4")
+    np.testing.assert_allclose(second(images), first(images), rtol=1e-4, atol=1e-5)
+    third = run.build_model(changed(config, dropout=0.2))
+    checkpoints.load_weights(third, checkpoints.latest(folder))
+    assert not np.allclose(third(images), first(images), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from official.alexnet.modeling import weights
 from official.alexnet.modeling.variants import Variant
 from official.alexnet.training import checkpoints, run
 from official.alexnet.weights import files
+from official.alexnet.weights.preprocessing import published
 
 OUTPUT_LAYER = "fc8"
 
@@ -47,8 +48,8 @@ def from_source(
     path, layers = config.train.init_from, config.train.init_layers
     if path is None:
         return {}
-    source = _read(path, config.model.net())
-    _check_scale(path, config)
+    found = _read(path, config.model.net())
+    source = found.weights
     there = _by_layer({name: array.shape for name, array in source.items()})
     here = _by_layer(weights.whole_shapes(weights.variables_by_name(model)))
     for layer in layers:
@@ -76,6 +77,8 @@ def from_source(
                 f"{_show(here.get(layer))} here; "
                 + (f"--init_layers={','.join(fitting)} fit" if fitting else "none fits")
             )
+    if next(iter(here)) in wanted:
+        _check_input(path, found, config)
     new = [layer for layer in here if layer not in wanted]
     logging.info(
         "From %s: %s. New: %s.", path, ", ".join(wanted), ", ".join(new) or "none"
@@ -117,32 +120,42 @@ def _assign(model: keras.Model, source: dict[str, np.ndarray]) -> None:
         weights.assign_parts(variables[name], array)
 
 
-def _read(path: str, net: Variant) -> dict[str, np.ndarray]:
-    if pathlib.Path(path).is_dir():
-        if not checkpoints.exists(pathlib.Path(path)):
-            raise UserError(
-                f"--init_from={path} holds no checkpoint: name the directory of a run, "
-                "a checkpoint, or a weight file"
-            )
-        return checkpoints.find(pathlib.Path(path))[1].weights
-    if pathlib.Path(path + ".index").is_file():
-        return checkpoints.read(path).weights
-    if not pathlib.Path(path).is_file():
+def _read(path: str, net: Variant) -> files.WeightFile:
+    is_checkpoint = pathlib.Path(path + ".index").is_file()
+    if not is_checkpoint and not pathlib.Path(path).exists():
         raise UserError(f"--init_from={path}: there is no such run, checkpoint or file")
-    return files.read(path, net).weights
-
-
-def _check_scale(path: str, config: Config) -> None:
-    """A run's first layer is of use for pixels such as it was trained on."""
-    folder = run_files.folder_of(path)
-    if not (folder / run_files.PARAMS_FILE).is_file():
-        return
-    scale = run_files.load_config(str(folder)).data.input_scale
-    if scale != config.data.input_scale:
+    if pathlib.Path(path).is_dir() and not checkpoints.exists(pathlib.Path(path)):
         raise UserError(
-            f"--init_from={path} was trained with --input_scale={scale}: give that "
-            f"here too, in place of {config.data.input_scale}"
+            f"--init_from={path} holds no checkpoint: name the directory of a run, "
+            "a checkpoint, or a weight file"
         )
+    return files.read(path, net)
+
+
+def _check_input(path: str, found: files.WeightFile, config: Config) -> None:
+    """The first layer is of use for pixels such as it was trained on."""
+    size, here = config.model.image_size, config.data.input_scale
+    known = found.preprocessing or published(config.model.variant, size)
+    if known is None:
+        logging.info(
+            "%s does not say what its net's input was; here it is --input_scale=%s, "
+            "with the mean image of --statistics or the data.",
+            *(path, here),
+        )
+        return
+    scale = known.input_scale()
+    if scale != here:
+        advice = f"give --input_scale={scale} here too, in place of {here}"
+        if scale is None:
+            advice = "no --input_scale does that; leave it out with --init_layers"
+        raise UserError(
+            f"--init_from={path}: its first layer was trained on {known.formula()}: "
+            + advice
+        )
+    logging.info(
+        "%s was trained on %s; --statistics says what mean is subtracted here.",
+        *(path, known.formula()),
+    )
 
 
 def _by_layer(shapes: dict[str, tuple]) -> dict[str, dict[str, tuple]]:

@@ -45,7 +45,7 @@ class WeightFile:
     Attributes:
         path: where it was read.
         weights: float32 by name, such as `conv1/kernel`, in this package's layout,
-            for RGB images.
+            for RGB images and the dropout of the net that they were read for.
         preprocessing: of the images, in RGB order; None where the file does not say.
         lines: what its net computes, as `structure.lines` has it; None where the
             file does not say.
@@ -106,7 +106,9 @@ def read(
 
         if sha256 or channel_order == "bgr":
             raise UserError(f"--sha256 and --channel_order=bgr are for files: {path}")
-        return _finite(WeightFile(str(source), *runs.read(source)))
+        weights, preprocessing, lines = runs.read(source)
+        weights = layouts.for_dropout_of(net, weights, lines)
+        return _finite(WeightFile(str(source), weights, preprocessing, lines))
     data = read_bytes(source, SUFFIXES, sha256)
     try:
         found = _read(str(source), data, net, channel_order)
@@ -149,8 +151,13 @@ def _read(
     if suffix == KERAS:
         if channel_order == "bgr":
             raise UserError("a .keras file of this package reads RGB")
+        from official.alexnet import run_files  # noqa: PLC0415
+
         weights, lines = keras_file.read(data)
-        return WeightFile(path, weights, lines=lines)
+        weights = layouts.for_dropout_of(net, weights, lines)
+        # Beside an export's stand the settings and the mean image.
+        preprocessing = run_files.preprocessing(pathlib.Path(path).parent)
+        return WeightFile(path, weights, preprocessing, lines)
     if suffix == CAFFE:
         layers = caffemodel.read(data)
         arrays = _arrays_of(layers)

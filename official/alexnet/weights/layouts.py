@@ -13,7 +13,8 @@ import numpy as np
 
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.variants import OWT, Variant
-from official.alexnet.weights.structure import input_factors
+from official.alexnet.weights.structure import input_factors, line_factors
+from official.alexnet.weights.structure import lines as lines_of
 
 # Names of torchvision's `alexnet`: numbers of its modules.
 TORCHVISION = {
@@ -108,6 +109,31 @@ def to_theirs(
             found[f"{layer}.weight"] = np.ascontiguousarray(weight(layer, array))
         else:
             found[f"{layer}.bias"] = array
+    return found
+
+
+def for_dropout_of(
+    net: Variant, weights: Mapping[str, np.ndarray], lines: list[str] | None
+) -> dict[str, np.ndarray]:
+    """Weights of a net of this package for one with dropout of another form or rate.
+
+    As published it multiplies by 1 - rate after training: a kernel that reads it gets
+    the factor that is missing here.
+
+    Args:
+        net: the net that they are to be of.
+        weights: float32 by our names, such as `conv1/kernel`.
+        lines: of the net that they are of, as `structure.lines` has them; None where
+            they are not known.
+    """
+    here = line_factors(lines_of(net))
+    there = here if lines is None else line_factors(lines)
+    found = {}
+    for name, array in weights.items():
+        layer, _, kind = name.partition("/")
+        factor = there.get(layer, 1.0) / here.get(layer, 1.0)
+        is_other = kind == "kernel" and factor != 1
+        found[name] = array * np.float32(factor) if is_other else array
     return found
 
 

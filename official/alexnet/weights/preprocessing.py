@@ -56,6 +56,20 @@ class Preprocessing:
             mean_image=None if image is None else image[..., ::-1],
         )
 
+    def input_scale(self) -> str | None:
+        """The setting of a run that divides alike; None where there is none.
+
+        That is `unit_variance` for any divisor that is the same for all channels.
+        """
+        factors = np.array([self.scale / std for std in self.std])
+        torchvision = 1 / (255 * np.array(TORCHVISION_STD))
+        if np.allclose(factors, 1, rtol=1e-6, atol=0):
+            return "none"
+        if np.allclose(factors, torchvision, rtol=1e-6, atol=0):
+            return "torchvision"
+        same = np.allclose(factors, factors[0], rtol=1e-6, atol=0)
+        return "unit_variance" if same and self.scale == 1 else None
+
     def as_dict(self) -> dict:
         """For JSON; of a mean image only the mean of each channel."""
         fields = dataclasses.asdict(dataclasses.replace(self, mean_image=None))

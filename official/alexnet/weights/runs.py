@@ -12,7 +12,6 @@ from official.alexnet.data import atomic, classes
 from official.alexnet.data.statistics import (
     IMAGE_SHAPE,
     STATISTICS_FILE,
-    TORCHVISION_STD,
     Statistics,
 )
 from official.alexnet.errors import UserError
@@ -45,32 +44,11 @@ def read(
     """
     folder = run_files.folder_of(path)
     _, contents = checkpoints.find(folder, None if path.is_dir() else str(path))
-    weights = contents.weights
-    if not (folder / run_files.PARAMS_FILE).is_file():
-        return weights, None, None
-    config = run_files.load_config(str(folder))
-    preprocessing = None
-    if (folder / STATISTICS_FILE).is_file():
-        statistics = Statistics.load(folder / STATISTICS_FILE)
-        preprocessing = _preprocessing(config, statistics)
-    return weights, preprocessing, structure.lines(config.model.net())
-
-
-def _preprocessing(config: Config, statistics: Statistics) -> Preprocessing:
-    mean = statistics.mean_image.mean(axis=(0, 1), dtype=np.float64)
-    scale, std = 1.0, np.ones(3)
-    if config.data.input_scale == "torchvision":
-        scale, std = 1 / 255, np.array(TORCHVISION_STD)
-    elif config.data.input_scale == "unit_variance":
-        std = np.full(3, statistics.pixel_std)
-    same = np.ptp(statistics.mean_image, axis=(0, 1)).max() < 1e-3
-    return Preprocessing(
-        config.model.image_size,
-        scale=scale,
-        mean=tuple(float(value) for value in mean * scale),
-        std=tuple(float(value) for value in std),
-        mean_image=None if same else statistics.mean_image * np.float32(scale),
-    )
+    home = run_files.folder_of(path)
+    if not (home / run_files.PARAMS_FILE).is_file():
+        return contents.weights, None, None
+    net = run_files.load_config(str(home)).model.net()
+    return contents.weights, run_files.preprocessing(home), structure.lines(net)
 
 
 def write(
@@ -100,7 +78,7 @@ def write(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output={folder} exists: name a new directory")
-    data = DataConfig(input_scale=_input_scale(preprocessing))
+    data = DataConfig(input_scale=_input_scale(preprocessing, statistics))
     config = Config(model=model, data=data)
     if statistics is None:
         statistics = _statistics(preprocessing)
@@ -117,18 +95,20 @@ def write(
     return sorted(str(path) for path in folder.iterdir())
 
 
-def _input_scale(preprocessing: Preprocessing) -> str:
+def _input_scale(preprocessing: Preprocessing, statistics: Statistics | None) -> str:
     """The setting that divides as the preprocessing does."""
-    factors = np.array([preprocessing.scale / std for std in preprocessing.std])
-    torchvision = 1 / (255 * np.array(TORCHVISION_STD))
-    if np.allclose(factors, 1, rtol=1e-6, atol=0):
-        return "none"
-    if np.allclose(factors, torchvision, rtol=1e-6, atol=0):
-        return "torchvision"
-    raise UserError(
-        "a run divides its pixels by nothing, or as torchvision does; these weights "
-        f"were trained on {preprocessing.formula()}"
-    )
+    scale, std = preprocessing.input_scale(), preprocessing.std[0]
+    if scale == "unit_variance" and not (
+        statistics and np.isclose(std, statistics.pixel_std, rtol=1e-6)
+    ):
+        scale = None
+    if scale is None:
+        raise UserError(
+            "a run divides its pixels by nothing, as torchvision does, or by the "
+            "standard deviation in its --statistics; these weights were trained on "
+            + preprocessing.formula()
+        )
+    return scale
 
 
 def _statistics(preprocessing: Preprocessing) -> Statistics:

@@ -1,5 +1,7 @@
 """What a net computes, in words and shapes, without building it."""
 
+from collections.abc import Iterable
+
 from official.alexnet.modeling.variants import LRN, VARIANTS, Conv, Variant
 
 
@@ -82,6 +84,19 @@ def input_factors(net: Variant) -> dict[str, float]:
             factor *= (1 - net.dropout) ** layer.then.count("dropout")
     factors["fc8"] = factor
     return {name: factor for name, factor in factors.items() if factor != 1}
+
+
+def line_factors(found: Iterable[str]) -> dict[str, float]:
+    """`input_factors` of a net's lines, to six digits."""
+    factors: dict[str, float] = {}
+    factor = 1.0
+    for line in found:
+        name, _, rest = line.partition(" ")
+        if name.startswith(("conv", "fc")):
+            factors[name], factor = factor, 1.0
+        elif rest.startswith("times "):
+            factor *= float(rest.removeprefix("times "))
+    return factors
 
 
 def weight_shapes(net: Variant, num_classes: int) -> dict[str, tuple[int, ...]]:
