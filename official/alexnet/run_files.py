@@ -114,7 +114,9 @@ def check_checkpoint(model_dir: str | pathlib.Path, checkpoint_path: str) -> Non
         UserError: it is.
     """
     folder = folder_of(checkpoint_path)
-    if (folder / PARAMS_FILE).is_file() and not folder.samefile(model_dir):
+    if not (folder / PARAMS_FILE).is_file():
+        return
+    if folder.resolve() != pathlib.Path(model_dir).resolve():
         raise UserError(
             f"--checkpoint_path={checkpoint_path} is a checkpoint of {folder}, not of "
             f"--model_dir={model_dir}: give --model_dir={folder}"

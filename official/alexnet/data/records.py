@@ -209,9 +209,15 @@ def _classic_records(
     stored = {label for each in counts.values() for label in each.labels}
     names, said = foreign_names(root, names, stored, wanted.label_base)
     label_map, num_classes = _fit_names(root, names, wanted)
+    named = names and num_classes != labels.ANY_CLASSES
     found = labels.settle(
-        counts.values(), num_classes, said, wanted.max_bad_records, root
+        counts.values(),
+        len(names) if named else num_classes,
+        said,
+        wanted.max_bad_records,
+        root,
     )
+    found = dataclasses.replace(found, num_classes=num_classes)
     labels.check(own, found, wanted.max_bad_records)
     return _records(files, schemas.CLASSIC, sizes, names, found, label_map)
 

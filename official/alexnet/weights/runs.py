@@ -42,9 +42,11 @@ def read(
     Raises:
         UserError: there is no checkpoint, or it is damaged.
     """
-    folder = run_files.folder_of(path)
-    _, contents = checkpoints.find(folder, None if path.is_dir() else str(path))
     home = run_files.folder_of(path)
+    if path.is_dir():
+        _, contents = checkpoints.find(path)
+    else:
+        _, contents = checkpoints.find(home, str(path))
     if not (home / run_files.PARAMS_FILE).is_file():
         return contents.weights, None, None
     net = run_files.load_config(str(home)).model.net()
