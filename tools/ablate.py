@@ -63,7 +63,7 @@ def main() -> dict:
     values = flags.FLAGS
     plan = plans.load(cli.path("plan"))
     chosen = plans.choose(plan, values.only)
-    output_dir = pathlib.Path(cli.path("output_dir"))
+    output_dir = pathlib.Path(cli.path("output_dir", of_checkpoints=True))
     if values.list:
         return _list(chosen)
     if values.report and not values.report_dir:

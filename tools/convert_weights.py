@@ -174,7 +174,7 @@ def _preprocessing(found: files.WeightFile, model: ModelConfig) -> Preprocessing
 
 def _mean(text: str) -> np.ndarray:
     """(3,) or (256, 256, 3) float64 RGB in 0..255."""
-    path = pathlib.Path(text).expanduser()
+    path = pathlib.Path(cli.path("mean"))
     if path.suffix not in (".binaryproto", ".npy"):
         try:
             mean = np.array([float(number) for number in text.split(",")])

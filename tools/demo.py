@@ -23,7 +23,7 @@ from absl import flags
 from official.alexnet import cli
 from official.alexnet.errors import UserError
 
-OUTPUT_DIR = flags.DEFINE_string("output_dir", "demo", "Where all files go.")
+flags.DEFINE_string("output_dir", "demo", "Where all files go.")
 TRAIN_STEPS = flags.DEFINE_integer(
     "train_steps", None, "Steps of training. Default: those of the demo's YAML."
 )
@@ -32,7 +32,7 @@ TOOLS = pathlib.Path(__file__).parent
 
 def main() -> dict:
     started = time.perf_counter()
-    root = pathlib.Path(OUTPUT_DIR.value)
+    root = pathlib.Path(cli.path("output_dir", of_checkpoints=True))
     archives, data, run = root / "archives", root / "data", root / "run"
     exported, pictures = root / "exported", root / "pictures"
     if not archives.exists():

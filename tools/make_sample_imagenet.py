@@ -381,7 +381,7 @@ def main() -> dict:
     values = flags.FLAGS
     try:
         return write_archives(
-            pathlib.Path(values.output_dir).expanduser(),
+            pathlib.Path(cli.path("output_dir")),
             values.num_classes,
             values.train_per_class,
             values.validation_per_class,

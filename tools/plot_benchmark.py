@@ -14,22 +14,23 @@ from absl import flags
 from official.alexnet import cli
 from official.alexnet.errors import UserError
 
-JSON = flags.DEFINE_list("json", None, "Files of tools/benchmark.py.", required=True)
-OUTPUT = flags.DEFINE_string("output", None, "PNG to write.", required=True)
+flags.DEFINE_list("json", None, "Files of tools/benchmark.py.", required=True)
+flags.DEFINE_string("output", None, "PNG to write.", required=True)
 COLORS = {"ours": "tab:blue", "limit": "tab:gray", "other": "tab:orange"}
 
 
 def main() -> dict:
     suites = {}
-    for name in JSON.value:
+    for name in cli.paths("json"):
         try:
             suites |= json.loads(pathlib.Path(name).read_text("utf-8"))["suites"]
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"--json={name} is not a file of benchmark.py: {error}"
             ) from error
-    _draw(suites, pathlib.Path(OUTPUT.value))
-    return {"written": OUTPUT.value, "suites": list(suites)}
+    output = cli.path("output")
+    _draw(suites, pathlib.Path(output))
+    return {"written": output, "suites": list(suites)}
 
 
 def _draw(suites: dict[str, dict], path: pathlib.Path) -> None:

@@ -129,15 +129,11 @@ def main() -> dict:
 def _prepare(flag_values: flags.FlagValues) -> dict:
     start = time.monotonic()
     given = {
-        name: pathlib.Path(flag_values[name].value).expanduser()
-        for name in _PARTS
-        if flag_values[name].value
+        name: pathlib.Path(cli.path(name)) for name in _PARTS if flag_values[name].value
     }
-    input_dir = flag_values.input_dir
-    source = locations.locate(
-        pathlib.Path(input_dir).expanduser() if input_dir else None, given
-    )
-    output_dir = pathlib.Path(flag_values.output_dir).expanduser()
+    input_dir = flag_values.input_dir and pathlib.Path(cli.path("input_dir"))
+    source = locations.locate(input_dir or None, given)
+    output_dir = pathlib.Path(cli.path("output_dir"))
     prepare.reject_foreign(output_dir)
     if isinstance(source, locations.Tree):
         listing = sources.list_tree(source)

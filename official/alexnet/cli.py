@@ -18,6 +18,7 @@ from absl import app, flags, logging
 
 from official.alexnet import config as config_lib
 from official.alexnet import config_files, run_files
+from official.alexnet import paths as paths_lib
 from official.alexnet.config import Config
 from official.alexnet.data import atomic, image_files
 from official.alexnet.errors import Interrupted, UserError
@@ -77,10 +78,26 @@ def _define(field: dataclasses.Field, hint, default: str) -> None:
         define(field.name, None, help)
 
 
-def path(flag: str) -> str | None:
-    """Value of a flag that is a path; the shell leaves the ~ of --flag=~/x alone."""
+def path(flag: str, *, of_checkpoints: bool = False) -> str | None:
+    """Value of a flag that is a path.
+
+    Args:
+        flag: its name.
+        of_checkpoints: whether TensorFlow is to find checkpoints or SavedModels there.
+
+    Raises:
+        UserError: see `paths`.
+    """
     value = FLAGS[flag].value
-    return None if value is None else str(pathlib.Path(value).expanduser())
+    if value is None:
+        return None
+    check = paths_lib.of_checkpoints if of_checkpoints else paths_lib.local
+    return str(check(value, f"--{flag}"))
+
+
+def paths(flag: str) -> list[str]:
+    """Values of a flag that is a list of paths; as `path`."""
+    return [str(paths_lib.local(item, f"--{flag}")) for item in FLAGS[flag].value or []]
 
 
 def config_from_flags(base: Config | None = None, *, reads_data: bool = True) -> Config:
@@ -187,6 +204,7 @@ def run(name: str, main: Callable[[], dict]) -> None:
                     "it is UTF-8",
                 )
         try:
+            _refuse_addresses()
             _print(main())
         except UserError as error:
             _fail(name, str(error), error.status)
@@ -258,6 +276,14 @@ def _is_utf8(value) -> bool:
         return all(os.fsencode(t) == t.encode() for t in texts if isinstance(t, str))
     except UnicodeError:
         return False
+
+
+def _refuse_addresses() -> None:
+    """Before anything is done: they would be folders called `gs:`."""
+    for flag in _own_flags():
+        for text in flag.value if isinstance(flag.value, list) else [flag.value]:
+            if isinstance(text, str) and flag.name != "worker_hosts":
+                paths_lib.local(text, f"--{flag.name}")
 
 
 def _is_required(flag: flags.Flag) -> bool:

@@ -5,13 +5,15 @@ import dataclasses
 import difflib
 import importlib.resources
 import math
-import pathlib
 import types
 import typing
 
-from official.alexnet import plain_yaml
+from official.alexnet import paths, plain_yaml
 from official.alexnet.config import Config
 from official.alexnet.errors import UserError
+
+# Settings that are paths.
+_PATHS = ("data_dir", "statistics", "init_from")
 
 
 def load(path: str) -> dict[str, dict]:
@@ -28,7 +30,7 @@ def load(path: str) -> dict[str, dict]:
     """
     packaged = importlib.resources.files("official.alexnet") / "configs"
     names = sorted(file.name.removesuffix(".yaml") for file in packaged.iterdir())
-    file = pathlib.Path(path).expanduser()
+    file = paths.local(path, "--config_file")
     if file.is_file():
         text = file.read_bytes()
     elif path.removesuffix(".yaml") in names:
@@ -111,6 +113,10 @@ def override(config: Config, settings: dict[str, dict], source: str) -> Config:
             what = f"{source}: {section_name}.{name}"
             choices = fields[name].metadata["choices"]
             converted[name] = _convert(value, hints[name], choices, what)
+            if name in _PATHS and converted[name]:
+                path = paths.local(converted[name], what)
+                if converted[name].startswith("~"):
+                    converted[name] = str(path)
         sections[section_name] = dataclasses.replace(section, **converted)
     return dataclasses.replace(config, **sections)
 
@@ -146,9 +152,6 @@ def _convert(value, hint, choices, what: str):
     if kind is bool and isinstance(value, str):
         # Text in YAML 1.2, but no other meaning.
         value = {"yes": True, "on": True, "no": False, "off": False}.get(value, value)
-    if kind is str and isinstance(value, str) and value.startswith("~"):
-        # The shell leaves the ~ of --data_dir=~/imagenet alone.
-        value = str(pathlib.Path(value).expanduser())
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UserError(f"{what} should be of type {kind.__name__}, not {value!r}")
     if kind is float and not math.isfinite(value):

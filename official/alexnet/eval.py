@@ -18,7 +18,7 @@ import pathlib
 
 from absl import flags
 
-from official.alexnet import cli, run_files
+from official.alexnet import cli, paths, run_files
 from official.alexnet.errors import UserError
 
 NET_SETTINGS = "variant num_classes width input_size statistics input_scale"
@@ -62,11 +62,11 @@ def _paths(flag: str) -> list[str]:
     if value is None:
         return []
     if pathlib.Path(value).exists() or pathlib.Path(f"{value}.index").exists():
-        return [value]
+        return [str(paths.of_checkpoints(value, f"--{flag}"))]
     parts = value.split(",")
     if not all(parts):
         raise UserError(f"--{flag}={value} has an empty path between its commas")
-    return [str(pathlib.Path(part).expanduser()) for part in parts]
+    return [str(paths.of_checkpoints(part, f"--{flag}")) for part in parts]
 
 
 def _weights(count: int) -> list[float]:

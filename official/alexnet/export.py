@@ -28,7 +28,9 @@ def main() -> dict:
     formats = flags.FLAGS["formats"].value
     litert_quantization = flags.FLAGS["litert_quantization"].value
     formats_lib.check_formats(formats, litert_quantization)
-    model_dir, checkpoint_path = cli.path("model_dir"), cli.path("checkpoint_path")
+    model_dir = cli.path("model_dir", of_checkpoints=True)
+    checkpoint_path = cli.path("checkpoint_path", of_checkpoints=True)
+    export_dir = cli.path("export_dir", of_checkpoints="saved_model" in formats)
     config = cli.config_from_flags(run_files.load_config(model_dir), reads_data=False)
     cli.start_tensorflow()
     from official.alexnet.serving.export import export  # noqa: PLC0415
@@ -36,7 +38,7 @@ def main() -> dict:
     return export(
         config,
         model_dir,
-        cli.path("export_dir"),
+        export_dir,
         checkpoint_path,
         formats=formats,
         litert_quantization=litert_quantization,

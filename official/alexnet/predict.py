@@ -22,6 +22,7 @@ from official.alexnet.errors import UserError
 
 def main() -> dict:
     output_file = _output_file()
+    export_dir = cli.path("export_dir", of_checkpoints=True)
     images = image_files.split(flags.FLAGS.images)
     if not images:
         raise UserError("--images is empty; see alexnet-predict --help")
@@ -29,9 +30,7 @@ def main() -> dict:
     from official.alexnet.serving.prediction import predict  # noqa: PLC0415
 
     values = flags.FLAGS
-    return predict(
-        cli.path("export_dir"), images, values.top, values.batch_size, output_file
-    )
+    return predict(export_dir, images, values.top, values.batch_size, output_file)
 
 
 def _output_file() -> str | None:

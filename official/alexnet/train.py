@@ -25,7 +25,7 @@ from official.alexnet.training.preemption import Preemption
 
 def main() -> dict:
     config = cli.config_from_flags()
-    model_dir = pathlib.Path(cli.path("model_dir"))
+    model_dir = pathlib.Path(cli.path("model_dir", of_checkpoints=True))
     if model_dir.exists() and not model_dir.is_dir():
         raise UserError(f"--model_dir={model_dir} is a file: name a directory")
     with Preemption() as preemption:

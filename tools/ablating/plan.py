@@ -6,7 +6,7 @@ import pathlib
 import re
 
 from official.alexnet import config as config_lib
-from official.alexnet import config_files, plain_yaml
+from official.alexnet import config_files, paths, plain_yaml
 from official.alexnet.config import Config
 from official.alexnet.errors import UserError
 
@@ -84,7 +84,7 @@ def load(path: str) -> Plan:
         UserError: there is no such file, or a mistake in it, with the key's name.
     """
     names = sorted(file.stem for file in PACKAGED.glob("*.yaml"))
-    file = pathlib.Path(path).expanduser()
+    file = paths.local(path, "--plan")
     if not file.is_file():
         if path.removesuffix(".yaml") not in names:
             raise UserError(

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarking.settings import Settings
+from official.alexnet import paths
 from official.alexnet.config import DataConfig
 from official.alexnet.data import framing, reading, schemas
 from official.alexnet.data.dataset import Split, find_split
@@ -89,7 +90,7 @@ def repeat(data_dir: str, folder: pathlib.Path, count: int) -> int:
     Raises:
         UserError: the records are of another layout.
     """
-    source = pathlib.Path(data_dir).expanduser()
+    source = paths.local(data_dir, "--data_dir")
     shards = sorted(
         itertools.chain.from_iterable(
             place.glob("train-*-of-*") for place in (source, source / "train")

@@ -47,10 +47,10 @@ def define_flags() -> None:
 
 def main() -> dict:
     values = flags.FLAGS
+    folder = pathlib.Path(cli.path("output_dir", of_checkpoints=True))
     cli.start_tensorflow()
     from official.alexnet.cifar import data  # noqa: PLC0415
 
-    folder = pathlib.Path(cli.path("output_dir"))
     runs = Runs(data.read(cli.path("data_dir")), folder)
     has_figure1, has_lrn = (
         values.experiment in ("all", one) for one in ("figure1", "lrn")

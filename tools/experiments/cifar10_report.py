@@ -28,10 +28,8 @@ from cifar10_runs import (
 from official.alexnet import cli
 from official.alexnet.errors import UserError
 
-RUNS = flags.DEFINE_string(
-    "runs", None, "The --output_dir of cifar10.py.", required=True
-)
-OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where to write.", required=True)
+flags.DEFINE_string("runs", None, "The --output_dir of cifar10.py.", required=True)
+flags.DEFINE_string("output_dir", None, "Where to write.", required=True)
 
 TEMPLATE = pathlib.Path(__file__).with_name("cifar10_report.md")
 
@@ -40,9 +38,7 @@ CHOSEN_FILE = "chosen.json"
 
 
 def main() -> dict:
-    folder, output = (
-        pathlib.Path(path).expanduser() for path in (RUNS.value, OUTPUT_DIR.value)
-    )
+    folder, output = (pathlib.Path(cli.path(name)) for name in ("runs", "output_dir"))
     runs = [read(path.parent) for path in sorted(folder.glob("*/metrics.jsonl"))]
     if not runs:
         raise UserError(

@@ -8,7 +8,7 @@ import statistics
 import typing
 from collections.abc import Sequence
 
-from official.alexnet import run_files
+from official.alexnet import paths, run_files
 from official.alexnet.errors import UserError
 from visualizing import drawing
 
@@ -69,7 +69,7 @@ def parse_runs(items: Sequence[str]) -> dict[str, str]:
             raise UserError(f"--runs={item}: should be name=model_dir")
         if name in runs:
             raise UserError(f"--runs: two runs are called {name}")
-        runs[name] = str(pathlib.Path(folder).expanduser())
+        runs[name] = str(paths.local(folder, "--runs"))
     return runs
 
 

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet import paths
 from official.alexnet.cifar.nets import NUM_CLASSES
 from official.alexnet.data import preprocessing, reading
 from official.alexnet.data import records as records_lib
@@ -67,7 +68,7 @@ def read(data_dir: str | None, tfds_name: str | None = None) -> Cifar10:
 
 
 def _binary_folder(data_dir: str | None) -> pathlib.Path:
-    root = pathlib.Path(data_dir or "").expanduser()
+    root = paths.local(data_dir or "", "--data_dir")
     if not data_dir or not root.is_dir():
         raise UserError(
             f"--data_dir={data_dir}: no such directory; name the one that holds "

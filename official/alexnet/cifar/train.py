@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 
 
 def main() -> dict:
-    model_dir = pathlib.Path(cli.path("model_dir"))
+    model_dir = pathlib.Path(cli.path("model_dir", of_checkpoints=True))
     if model_dir.exists() and not model_dir.is_dir():
         raise UserError(f"--model_dir={model_dir} is a file: name a directory")
     cli.start_tensorflow()

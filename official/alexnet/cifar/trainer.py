@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from official.alexnet import plain_yaml, run_files
+from official.alexnet import paths, plain_yaml, run_files
 from official.alexnet.backend import keras
 from official.alexnet.cifar import preprocessing
 from official.alexnet.cifar.data import Cifar10
@@ -81,7 +81,7 @@ def train(
             process at work there.
     """
     settings.check()
-    folder = pathlib.Path(model_dir)
+    folder = paths.of_checkpoints(model_dir, "--model_dir")
     with run_files.locked(folder, is_chief=True):
         if clean:
             run_files.delete(folder)

@@ -23,6 +23,7 @@ _REMEDIES = {
     **_NO_ROOM,
     errno.EROFS: _ELSEWHERE,
     errno.EACCES: "allow it, or name another place",
+    errno.ENAMETOOLONG: "name a shorter one",
 }
 
 

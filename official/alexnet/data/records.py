@@ -6,6 +6,7 @@ import pathlib
 import re
 from collections.abc import Collection, Sequence
 
+from official.alexnet import paths
 from official.alexnet.data import classes as class_names
 from official.alexnet.data import labels, schemas, tfds_files
 from official.alexnet.errors import UserError
@@ -96,7 +97,7 @@ def find_records(
     """
     if split not in tfds_files.SPLITS:
         raise ValueError(f"split must be train or validation, not {split!r}")
-    root = pathlib.Path(data_dir).expanduser()
+    root = paths.local(data_dir, "--data_dir")
     if not data_dir or not root.is_dir():
         raise UserError(
             f"--data_dir={data_dir}: no such directory; name the one that holds the "

@@ -11,6 +11,7 @@ import zipfile
 
 import numpy as np
 
+from official.alexnet import paths
 from official.alexnet.data import atomic
 from official.alexnet.errors import UserError
 
@@ -87,7 +88,7 @@ class Statistics:
         Raises:
             UserError: the file is missing, damaged, or holds something else.
         """
-        path = pathlib.Path(path)
+        path = paths.local(path)
         remedy = "make it with tools/prepare_imagenet.py"
         if not path.is_file():
             raise UserError(f"no statistics file {path}; {remedy}")

@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 
+from official.alexnet import paths
 from official.alexnet.errors import UserError
 
 # What TFDS datasets call the split this project calls by the key.
@@ -31,8 +32,9 @@ def open_by_name(name: str, data_dir: str | None, download: bool) -> pathlib.Pat
     # Only a dataset given by name needs TFDS, which is slow to import.
     import tensorflow_datasets as tfds  # noqa: PLC0415
 
+    root = str(paths.local(data_dir, "--data_dir")) if data_dir else None
     try:
-        builder = tfds.builder(name, data_dir=data_dir or None)
+        builder = tfds.builder(name, data_dir=root)
     except Exception as error:  # TFDS raises its own, ValueError, OSError, ...
         raise UserError(
             f"TFDS cannot open {name!r}: {_first_line(error)}; see `tfds.list_builders`"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from official.alexnet import paths
 from official.alexnet.backend import keras
 from official.alexnet.config import Config
 from official.alexnet.data import atomic, preprocessing
@@ -61,7 +62,9 @@ def export(
             that cannot be written, or a disk that is full or read-only.
     """
     formats_lib.check_formats(formats, litert_quantization)
-    source, target = pathlib.Path(model_dir), pathlib.Path(export_dir)
+    source = paths.of_checkpoints(model_dir, "--model_dir")
+    check = paths.of_checkpoints if "saved_model" in formats else paths.local
+    target = check(export_dir, "--export_dir")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"--export_dir={target} exists: name a new directory")
     path, contents = checkpoints.find(source, checkpoint_path)

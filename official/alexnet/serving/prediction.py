@@ -16,6 +16,7 @@ import tensorflow as tf
 from absl import logging
 from PIL import Image
 
+from official.alexnet import paths as paths_lib
 from official.alexnet.data import atomic, image_files
 from official.alexnet.data.classes import read_labels
 from official.alexnet.data.pictures import MAX_PIXELS
@@ -60,7 +61,7 @@ def predict(
     Raises:
         UserError: no such directory, or not one image can be labelled.
     """
-    folder = pathlib.Path(export_dir)
+    folder = paths_lib.of_checkpoints(export_dir, "--export_dir")
     saved_model = folder / "saved_model"
     if not (saved_model / "saved_model.pb").is_file():
         raise UserError(

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from official.alexnet import run_files
+from official.alexnet import paths, run_files
 from official.alexnet.backend import keras
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import weights
@@ -23,6 +23,7 @@ from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
 from official.alexnet.training.schedules import Plateau
 
+_OURS = re.compile("(weights|velocity|dropout|step|progress)/")
 _TENSOR = re.compile(
     r"(?P<kind>weights|velocity|dropout)/(?P<layer>\w*\d)(?P<column>[ab]?)"
     r"(/(?P<name>[a-z]\w*))?/\.ATTRIBUTES/VARIABLE_VALUE"
@@ -82,6 +83,10 @@ class Progress(tf.train.experimental.PythonState):
         self.bad_records = state.get("bad_records", 0)
         self.loss_scale.restore(state.get("fp16_scale", []))
         self.epoch_steps, self.offset = state.get("pace", [self.epoch_steps, 0.0])
+
+
+class Damaged(UserError):
+    """A checkpoint whose bytes are not those that were written."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +219,7 @@ def find(
     if checkpoint_path is not None:
         run_files.check_checkpoint(model_dir, checkpoint_path)
         return checkpoint_path, read(checkpoint_path)
-    newest = latest(model_dir)
+    newest = latest(paths.of_checkpoints(model_dir))
     damage = None
     for step in reversed(checkpoint_files.steps(model_dir)):
         path = checkpoint_files.prefix(model_dir, step)
@@ -228,29 +233,36 @@ def find(
         if damage:
             logging.warning("%s is damaged: taking %s instead.", newest, path)
         return path, contents
-    raise UserError(
-        f"no checkpoint in {model_dir} can be read: {damage}; --clean starts anew"
-    )
+    advice = "; --clean starts anew" if isinstance(damage, Damaged) else ""
+    raise UserError(f"no checkpoint in {model_dir} can be read: {damage}{advice}")
 
 
 def read(path: str) -> Contents:
     """Reads a checkpoint of either form.
 
     Raises:
-        UserError: it is missing, damaged, or not one of this package.
+        Damaged: it is missing or damaged.
+        UserError: it is not one of this package, or TensorFlow cannot find it there.
     """
+    paths.of_checkpoints(path)
     kinds: dict[str, dict[str, list]] = {"weights": {}, "velocity": {}, "dropout": {}}
     try:
         reader = tf.train.load_checkpoint(path)
         # Sorted, so that column a comes before column b.
-        for key in sorted(reader.get_variable_to_shape_map()):
+        keys = sorted(reader.get_variable_to_shape_map())
+        # An index that is damaged may show a part of its keys.
+        if keys[1:] and not any(_OURS.match(key) for key in keys):
+            raise UserError(
+                f"{path} is a checkpoint of another program: name another directory"
+            )
+        for key in keys:
             if match := _TENSOR.fullmatch(key):
                 name = "/".join(filter(None, [match["layer"], match["name"]]))
                 kinds[match["kind"]].setdefault(name, []).append(reader.get_tensor(key))
         step = int(reader.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE"))
         progress = reader.get_tensor("progress/.ATTRIBUTES/py_state")
     except (tf.errors.OpError, LookupError, ValueError, RuntimeError) as error:
-        raise UserError(
+        raise Damaged(
             f"{path} cannot be read as a checkpoint of this package: "
             f"{' '.join(str(error).split())[:200]}"
         ) from error

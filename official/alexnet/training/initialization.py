@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from official.alexnet import run_files
+from official.alexnet import paths, run_files
 from official.alexnet.backend import keras
 from official.alexnet.config import Config
 from official.alexnet.data import classes
@@ -121,6 +121,7 @@ def _assign(model: keras.Model, source: dict[str, np.ndarray]) -> None:
 
 
 def _read(path: str, net: Variant) -> files.WeightFile:
+    paths.local(path, "--init_from")
     is_checkpoint = pathlib.Path(path + ".index").is_file()
     if not is_checkpoint and not pathlib.Path(path).exists():
         raise UserError(f"--init_from={path}: there is no such run, checkpoint or file")

@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from official.alexnet import config as config_lib
-from official.alexnet import run_files
+from official.alexnet import paths, run_files
 from official.alexnet.backend import keras
 from official.alexnet.config import Config
 from official.alexnet.data import atomic, classes, dataset
@@ -73,7 +73,7 @@ def train(
     placement = place(config.runtime, config.model.num_columns)
     if preemption:
         preemption.listen()
-    folder = pathlib.Path(model_dir)
+    folder = paths.of_checkpoints(model_dir, "--model_dir")
     with placement.watch, run_files.locked(folder, placement.is_chief):
         trainer = Trainer(config, folder, placement, clean)
         dataset.check_labels(trainer.train_split)

@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 
+from official.alexnet import paths
 from official.alexnet.data import atomic
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.variants import VARIANTS, Variant
@@ -100,7 +101,7 @@ def read(
         UserError: the file is missing, damaged, too large, of no known format, or
             asks for anything to be run.
     """
-    source = pathlib.Path(path).expanduser()
+    source = paths.local(path)
     if source.is_dir() or source.with_name(source.name + ".index").is_file():
         from official.alexnet.weights import runs  # noqa: PLC0415
 
@@ -337,7 +338,7 @@ def write(
     Raises:
         UserError: another suffix, or a net that the format cannot hold.
     """
-    target = pathlib.Path(path).expanduser()
+    target = paths.local(path)
     order = structure.weight_shapes(net, weights["fc8/bias"].size)
     weights = {name: weights[name] for name in order}
     if target.suffix == CAFFE:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from official.alexnet import run_files
+from official.alexnet import paths, run_files
 from official.alexnet.config import Config, DataConfig, ModelConfig
 from official.alexnet.data import atomic, classes
 from official.alexnet.data.statistics import (
@@ -78,6 +78,7 @@ def write(
     Raises:
         UserError: the folder is taken, or there is no setting for such an input.
     """
+    paths.of_checkpoints(folder, "--output")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output={folder} exists: name a new directory")
     data = DataConfig(input_scale=_input_scale(preprocessing, statistics))
