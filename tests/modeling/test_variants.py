@@ -261,6 +261,12 @@ def test_who_reads_what_a_removed_layer_read():
     assert first.stride == 4 * 2 * 2
 
 
+def test_numpy_numbers_are_numbers():
+    numbers = {"num_classes": np.int64(3), "input_size": np.int64(64)}
+    model = AlexNet(width=np.float32(0.125), seed=np.int64(1), **numbers)
+    assert model.output_shape == (None, 3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -269,9 +275,24 @@ def test_who_reads_what_a_removed_layer_read():
         ({"remove": [f"conv{i}" for i in range(1, 6)]}, "no convolutional layer"),
         ({"activation": "gelu"}, "--activation=gelu: the net takes relu, tanh"),
         ({"normalization": "layer"}, "--normalization=layer"),
-        ({"pool_size": 0}, "--pool_stride=2 should be 1 to --pool_size=0"),
+        ({"pool_size": 0}, "--pool_size should be a whole number of 1 or more"),
+        ({"pool_stride": 1.5}, "--pool_stride should be a whole .* not 1.5"),
         ({"pool_stride": 4}, "--pool_stride=4 should be 1 to --pool_size=3"),
         ({"dropout": 1.0}, "--dropout should be in"),
+        ({"dropout": -0.1}, "--dropout should be in"),
+        ({"dropout": "0.5"}, "--dropout should be in"),
+        ({"num_classes": 0}, "--num_classes should be a whole .* not 0"),
+        ({"num_classes": -1}, "--num_classes should be a whole .* not -1"),
+        ({"num_classes": True}, "--num_classes should be a whole .* not True"),
+        ({"num_classes": 10.0}, "--num_classes should be a whole .* not 10.0"),
+        ({"num_columns": True}, "--num_columns should be a whole"),
+        ({"width": 0}, "--width should be a number above 0, not 0"),
+        ({"width": float("nan")}, "--width should be a number above 0, not nan"),
+        ({"width": True}, "--width should be a number above 0"),
+        ({"seed": -1}, "--seed should be a whole number of 0 or more"),
+        ({"seed": 1.5}, "--seed should be a whole number of 0 or more"),
+        ({"input_size": 0}, "--input_size should be a whole .* not 0"),
+        ({"input_size": 224.0}, "--input_size should be a whole .* not 224.0"),
         ({"init": "he"}, "--init=he"),
         ({"variant": "owt", "init": "source"}, "--init=source"),
         ({"input_size": 63}, "--input_size=63 is too small .* after conv5"),

@@ -75,9 +75,12 @@ def AlexNet(
         differ), to (batch, num_classes) probabilities or logits in float32.
 
     Raises:
-        UserError: an unknown variant or option, a number of columns the variant does
+        UserError: an unknown variant or option, a number of another kind or out of
+            range, a number of columns the variant does
             not have, or a net that does not fit together.
     """
+    options.check_whole(num_classes=num_classes, num_columns=num_columns)
+    options.check_whole(least=0, seed=seed)
     net = options.change(
         find_variant(variant) if isinstance(variant, str) else variant,
         width=width,
@@ -124,7 +127,7 @@ class _Builder:
         self.columns = range(num_columns)
         # Columns that lie side by side in one tensor: all of them, or one.
         self.side_by_side = net.num_columns // num_columns
-        self.seed = seed
+        self.seed = int(seed)
         self.grid = grid
         self.dtype = dtype
 

@@ -1,5 +1,7 @@
 """What can be changed in any variant: its width, functions, pooling, and depth."""
 
+import math
+import numbers
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -9,6 +11,28 @@ from official.alexnet.modeling.variants import Conv, Dense, Variant
 ACTIVATIONS = ("relu", "tanh")
 NORMALIZATIONS = ("lrn", "batch_norm", "none")
 NORMS = ("lrn", "spatial_norm", "batch_norm")
+
+
+def check_whole(least: int = 1, **values) -> None:
+    """Checks arguments that should be integers; True is none.
+
+    Args:
+        least: what they should be at least.
+        **values: the arguments by name.
+
+    Raises:
+        UserError: one is of another type, or less.
+    """
+    for name, value in values.items():
+        if not (_is_number(value, numbers.Integral) and value >= least):
+            raise UserError(
+                f"--{name} should be a whole number of {least} or more, not {value!r}"
+            )
+
+
+def _is_number(value, kind: type = numbers.Real) -> bool:
+    is_kind = isinstance(value, kind) and not isinstance(value, bool)
+    return is_kind and math.isfinite(value)
 
 
 def change(
@@ -35,8 +59,11 @@ def change(
         input_size=net.input_size if input_size is None else input_size,
         dropout=net.dropout if dropout is None else dropout,
     )
-    if not 0 <= net.dropout < 1:
-        raise UserError(f"--dropout should be in [0, 1), not {net.dropout}")
+    if not (_is_number(net.dropout) and 0 <= net.dropout < 1):
+        raise UserError(f"--dropout should be in [0, 1), not {net.dropout!r}")
+    if not (_is_number(width) and width > 0):
+        raise UserError(f"--width should be a number above 0, not {width!r}")
+    check_whole(input_size=net.input_size)
     net = _scaled(net, width)
     net = _with_init(net, init)
     if activation is not None:
@@ -139,7 +166,8 @@ def _with_pooling(net: Variant, size: int | None, stride: int | None) -> Variant
     """The net with other pooling windows, of which the paper's overlap."""
     size = net.pool_size if size is None else size
     stride = net.pool_stride if stride is None else stride
-    if not 1 <= stride <= size:
+    check_whole(pool_size=size, pool_stride=stride)
+    if stride > size:
         raise UserError(
             f"--pool_stride={stride} should be 1 to --pool_size={size}: windows "
             "further apart would leave pixels out"
