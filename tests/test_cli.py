@@ -11,6 +11,8 @@ import sys
 import pytest
 from PIL import Image
 
+from official.alexnet import __version__
+
 NET = [
     "--width=0.125",
     "--input_size=64",
@@ -155,6 +157,7 @@ EARLY_MISTAKES = [
     ("train", [*TRAIN, "--learning_rate=big"], "--learning_rate=big: not a number"),
     ("train", [*TRAIN, "--learning_rate=nan"], "learning_rate should be a finite"),
     ("train", [*TRAIN, "--profile_steps=1,x"], "--profile_steps: 'x' is not a number"),
+    ("train", [*TRAIN, "--num_classes=0"], "--num_classes should be more than 0"),
     ("train", [*TRAIN, "--batch_size=0"], "--batch_size should be more than 0"),
     ("train", ["--data_dir=x"], "--model_dir is required"),
     ("train", ["--data_dir=x", "--model_dir="], "--model_dir is empty"),
@@ -345,6 +348,14 @@ def test_help_shows_the_flags_of_the_command_alone(
     for entry in flags.rpartition("\n\n")[0].split("\n  --")[1:]:
         assert "Default:" in entry or "Required." in entry, entry
     assert max(map(len, done.stdout.splitlines())) <= 88
+
+
+@pytest.mark.parametrize("binary", [*BINARIES, "cifar.train"])
+def test_the_version_is_one_line(binary, tmp_path, no_tensorflow):
+    done = call(binary, "--version", cwd=tmp_path, path=[no_tensorflow])
+    name = binary if "." not in binary else f"official.alexnet.{binary}"
+    assert done.stdout.removeprefix("alexnet-") == f"{name} {__version__}\n"
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("binary", BINARIES)

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 
 from absl import app, flags, logging
 
+from official.alexnet import __version__, config_files, run_files
 from official.alexnet import config as config_lib
-from official.alexnet import config_files, run_files
 from official.alexnet import paths as paths_lib
 from official.alexnet.config import Config
 from official.alexnet.data import atomic, image_files
@@ -174,6 +174,9 @@ def run(name: str, main: Callable[[], dict]) -> None:
         if _HELP.intersection(argv[1:]):
             print(_help(sys.modules[main.__module__].__doc__))
             sys.exit(0)
+        if "--version" in argv[1:]:
+            print(name, __version__)
+            sys.exit(0)
         try:
             return FLAGS(argv)
         except flags.UnrecognizedFlagError as error:
@@ -308,7 +311,8 @@ def _help(head: str) -> str:
         section = sections.get(flag.name, "") if is_setting else ""
         blocks[titles[section]].append(_help_of(flag))
     shown = [f"{title}\n" + "\n".join(b) for title, b in blocks.items() if b]
-    return "\n\n".join([head.strip(), *shown, "--helpfull shows absl's flags too."])
+    end = "--version shows the version, --helpfull absl's flags too."
+    return "\n\n".join([head.strip(), *shown, end])
 
 
 def _help_of(flag: flags.Flag) -> str:
@@ -325,7 +329,7 @@ def _help_of(flag: flags.Flag) -> str:
             text += f" One of {', '.join(flag.parser.enum_values)}."
     if _is_required(flag):
         text += " Required."
-    elif flag.default is not None:
+    elif flag.default is not None and "Default: " not in text:
         text += f" Default: {config_files.show(flag.default)}."
     indent = " " * 6
     wrapped = textwrap.fill(text, 80, initial_indent=indent, subsequent_indent=indent)
