@@ -12,6 +12,8 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
+    # Said although it is the default: an editable install is one line of a .pth then.
+    package_dir={"": "."},
     packages=setuptools.find_namespace_packages(include=["official", "official.*"]),
     package_data={"official.alexnet": ["configs/*.yaml"]},
     # docs/supply.md says where each bound comes from and how it is tested.

@@ -3,6 +3,7 @@
 import configparser
 import importlib
 import pathlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -175,6 +176,28 @@ def test_setup_and_the_package_agree(monkeypatch):
         assert name == f"alexnet-{module.rpartition('.')[2]}"
         assert callable(getattr(importlib.import_module(module), function))
     assert len(given["entry_points"]["console_scripts"]) == len(SCRIPTS)
+
+
+def test_an_editable_install_has_nothing_to_warn_of(tmp_path):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    shutil.copytree(ROOT / "official", tmp_path / "official")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "from setuptools import build_meta; build_meta.build_editable('.')",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "careful" not in done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (path,) = [name for name in archive.namelist() if name.endswith(".pth")]
+        assert archive.read(path).decode().strip() == str(tmp_path)
 
 
 @pytest.mark.slow
