@@ -76,6 +76,7 @@ def main() -> dict:
         todo = runs.runs_of(chosen, _seeds(), output_dir, data_dir)
         signal.signal(signal.SIGTERM, _interrupt)
         with runs.locked(output_dir) as lock:
+            cli.start_tensorflow()
             failures = _execute(todo, plan, output_dir, data_dir, lock)
     results = report.collect(plan, output_dir, data_dir)
     if not results and not failures:

@@ -236,6 +236,7 @@ def _check(jobs: dict):
         num_workers,
         # A fork of a process with TensorFlow's threads in it may hang.
         mp_context=multiprocessing.get_context("spawn"),
+        initializer=cli.start_tensorflow,
     ) as pool:
         reports = pool.map(validation.check_shard, (job for _, job in todo))
         for (split, _), report in zip(todo, reports, strict=True):

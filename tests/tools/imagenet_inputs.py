@@ -103,7 +103,9 @@ def prepare_here(input_dir, output_dir, shards=(2, 1, 1), **options):
 
 
 def environment():
-    return os.environ | {"PYTHONPATH": str(ROOT)}
+    """A user's, who silences nothing."""
+    kept = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    return kept | {"PYTHONPATH": str(ROOT)}
 
 
 def start_tool(tool, *arguments, **options):

@@ -197,6 +197,18 @@ def test_archives_are_looked_through_once(tmp_path, monkeypatch):
         prepare_here(archives, tmp_path / "out", synsets=by_id)
 
 
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_it_shows_its_progress_and_nothing_of_tensorflow(tmp_path, num_workers):
+    code, _, stderr = run_tool(
+        TOOL,
+        f"--input_dir={write_tree(tmp_path / 'in')}",
+        f"--output_dir={tmp_path / 'out'}",
+        *("--train_shards=2", "--validation_shards=1", f"--num_workers={num_workers}"),
+    )
+    assert code == 0, stderr
+    assert all("image/s]" in line for line in stderr.splitlines() if line), stderr
+
+
 def test_mistakes_on_the_command_line_are_one_line(tmp_path):
     output = tmp_path / "out"
     for arguments, message in (

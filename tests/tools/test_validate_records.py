@@ -44,6 +44,7 @@ def validate(folder, *arguments):
 def test_a_sound_set_has_no_problem(prepared):
     code, results, _, stderr = validate(prepared / "out", "--decode", "--num_workers=2")
     assert code == 0, stderr
+    assert stderr == ""
     assert results["problems"] == []
     assert results["num_examples"] == 16
     assert results["decoded"]

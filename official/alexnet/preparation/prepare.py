@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import hashlib
-import importlib
 import json
 import multiprocessing
 import os
@@ -17,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 import tqdm
 
+from official.alexnet import cli
 from official.alexnet.data import atomic
 from official.alexnet.data.statistics import STATISTICS_FILE
 from official.alexnet.errors import UserError
@@ -184,6 +184,7 @@ def _write_shards(
     num_workers = min(num_workers, len(jobs))
     if num_workers <= 1:
         for job in jobs:
+            cli.start_tensorflow()
             yield job, _write_shard(job)
         return
     executor = concurrent.futures.ProcessPoolExecutor(
@@ -229,22 +230,9 @@ def _start_worker() -> None:
     # however it went, and does not wait for ever for its next shard.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    # TensorFlow greets every process with lines on stderr that no setting silences.
     # An error is not lost: the first shard imports again.
-    with _silent_stderr(), contextlib.suppress(ImportError):
-        importlib.import_module("official.alexnet.preparation.shards")
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    kept = os.dup(2)
-    with pathlib.Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    with contextlib.suppress(ImportError):
+        cli.start_tensorflow()
 
 
 def _exit_with_parent() -> None:
