@@ -170,7 +170,7 @@ def test_there_is_one_download():
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Attribute) and node.attr.startswith("download_")
     ]
-    assert calls == ["records.py"]
+    assert calls == ["tfds_files.py"]
 
 
 def test_tfds_does_not_download_unless_asked(tmp_path, monkeypatch):

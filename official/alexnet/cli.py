@@ -196,18 +196,8 @@ def run(name: str, main: Callable[[], dict]) -> None:
                 f"stray argument {argv[1]!r}: settings are given as --flag=value; "
                 f"see {name} --help",
             )
-        for flag in _own_flags():
-            if _is_required(flag) and not flag.value:
-                _fail(name, f"--{flag.name} is empty; see {name} --help")
-            if flag.name not in _ANY_BYTES and not _is_utf8(flag.value):
-                _fail(
-                    name,
-                    f"--{flag.name}={image_files.text(str(flag.value))}: TensorFlow "
-                    "takes names in UTF-8 only; rename it, or set LC_ALL=C.UTF-8 where "
-                    "it is UTF-8",
-                )
         try:
-            _refuse_addresses()
+            _check_flags(name)
             _print(main())
         except UserError as error:
             _fail(name, str(error), error.status)
@@ -281,9 +271,22 @@ def _is_utf8(value) -> bool:
         return False
 
 
-def _refuse_addresses() -> None:
-    """Before anything is done: they would be folders called `gs:`."""
+def _check_flags(name: str) -> None:
+    """Before anything is done.
+
+    Raises:
+        UserError: a value is missing, TensorFlow would not see the bytes of a name as
+            they are, or an address would become a folder called `gs:`.
+    """
     for flag in _own_flags():
+        if _is_required(flag) and not flag.value:
+            raise UserError(f"--{flag.name} is empty; see {name} --help")
+        if flag.name not in _ANY_BYTES and not _is_utf8(flag.value):
+            raise UserError(
+                f"--{flag.name}={image_files.text(str(flag.value))}: TensorFlow takes "
+                "names in UTF-8 only; rename it, or set LC_ALL=C.UTF-8 where it is "
+                "UTF-8"
+            )
         for text in flag.value if isinstance(flag.value, list) else [flag.value]:
             if isinstance(text, str) and flag.name != "worker_hosts":
                 paths_lib.local(text, f"--{flag.name}")
