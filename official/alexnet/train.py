@@ -30,6 +30,7 @@ def main() -> dict:
         raise UserError(f"--model_dir={model_dir} is a file: name a directory")
     with Preemption() as preemption:
         cli.start_tensorflow()
+        preemption.check()
         from official.alexnet.training.trainer import train  # noqa: PLC0415
 
         clean = flags.FLAGS.clean

@@ -8,6 +8,7 @@ import sys
 import time
 
 import child_runs
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -130,16 +131,46 @@ def test_a_signal_during_an_evaluation_leaves_it_to_the_next_start(
 
 @pytest.mark.slow
 @pytest.mark.reliability
-def test_a_signal_while_starting_saves_nothing(tiny_config, tmp_path):
-    config = child_runs.small_run(tiny_config)
-    process = child_runs.start(config, tmp_path / "run")
-    time.sleep(2)
-    status, stdout, seconds = send(process, signal.SIGTERM)
-    log = child_runs.log_of(tmp_path / "run")
-    assert (status, stdout) == (EXIT_STATUS, ""), log
-    assert seconds < SECONDS
-    assert "SIGTERM before the first step: there was nothing to save" in log
-    assert "Traceback" not in log
+@pytest.mark.parametrize("columns", [1, 2])
+def test_signals_at_any_moment_of_a_start(tiny_config, tmp_path, columns):
+    """25 each: while it imports, builds, traces, and in the first steps."""
+    config = child_runs.small_run(tiny_config, columns, train_steps=10_000)
+    for i, wait in enumerate(np.random.default_rng(columns).uniform(1.5, 10, 25)):
+        run = tmp_path / f"run{i}"
+        process = child_runs.start(config, run)
+        time.sleep(wait)
+        number = signal.SIGTERM if i % 2 else signal.SIGINT
+        status, stdout, seconds = send(process, number)
+        log = child_runs.log_of(run)
+        assert (status, stdout) == (EXIT_STATUS, ""), (wait, log)
+        assert seconds < SECONDS
+        assert "Traceback" not in log, (wait, log)
+        assert "Exception ignored" not in log, (wait, log)
+        saved = "nothing to save" in log or checkpoints.exists(run)
+        assert saved, (wait, log)
+
+
+def test_a_start_that_does_not_look_up_is_ended(tmp_path):
+    """As it traces, or waits for another worker."""
+    code = (
+        "import time\n"
+        "from official.alexnet.training import preemption\n"
+        "preemption._START_SECONDS = 0.2\n"
+        "with preemption.Preemption():\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == EXIT_STATUS
+    assert stderr == "SIGTERM before the first step: there was nothing to save\n"
 
 
 @pytest.mark.parametrize(

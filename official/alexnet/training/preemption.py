@@ -23,13 +23,17 @@ EXIT_STATUS = 75
 _URGENT = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS = (*_URGENT, signal.SIGUSR1)
 _SAY_SECONDS = 1
+# Between two calls of `check`, before a start is ended all the same.
+_START_SECONDS = 4
 
 
 class Preemption:
     """Watches for signals, as a context manager in the main thread.
 
-    Until `hold` is called there is nothing to save, and a signal raises `Interrupted`
-    wherever the program is. A second SIGTERM or SIGINT ends the process at once.
+    Until `hold` is called there is nothing to save: `check` raises `Interrupted` after
+    a signal, and where nobody calls it for a while the process is ended. (A handler
+    that raises may be called in a destructor, where Python drops what it raises.) A
+    second SIGTERM or SIGINT ends the process at once.
     SIGUSR1 is for job files: where the cluster sends SIGTERM as well, that is no second
     signal.
     """
@@ -45,11 +49,26 @@ class Preemption:
         for number in _SIGNALS:
             signal.signal(number, self._handle)
 
-    def hold(self, flag: "tf.Variable") -> None:
-        """From now on a signal sets `flag` to 1 and raises nothing."""
-        self._flag = flag
+    def check(self) -> None:
+        """To be called now and then until `hold` is.
+
+        Raises:
+            Interrupted: there was a signal.
+        """
         if self.received:
-            flag.assign(1.0)
+            raise Interrupted(self._line())
+
+    def hold(self, flag: "tf.Variable") -> None:
+        """From now on a signal sets `flag` to 1.
+
+        Raises:
+            Interrupted: there was a signal before.
+        """
+        self._flag = flag
+        self.check()
+
+    def _line(self) -> str:
+        return f"{self.received.name} before the first step: there was nothing to save"
 
     def __enter__(self) -> "Preemption":
         self._reader, self._writer = os.pipe()
@@ -80,17 +99,24 @@ class Preemption:
                 os._exit(128 + number)
             if is_first or number in _URGENT:
                 self.received = number
-            if self._flag is not None and is_first:
+            if not is_first:
+                continue
+            if self._flag is not None:
                 self._flag.assign(1.0)
                 _say(f"{number.name}: finishing the step and saving")
+            else:
+                timer = threading.Timer(_START_SECONDS, self._leave)
+                timer.daemon = True
+                timer.start()
+
+    def _leave(self) -> None:
+        """Ends a start that does not look up: it traces, or waits for a worker."""
+        if self._flag is None:
+            _say(self._line())
+            os._exit(EXIT_STATUS)
 
     def _handle(self, number: int, _) -> None:
-        """Runs in the main thread, between two lines of Python."""
-        if self._flag is None:
-            raise Interrupted(
-                f"{signal.Signals(number).name} before the first step: there was "
-                "nothing to save"
-            )
+        """Keeps Python from its own ways with signals; the thread does the rest."""
 
 
 def _say(line: str) -> None:

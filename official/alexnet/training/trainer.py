@@ -73,10 +73,13 @@ def train(
     placement = place(config.runtime, config.model.num_columns)
     if preemption:
         preemption.listen()
+        preemption.check()
     folder = paths.of_checkpoints(model_dir, "--model_dir")
     with placement.watch, run_files.locked(folder, placement.is_chief):
         trainer = Trainer(config, folder, placement, clean)
         dataset.check_labels(trainer.train_split)
+        if preemption:
+            preemption.check()
         return trainer.run(preemption)
 
 
