@@ -76,8 +76,8 @@ def AlexNet(
 
     Raises:
         UserError: an unknown variant or option, a number of another kind or out of
-            range, a number of columns the variant does
-            not have, or a net that does not fit together.
+            range, a number of columns the variant does not have, or a net that does
+            not fit together.
     """
     options.check_whole(num_classes=num_classes, num_columns=num_columns)
     options.check_whole(least=0, seed=seed)
