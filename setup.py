@@ -18,7 +18,7 @@ setuptools.setup(
     package_data={"official.alexnet": ["configs/*.yaml"]},
     # docs/supply.md says where each bound comes from and how it is tested.
     install_requires=[
-        "absl-py>=2.1,<3",
+        "absl-py>=1.4,<3",
         # TFDS 4.9 imports it and does not say so.
         "importlib_resources>=6.0,<8",
         # Where weights are read out of a .keras file.

@@ -2,7 +2,9 @@
 
 import configparser
 import importlib
+import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import zipfile
 import keras
 import pytest
 import setuptools
+from packaging.version import Version
 
 from official.alexnet import AlexNet, registration
 from official.alexnet.cifar.nets import CifarNet, find_net
@@ -179,9 +182,7 @@ def test_setup_and_the_package_agree(monkeypatch):
 
 
 def test_an_editable_install_has_nothing_to_warn_of(tmp_path):
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    shutil.copytree(ROOT / "official", tmp_path / "official")
+    copy_source(tmp_path)
     done = subprocess.run(
         [
             *(sys.executable, "-c"),
@@ -201,16 +202,43 @@ def test_an_editable_install_has_nothing_to_warn_of(tmp_path):
 
 
 @pytest.mark.slow
+def test_pip_resolves_it_with_the_models_that_the_readme_names(tmp_path):
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    plan = [*pip, "install", "--dry-run", "--ignore-installed", "--report"]
+    theirs = "tf-models-official"
+    alone = subprocess.run([*plan, tmp_path / "any", "--no-deps", theirs], check=False)
+    if alone.returncode:
+        pytest.skip("no index of packages can be reached")
+    copy_source(tmp_path / "source")
+    report = tmp_path / "report"
+    subprocess.run([*plan, report, str(tmp_path / "source"), theirs], check=True)
+    found = {
+        item["metadata"]["name"].lower(): item["metadata"]["version"]
+        for item in json.loads(report.read_text("utf-8"))["install"]
+    }
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    said = re.search(r"`tf-models-official` ([\d.]+), with TensorFlow ([\d.]+):", text)
+    named = (found[theirs], found["tensorflow"])
+    assert tuple(v.rpartition(".")[0] for v in named) == said.groups(), named
+    # Older ones cannot be imported with this TensorFlow.
+    assert Version(found["tensorflow-model-optimization"]) >= Version("0.8")
+
+
+def copy_source(folder):
+    """A copy: setuptools writes build/ and an egg-info beside setup.py."""
+    folder.mkdir(exist_ok=True)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    shutil.copytree(ROOT / "official", folder / "official")
+
+
+@pytest.mark.slow
 def test_the_wheel_holds_what_is_needed_and_runs_elsewhere(tmp_path):
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     build = tmp_path / "source"
-    build.mkdir()
-    # A copy: setuptools writes build/ and an egg-info beside setup.py.
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        (build / name).write_bytes((ROOT / name).read_bytes())
-    for name in (*MODULES, *CONFIGS, "official/__init__.py", "tests/conftest.py"):
-        (build / name).parent.mkdir(parents=True, exist_ok=True)
-        (build / name).write_bytes((ROOT / name).read_bytes())
+    copy_source(build)
+    (build / "tests").mkdir()
+    (build / "tests" / "conftest.py").touch()
     wheels = tmp_path / "wheels"
     subprocess.run(
         [*pip, "wheel", "--no-deps", f"--wheel-dir={wheels}", str(build)], check=True
