@@ -103,7 +103,9 @@ print(*(type(thing).__module__ for thing in objects))
 IMPORT = "import official.alexnet, importlib.util\nimportlib.util.find_spec('keras')\n"
 
 
-@pytest.mark.parametrize("first", ["official.alexnet", "keras"])
+@pytest.mark.parametrize(
+    "first", ["official.alexnet", pytest.param("keras", marks=pytest.mark.slow)]
+)
 def test_importing_it_is_enough_to_load_its_keras_files(tmp_path, first):
     """Of each kind of class: of columns, of the CIFAR-10 nets, the optimizer."""
     model = AlexNet(num_columns=2, width=0.125, input_size=64, num_classes=3)

@@ -89,13 +89,22 @@ def test_the_library_takes_no_address(name, config, tmp_path, monkeypatch):
     assert contents(tmp_path) == {}
 
 
+ODD = " *?],{a}%s\n'ü$HOME ~ "
+
+
 def test_odd_names_work(config, tmp_path):
-    run = tmp_path / " *?],{a}%s\n'ü$HOME ~ "
+    run = tmp_path / ODD
     train(config, str(run))
     again = dataclasses.replace(config.train, train_steps=2)
     results = train(dataclasses.replace(config, train=again), str(run))
     assert results["step"] == 2
     assert checkpoints.find(run)[1].step == 2
+
+
+@pytest.mark.slow
+def test_odd_names_of_exports_work(config, tmp_path):
+    run = tmp_path / ODD
+    train(config, str(run))
     export(config, str(run), str(run / "export"))
     Image.new("RGB", (64, 64)).save(run / "a.png")
     (found,) = predict(str(run / "export"), [str(run)], 1, 1)["predictions"]

@@ -51,7 +51,7 @@ def through_a_weights_file(model: keras.Model, folder) -> keras.Model:
     ("carry", "num_columns"),
     [
         (through_a_model_file, 2),
-        (through_a_weights_file, 1),
+        pytest.param(through_a_weights_file, 1, marks=pytest.mark.slow),
         pytest.param(through_a_model_file, 1, marks=pytest.mark.slow),
         pytest.param(through_a_weights_file, 2, marks=pytest.mark.slow),
     ],

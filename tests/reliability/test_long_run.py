@@ -73,7 +73,7 @@ def test_nothing_grows(tiny_config, tmp_path, steps, warm_up, most_growth):
     for name in ("files", "threads"):
         half = len(warm) // 2
         early, late = (
-            statistics.median(values[name] for values in group)
+            statistics.median_low(values[name] for values in group)
             for group in (warm[:half], warm[half:])
         )
         assert late <= early, name

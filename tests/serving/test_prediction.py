@@ -213,6 +213,7 @@ def test_a_full_disk_is_one_line_and_leaves_whole_lines(
     assert [pathlib.Path(row["image"]).name for row in rows] == list(GOOD[:2])
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_pictures(
     all_formats, good, tmp_path, monkeypatch
 ):

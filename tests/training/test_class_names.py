@@ -74,7 +74,9 @@ def score(config: Config, data_dir: pathlib.Path, folder: pathlib.Path) -> tuple
     return found["num_examples"], found["accuracy"], round(found["loss"], 4)
 
 
-@pytest.mark.parametrize("order", [[2, 0, 1], [0, 2], [1, 0]])
+@pytest.mark.parametrize(
+    "order", [[2, 0, 1], [0, 2], pytest.param([1, 0], marks=pytest.mark.slow)]
+)
 def test_evaluation_maps_classes_by_name(trained, records_dir, tmp_path, order, caplog):
     config, folder = trained
     other = relabel(records_dir, tmp_path / "other", order)
@@ -119,6 +121,7 @@ def test_training_keeps_to_its_classes(trained, records_dir, tmp_path, order):
     assert checkpoints.find(folder)[1].step == 20
 
 
+@pytest.mark.slow
 def test_runs_of_other_orders_are_not_averaged(trained, records_dir, tmp_path):
     config, folder = trained
     other = relabel(records_dir, tmp_path / "other", [2, 0, 1])
