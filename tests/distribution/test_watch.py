@@ -145,6 +145,7 @@ def test_workers_of_other_lists():
             assert_one_line(line, *map(",".join, lists), "the same list")
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_not_where_the_list_says():
     hosts, (other,) = free_hosts(2), free_ports(1)
     pair = [command(hosts, 0), command(hosts, 1, listens_on=other)]

@@ -57,6 +57,7 @@ def check_counts(results: dict, count: int) -> None:
             assert total == round(share * count), (name, stage)
 
 
+@pytest.mark.slow
 def test_two_hundred_bad_inputs(tmp_path):
     results = run_child(tmp_path, 200, 600)
     check_counts(results, 200)

@@ -363,6 +363,8 @@ def test_an_export_does_not_fit(whole_run, tmp_path, name):
         assert contents(folder, "export/*", "export/*/*", "export/*/*/*") == before
 
 
+@pytest.mark.slow
+@pytest.mark.reliability
 def test_an_export_over_the_limit_of_a_file(whole_run, tmp_path):
     """No root is needed for this one."""
     command = [*EXPORT, f"--model_dir={whole_run}", f"--export_dir={tmp_path / 'out'}"]

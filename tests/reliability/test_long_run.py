@@ -23,7 +23,7 @@ def sample(pid: int) -> dict[str, int]:
     ("steps", "warm_up", "most_growth"),
     [
         # Too short for a bound as tight as the long run's.
-        pytest.param(200, 50, 0.10, id="200 steps"),
+        pytest.param(200, 50, 0.10, marks=pytest.mark.slow, id="200 steps"),
         pytest.param(
             5000,
             1000,

@@ -46,17 +46,14 @@ def wholes(tmp_path_factory) -> dict[int, pathlib.Path]:
     return {c: tmp_path_factory.mktemp("wholes") / f"whole{c}" for c in (1, 2)}
 
 
+@pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.parametrize(
     ("number", "columns", "moment"),
     [
         (signal.SIGTERM, 1, "step 5/"),
         *(
-            pytest.param(
-                number,
-                columns,
-                moment,
-                marks=[pytest.mark.slow, pytest.mark.reliability],
-            )
+            (number, columns, moment)
             for number, columns in (
                 (signal.SIGTERM, 2),
                 (signal.SIGINT, 1),

@@ -191,6 +191,7 @@ def evaluate(runs: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
 def test_the_command_averages_and_names_each_model(runs):
     folders = ",".join(str(runs / name) for name in "ab")
     done = evaluate(
