@@ -74,9 +74,8 @@ def test_update_is_the_sources(small_cifar10, tmp_path):
             np.testing.assert_allclose(variable, w[i], rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize(
-    "compiled", [False, pytest.param(True, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", [False, True])
 def test_a_run_that_was_stopped_ends_with_the_same_bits(
     compiled, small_cifar10, tmp_path, monkeypatch
 ):

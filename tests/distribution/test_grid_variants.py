@@ -59,15 +59,8 @@ def assert_same(got: checkpoints.Contents, wanted: checkpoints.Contents) -> None
             )
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        "batch norm",
-        pytest.param("caffe", marks=pytest.mark.slow),
-        pytest.param("original", marks=pytest.mark.slow),
-        pytest.param("without conv3", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["batch norm", "caffe", "original", "without conv3"])
 def test_two_devices_train_as_one(tiny_config, tmp_path, case):
     trained(on_grid(tiny_config, case, "off", 1, 1), tmp_path / "one")
     trained(on_grid(tiny_config, case, "off", 2, 2), tmp_path / "two")

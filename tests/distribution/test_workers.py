@@ -85,6 +85,8 @@ def assert_same_bits(found: checkpoints.Contents, wanted: checkpoints.Contents):
     assert found.progress == wanted.progress
 
 
+@pytest.mark.slow
+@pytest.mark.reliability
 def test_two_processes_are_as_one_and_only_the_chief_writes(tiny_config, tmp_path):
     """By TF_CONFIG, one column each; each process has a model_dir of its own."""
     wanted = one_process(tiny_config, tmp_path / "one")

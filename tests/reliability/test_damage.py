@@ -355,6 +355,8 @@ def test_where_a_checkpoint_cannot_be_replaced_the_old_one_stays(
     assert {p.name: p.read_bytes() for p in run.glob("ckpt-12*")} == before
 
 
+@pytest.mark.slow
+@pytest.mark.reliability
 def test_divergence_names_step_rate_and_checkpoint(tiny_config, run):
     before = {p.name: p.read_bytes() for p in run.glob("ckpt-*")}
     wild = child_runs.small_run(tiny_config, learning_rate=1e9)

@@ -82,6 +82,8 @@ def assert_events_are_whole(folder):
             tf.compat.v1.Event.FromString(event)
 
 
+@pytest.mark.slow
+@pytest.mark.reliability
 def test_a_checkpoint_over_the_limit_of_a_file(train, whole_run, tmp_path):
     """No root is needed for this one."""
     folder = tmp_path / "run"

@@ -40,7 +40,7 @@ LONG = [
 @pytest.mark.parametrize(
     ("columns", "kills", "steps"),
     [
-        pytest.param(1, SHORT, 18, id="2 kills"),
+        pytest.param(1, SHORT, 18, marks=pytest.mark.slow, id="2 kills"),
         *(
             pytest.param(
                 columns,

@@ -245,9 +245,8 @@ def test_synthetic_data(quick_config, tmp_path):
     assert math.isfinite(train(config, str(tmp_path))["loss"])
 
 
-@pytest.mark.parametrize(
-    "setting", ["enable_xla", pytest.param("run_eagerly", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["enable_xla", "run_eagerly"])
 def test_xla_and_eager_take_the_same_steps(quick_config, tmp_path, setting):
     # From one seed XLA draws other numbers than the kernels do: nothing random here.
     config = dataclasses.replace(
