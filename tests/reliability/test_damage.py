@@ -145,6 +145,8 @@ def test_a_lost_state_file_loses_nothing(tiny_config, run):
     assert tf.train.latest_checkpoint(str(run)) == str(run / "ckpt-10")
 
 
+@pytest.mark.slow
+@pytest.mark.reliability
 def test_the_best_is_kept_apart(tiny_config, tmp_path):
     config = child_runs.small_run(tiny_config, max_to_keep=1, train_steps=24)
     results = train(config, str(tmp_path))
@@ -209,6 +211,8 @@ def test_a_checkpoint_written_once_more_is_not_lost_on_a_full_disk(
     assert checkpoints.find(run)[1].step == 12
 
 
+@pytest.mark.slow
+@pytest.mark.reliability
 def test_what_an_evaluation_wrote_is_not_there_twice(
     tiny_config, tmp_path, monkeypatch
 ):

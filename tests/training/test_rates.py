@@ -94,7 +94,8 @@ def test_a_run_killed_anywhere_ends_with_the_same_bits(tiny_config, tmp_path, ca
         assert_equal(state(tmp_path), whole)
 
 
-@pytest.mark.parametrize("columns", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [1, 2])
 def test_a_layer_that_freezes_late_stays_to_the_last_bit(
     tiny_config, tmp_path, columns
 ):
