@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 
+import recorded_run
 import tensorflow as tf
 
 from official.alexnet import train
@@ -109,6 +110,7 @@ def arm(place: str, step: int, rng: random.Random) -> None:
 
 
 if __name__ == "__main__":
+    recorded_run.arm()
     arm(sys.argv[1], int(sys.argv[2]), random.Random(int(sys.argv[3])))
     del sys.argv[1:4]
     train.run()

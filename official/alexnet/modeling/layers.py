@@ -11,9 +11,8 @@ from official.alexnet.modeling.columns import (
     read,
     register,
 )
-from official.alexnet.modeling.convolution import grouped_conv2d
+from official.alexnet.modeling.linear import add_bias, grouped_conv2d, product
 from official.alexnet.modeling.lrn import local_response_normalization
-from official.alexnet.modeling.product import product
 from official.alexnet.modeling.variants import LRN
 
 
@@ -69,6 +68,7 @@ class Convolution(ColumnLayer):
 
     def call(self, inputs):
         split = is_portable() or None
+        add = tf.nn.bias_add if is_portable() else add_bias
 
         def convolve(kernel, bias, *maps):
             maps = [tf.cast(part, self.compute_dtype) for part in maps]
@@ -80,7 +80,7 @@ class Convolution(ColumnLayer):
                 padding=self.padding,
                 split=split,
             )
-            return tf.nn.bias_add(y, tf.cast(bias, self.compute_dtype))
+            return add(y, tf.cast(bias, self.compute_dtype))
 
         return self.run(convolve, *read(self.kernel, self.bias), *_list(inputs))
 
@@ -136,13 +136,14 @@ class Dense(ColumnLayer):
 
     def call(self, inputs):
         multiply = tf.matmul if is_portable() else product
+        add = tf.nn.bias_add if is_portable() else add_bias
 
         def connect(kernel, bias, *parts):
             parts = [tf.cast(part, self.compute_dtype) for part in parts]
             x = tf.concat(parts, axis=-1) if len(parts) > 1 else parts[0]
             x = tf.reshape(x, [-1, kernel.shape[0]])
             y = multiply(x, tf.cast(kernel, self.compute_dtype))
-            return tf.nn.bias_add(y, tf.cast(bias, self.compute_dtype))
+            return add(y, tf.cast(bias, self.compute_dtype))
 
         return self.run(connect, *read(self.kernel, self.bias), *_list(inputs))
 

@@ -1,4 +1,4 @@
-"""Grouped convolution on `tf.nn.conv2d`.
+"""What is linear in a layer: grouped convolution, matrix product and bias.
 
 `keras.layers.Conv2D(groups=2)` is not used: on the TensorFlow backend it always runs
 under XLA, which on a CPU is many times slower and cannot be kept out of a SavedModel.
@@ -56,3 +56,54 @@ def grouped_conv2d(
         tf.split(x, groups, axis=-1), tf.split(kernel, groups, axis=-1), strict=True
     )
     return tf.concat([conv(*pair) for pair in pairs], axis=-1)
+
+
+def product(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """x times kernel, with a gradient that reads the kernel as it is stored.
+
+    The gradient for x, `dy kernel^T`, is computed as `(kernel dy^T)^T`: for a batch
+    that is small beside the kernel, a CPU takes two thirds of the time.
+
+    Args:
+        x: (batch, inputs).
+        kernel: (inputs, units), in x's type.
+
+    Returns:
+        (batch, units), in x's type.
+    """
+
+    @tf.custom_gradient
+    def multiply(x, kernel):
+        def gradient(dy):
+            dx = tf.transpose(tf.matmul(kernel, dy, transpose_b=True))
+            return dx, tf.matmul(x, dy, transpose_a=True)
+
+        return tf.matmul(x, kernel), gradient
+
+    return multiply(x, kernel)
+
+
+def add_bias(x: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """x plus a bias a map or unit, with a gradient that is a sum of its own.
+
+    TensorFlow fuses its own bias gradient into the kernel's where nothing else waits
+    for it, and the fused sum has other bits: two columns would differ by it.
+
+    Args:
+        x: (..., channels).
+        bias: (channels,), in x's type.
+
+    Returns:
+        A tensor of x's shape and type; the bias's gradient is summed in float32.
+    """
+
+    @tf.custom_gradient
+    def add(x, bias):
+        def gradient(dy):
+            axes = list(range(len(dy.shape) - 1))
+            sums = tf.reduce_sum(tf.cast(dy, tf.float32), axes)
+            return dy, tf.cast(sums, bias.dtype)
+
+        return tf.nn.bias_add(x, bias), gradient
+
+    return add(x, bias)

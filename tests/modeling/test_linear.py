@@ -1,4 +1,4 @@
-"""Grouped convolution against separate convolutions, and their gradients."""
+"""Convolution, product and bias against TensorFlow's own, and their gradients."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from official.alexnet.distribution.capabilities import grouped_kernels_run_here
-from official.alexnet.modeling.convolution import grouped_conv2d
+from official.alexnet.modeling.linear import add_bias, grouped_conv2d, product
 
 
 def reference(x, kernel, groups, stride, padding):
@@ -84,7 +84,7 @@ def test_a_224_image_gives_55_by_55_maps():
 
 _FUSED_STEP = """
 import tensorflow as tf
-from official.alexnet.modeling.convolution import grouped_conv2d
+from official.alexnet.modeling.linear import grouped_conv2d
 
 kernel, x = tf.ones((3, 3, 2, 4)), tf.ones((1, 6, 6, 4))
 
@@ -113,3 +113,32 @@ def test_trains_with_and_without_one_dnn(one_dnn):
     assert child.returncode == 0, child.stderr
     # Each of 3 x 3 x 2 x 4 weights sees 36 pixels, less those beyond the border.
     assert float(child.stdout) == 8 * (36 + 4 * 30 + 4 * 25)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+@pytest.mark.parametrize(
+    ("ours", "reference", "shapes"),
+    [
+        (product, tf.matmul, [(4, 7), (7, 5), (4, 5)]),
+        (add_bias, tf.nn.bias_add, [(4, 5), (5,), (4, 5)]),
+        (add_bias, tf.nn.bias_add, [(2, 3, 3, 5), (5,), (2, 3, 3, 5)]),
+    ],
+)
+def test_product_and_bias_equal_tensorflows(ours, reference, shapes, dtype):
+    random = np.random.default_rng(0)
+    x, weight, upstream = (tf.cast(random.normal(size=s), dtype) for s in shapes)
+
+    def run(function):
+        with tf.GradientTape() as tape:
+            tape.watch([x, weight])
+            y = function(x, weight)
+        return [y, *tape.gradient(y, [x, weight], upstream)]
+
+    tolerance = 1e-6 if dtype == tf.float32 else 2**-6
+    for got, expected in zip(run(ours), run(reference), strict=True):
+        assert got.dtype == dtype
+        np.testing.assert_allclose(
+            *(tf.cast(values, tf.float32) for values in (got, expected)),
+            rtol=tolerance,
+            atol=tolerance,
+        )
