@@ -32,7 +32,8 @@ from official.alexnet.config import Config, ModelConfig
 from official.alexnet.data import classes
 from official.alexnet.data.statistics import IMAGE_SHAPE, Statistics
 from official.alexnet.errors import UserError
-from official.alexnet.weights import caffemodel, files, structure
+from official.alexnet.modeling import structure
+from official.alexnet.weights import caffemodel, files
 from official.alexnet.weights import preprocessing as preprocessing_lib
 from official.alexnet.weights.preprocessing import Preprocessing
 from official.alexnet.weights.protobuf import WireError

@@ -20,7 +20,7 @@ from official.alexnet.data.statistics import (
     Statistics,
 )
 from official.alexnet.errors import UserError
-from official.alexnet.weights import structure
+from official.alexnet.modeling import structure
 from official.alexnet.weights.preprocessing import Preprocessing
 
 PARAMS_FILE = "params.yaml"

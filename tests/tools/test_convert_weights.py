@@ -17,11 +17,11 @@ from absl.testing import flagsaver
 from official.alexnet import AlexNet, run_files
 from official.alexnet.data.statistics import Statistics
 from official.alexnet.errors import UserError
-from official.alexnet.modeling import options
+from official.alexnet.modeling import options, structure
 from official.alexnet.modeling.variants import find_variant
 from official.alexnet.modeling.weights import get_weights
 from official.alexnet.serving.export import export
-from official.alexnet.weights import files, structure
+from official.alexnet.weights import files
 
 ROOT = pathlib.Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "convert_weights.py"

@@ -14,8 +14,9 @@ from weight_nets import (
 
 from official.alexnet import AlexNet
 from official.alexnet.errors import UserError
+from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import VARIANTS
-from official.alexnet.weights import caffemodel, files, structure
+from official.alexnet.weights import caffemodel, files
 from official.alexnet.weights.protobuf import WireError
 
 V1_TYPES = {

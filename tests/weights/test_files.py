@@ -12,11 +12,12 @@ from weight_nets import NUM_CLASSES, assert_same_bits, random_weights, small_net
 from official.alexnet import AlexNet
 from official.alexnet.config import Config, ModelConfig
 from official.alexnet.errors import UserError
+from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import VARIANTS
 from official.alexnet.modeling.weights import get_weights
 from official.alexnet.training import checkpoints, run
 from official.alexnet.training.optimizer import PaperSGD
-from official.alexnet.weights import files, layouts, load_into, structure
+from official.alexnet.weights import files, layouts, load_into
 from official.alexnet.weights.caffe_layers import describe
 from official.alexnet.weights.preprocessing import Preprocessing
 

@@ -31,9 +31,10 @@ from weight_nets import NUM_CLASSES, caffe_messages, random_weights, small_net
 
 from official.alexnet import AlexNet
 from official.alexnet.errors import UserError
+from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import Variant
 from official.alexnet.modeling.weights import set_weights
-from official.alexnet.weights import files, layouts, structure
+from official.alexnet.weights import files, layouts
 
 # Eight maps and units a layer: files of 40 kilobytes.
 NET = small_net("owt", width=0.001)

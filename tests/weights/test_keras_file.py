@@ -12,9 +12,10 @@ from weight_nets import NUM_CLASSES, assert_same_bits, random_weights, small_net
 
 from official.alexnet import AlexNet
 from official.alexnet.errors import UserError
+from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import VARIANTS
 from official.alexnet.modeling.weights import get_weights, set_weights
-from official.alexnet.weights import files, keras_file, structure
+from official.alexnet.weights import files, keras_file
 from official.alexnet.weights.keras_file import KerasFileError
 
 

@@ -5,9 +5,8 @@ import functools
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from official.alexnet.modeling import options
+from official.alexnet.modeling import options, structure
 from official.alexnet.modeling.variants import find_variant
-from official.alexnet.weights import structure
 
 NUM_CLASSES = 5
 

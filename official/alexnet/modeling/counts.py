@@ -2,10 +2,10 @@
 
 import dataclasses
 import math
-import re
 
 from official.alexnet.backend import keras
 from official.alexnet.modeling.layers import Convolution, Dense
+from official.alexnet.modeling.structure import whole_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ def count(model: keras.Model) -> list[Counts]:
         if isinstance(layer, Convolution | Dense):
             # Every output pixel meets every weight once.
             macs = math.prod(layer.kernel.shape) * math.prod(sides)
-        name = re.sub(r"(\d)[ab]$", r"\1", layer.name)
+        name = whole_name(layer.name)
         if other := rows.get(name):
             maps += other.shape[-1]
             parameters += other.parameters

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from official.alexnet.errors import UserError
+from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import Conv, Dense, Variant
 
 ACTIVATIONS = ("relu", "tanh")
@@ -209,20 +210,9 @@ def _without(net: Variant, names: Collection[str]) -> Variant:
 
 def _check_sizes(net: Variant) -> None:
     """Checks that the maps do not shrink to nothing on the way to fc6."""
-    side = net.input_size
-    for conv in net.convolutions:
-        if conv.filters:
-            side = (side + sum(conv.padding) - conv.size) // conv.stride + 1
-        for _ in range(conv.then.count("pool")):
-            room = side - net.pool_size
-            steps = (
-                -(-room // net.pool_stride)
-                if net.pool_ceil
-                else (room // net.pool_stride)
-            )
-            side = steps + 1
-        if side < 1:
+    for stage in structure.stages(net):
+        if min(stage.side, stage.pooled) < 1:
             raise UserError(
                 f"--input_size={net.input_size} is too small for this net: after "
-                f"{conv.name} nothing is left of the image"
+                f"{stage.conv.name} nothing is left of the image"
             )

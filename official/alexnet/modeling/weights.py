@@ -4,13 +4,13 @@ A tensor of the grouped form is the columns' tensors side by side along the last
 (kernels, units and biases alike); fc8 is whole in both forms.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from official.alexnet.backend import keras
 from official.alexnet.errors import UserError
+from official.alexnet.modeling.structure import whole_name
 
 
 def variables_by_name(model: keras.Model) -> dict[str, list[keras.Variable]]:
@@ -23,8 +23,8 @@ def variables_by_name(model: keras.Model) -> dict[str, list[keras.Variable]]:
     found: dict[str, list[keras.Variable]] = {}
     for layer in model.layers:
         for variable in layer.weights:
-            layer_name = re.sub(r"(\d)[ab]$", r"\1", layer.name)
-            found.setdefault(f"{layer_name}/{variable.name}", []).append(variable)
+            name = f"{whole_name(layer.name)}/{variable.name}"
+            found.setdefault(name, []).append(variable)
     return found
 
 

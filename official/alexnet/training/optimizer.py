@@ -1,13 +1,13 @@
 """SGD as published (section 5)."""
 
 import math
-import re
 from collections.abc import Mapping
 
 import tensorflow as tf
 
 from official.alexnet.backend import keras
 from official.alexnet.distribution.capabilities import xla_runs_here
+from official.alexnet.modeling.structure import whole_name
 from official.alexnet.training.schedules import layer_multiple
 
 # Elements; compiling takes a tenth of a second, and small updates are slower for it.
@@ -143,7 +143,7 @@ class PaperSGD(keras.optimizers.Optimizer):
 def _whole_name(variable: keras.Variable) -> str:
     """Layer and weight, such as `conv1/kernel` for a column of it."""
     *_, layer, weight = ["", *variable.path.split("/")]
-    return re.sub(r"(\d)[ab]$", r"\1", layer) + f"/{weight}"
+    return f"{whole_name(layer)}/{weight}"
 
 
 def _on_same_device(slot: tf.Variable, variable: tf.Variable) -> tf.Variable:

@@ -22,19 +22,10 @@ def build_model(config: Config, placement: Placement | None = None) -> keras.Mod
     policies = {"fp32": "float32", "fp16": "mixed_float16", "bf16": "mixed_bfloat16"}
     dtype = policies[config.runtime.dtype]
     return AlexNet(
-        model.variant,
+        model.net(),
         model.num_classes,
         num_columns=model.num_columns,
         classifier_activation=None,
-        input_size=model.input_size,
-        width=model.width,
-        activation=model.activation,
-        normalization=model.normalization,
-        dropout=model.dropout,
-        pool_size=model.pool_size,
-        pool_stride=model.pool_stride,
-        remove=model.remove,
-        init="source" if model.init == "source" else "published",
         seed=config.train.seed,
         grid=placement.grid if placement else None,
         dtype=dtype,

@@ -11,6 +11,7 @@ import numpy as np
 from official.alexnet import paths
 from official.alexnet.data import atomic
 from official.alexnet.errors import UserError
+from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import VARIANTS, Variant
 from official.alexnet.weights import (
     caffe_layers,
@@ -18,7 +19,6 @@ from official.alexnet.weights import (
     keras_file,
     layouts,
     safetensors,
-    structure,
     torch_files,
 )
 from official.alexnet.weights import preprocessing as preprocessing_lib

@@ -12,8 +12,8 @@ import zlib
 
 import numpy as np
 
+from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import LRN
-from official.alexnet.weights import structure
 
 _DAMAGED = (
     zipfile.BadZipFile,
@@ -114,7 +114,7 @@ def _whole(arrays: dict[tuple[str, str], np.ndarray]) -> dict[str, np.ndarray]:
     parts: dict[str, list[np.ndarray]] = {}
     # Sorted, so that column a comes before column b.
     for layer, name in sorted(arrays):
-        key = re.sub(r"(\d)[ab]$", r"\1", layer)
+        key = structure.whole_name(layer)
         parts.setdefault(f"{key}/{name}", []).append(arrays[layer, name])
     return {name: np.concatenate(found, -1) for name, found in parts.items()}
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from official.alexnet.errors import UserError
+from official.alexnet.modeling.structure import input_factors, line_factors
+from official.alexnet.modeling.structure import lines as lines_of
 from official.alexnet.modeling.variants import OWT, Variant
-from official.alexnet.weights.structure import input_factors, line_factors
-from official.alexnet.weights.structure import lines as lines_of
 
 # Names of torchvision's `alexnet`: numbers of its modules.
 TORCHVISION = {

@@ -15,12 +15,12 @@ from official.alexnet.data.statistics import (
     Statistics,
 )
 from official.alexnet.errors import UserError
+from official.alexnet.modeling import structure
 from official.alexnet.modeling.alexnet import AlexNet
 from official.alexnet.modeling.weights import set_weights
 from official.alexnet.training import checkpoints, run
 from official.alexnet.training.checkpoints import Checkpoints, Progress
 from official.alexnet.training.optimizer import PaperSGD
-from official.alexnet.weights import structure
 from official.alexnet.weights.preprocessing import Preprocessing
 
 # Colour PCA of ILSVRC-2012's training images (input_meta of cuda-convnet2, 2014):

@@ -1,8 +1,26 @@
-"""What a net computes, in words and shapes, without building it."""
+"""What a net computes, in words, names and shapes, without building it."""
 
-from collections.abc import Iterable
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
 
-from official.alexnet.modeling.variants import LRN, VARIANTS, Conv, Variant
+from official.alexnet.modeling.variants import LRN, VARIANTS, Conv, Dense, Variant
+
+
+def column_name(layer: str, column: int, num_columns: int) -> str:
+    """Name of a column's part of a layer: `conv1a` and `conv1b` of `conv1`."""
+    return layer + "ab"[column] if num_columns > 1 else layer
+
+
+def whole_name(layer: str) -> str:
+    """Name of the layer that a column's part is of, itself if it is whole."""
+    return re.sub(r"(\d)[ab]$", r"\1", layer)
+
+
+def number_of(layer: Conv | Dense) -> str:
+    """What the names of the operations after a layer end in: relu1, norm1, pool1."""
+    # The number 6 is fc6's.
+    return "_conv6" if layer.name == "conv6" else layer.name[-1]
 
 
 def lines(net: Variant) -> list[str]:
@@ -99,30 +117,59 @@ def line_factors(found: Iterable[str]) -> dict[str, float]:
     return factors
 
 
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """The maps around a convolutional layer.
+
+    Attributes:
+        conv: the layer; with 0 filters it hands on what it reads.
+        maps_in: maps of the image or of all columns, whichever it reads.
+        maps, side: number of its own maps, and their side in pixels.
+        pooled: their side after the operations that follow, less than 1 where
+            nothing is left.
+    """
+
+    conv: Conv
+    maps_in: int
+    maps: int
+    side: int
+    pooled: int
+
+
+def stages(net: Variant) -> Iterator[Stage]:
+    """The convolutional layers with the sizes of their maps, in order."""
+    side, maps = net.input_size, 3
+    for conv in net.convolutions:
+        maps_in = maps
+        if conv.filters:
+            side = (side + sum(conv.padding) - conv.size) // conv.stride + 1
+            maps = conv.filters
+        pooled = side
+        for _ in range(conv.then.count("pool")):
+            room = pooled - net.pool_size
+            pooled = room // net.pool_stride + 1
+            pooled += bool(net.pool_ceil and room % net.pool_stride)
+        yield Stage(conv, maps_in, maps, side, pooled)
+        side = pooled
+
+
 def weight_shapes(net: Variant, num_classes: int) -> dict[str, tuple[int, ...]]:
     """Shapes of kernels and biases by name, as the grouped form has them."""
     shapes: dict[str, tuple[int, ...]] = {}
-    side, maps = net.input_size, 3
 
     def add(name: str, *kernel: int) -> None:
         shapes[f"{name}/kernel"] = kernel
         shapes[f"{name}/bias"] = kernel[-1:]
 
-    for conv in net.convolutions:
+    for stage in stages(net):
+        conv = stage.conv
         if conv.filters:
             groups = net.num_columns if conv.reads == "own" else 1
-            add(conv.name, conv.size, conv.size, maps // groups, conv.filters)
-            side = (side + sum(conv.padding) - conv.size) // conv.stride + 1
-            maps = conv.filters
+            add(*(conv.name, conv.size, conv.size), stage.maps_in // groups, stage.maps)
         if "batch_norm" in conv.then:
-            number = "_conv6" if conv.name == "conv6" else conv.name[-1]
             for name in ("gamma", "beta", "moving_mean", "moving_variance"):
-                shapes[f"norm{number}/{name}"] = (maps,)
-        for _ in range(conv.then.count("pool")):
-            room = side - net.pool_size
-            side = room // net.pool_stride + 1
-            side += bool(net.pool_ceil and room % net.pool_stride)
-    inputs = side * side * maps
+                shapes[f"norm{number_of(conv)}/{name}"] = (stage.maps,)
+    inputs = stage.pooled**2 * stage.maps
     for dense in net.dense:
         add(dense.name, inputs, dense.units)
         inputs = dense.units
