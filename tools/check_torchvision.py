@@ -234,7 +234,7 @@ def _prepared(image: Image.Image) -> np.ndarray:
 
 def draw(kernels: np.ndarray, path: str) -> None:
     """Writes the first layer's kernels as a PNG."""
-    from official.alexnet.training.summaries import kernel_picture  # noqa: PLC0415
+    from official.alexnet.training.kernels import kernel_picture  # noqa: PLC0415
 
     picture = kernel_picture(kernels, num_columns=1, zoom=3)
     Image.fromarray(picture).save(path, optimize=True)

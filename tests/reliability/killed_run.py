@@ -10,8 +10,8 @@ PLACE, at the first opportunity from STEP on:
   index        when its data has, and its index has not
   state        when its index has, and older checkpoints are still there
   best         when half of the best checkpoint has a second name
-  metrics      when values are in TensorBoard's file, and not in metrics.jsonl
-  drop         while a start takes what is too late out of TensorBoard's file
+  metrics      when values are in metrics.jsonl, and not in TensorBoard's file
+  drop         while a start writes TensorBoard's file anew
 """
 
 import os
@@ -45,7 +45,7 @@ def arm(place: str, step: int, rng: random.Random) -> None:
     run, evaluate = TrainStep.run, Evaluator._step
     write = tf.train.Checkpoint.write
     move, keep = atomic.move_into_place, checkpoint_files.keep
-    link, append = checkpoint_files._link, atomic.append_text
+    link, append = checkpoint_files._link, atomic.append
 
     def counted_run(self, batches, count):
         nonlocal present
@@ -90,10 +90,10 @@ def arm(place: str, step: int, rng: random.Random) -> None:
             die()
         link(source, target)
 
-    def killed_append(path, text):
-        if place == "metrics" and present >= step:
+    def killed_append(path, data):
+        append(path, data)
+        if place == "metrics" and present >= step and path.suffix == ".jsonl":
             die()
-        append(path, text)
 
     def killed_keep(*args):
         if place == "state" and present >= step:
@@ -106,7 +106,7 @@ def arm(place: str, step: int, rng: random.Random) -> None:
     atomic.move_into_place = killed_move
     checkpoint_files.keep = killed_keep
     checkpoint_files._link = killed_link
-    atomic.append_text = killed_append
+    atomic.append = killed_append
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Damaged checkpoints, divergence, and the best checkpoint."""
 
-import errno
 import fcntl
 import json
 import logging
@@ -21,9 +20,9 @@ from official.alexnet.training import (
     checkpoint_files,
     checkpoints,
     evaluation,
-    summaries,
     trainer,
 )
+from official.alexnet.training.recorder import Recorder
 from official.alexnet.training.trainer import train
 
 
@@ -196,21 +195,6 @@ def test_data_without_an_index_goes(whole, tmp_path):
     ]
 
 
-def test_a_checkpoint_written_once_more_is_not_lost_on_a_full_disk(
-    whole, tmp_path, monkeypatch
-):
-    run = tmp_path / "run"
-    shutil.copytree(whole, run)
-
-    def full(path):
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-    monkeypatch.setattr(checkpoint_files.atomic, "sync", full)
-    with pytest.raises(UserError, match="No space left on device"):
-        checkpoint_files.write(tf.train.Checkpoint(), run, 12)
-    assert checkpoints.find(run)[1].step == 12
-
-
 @pytest.mark.slow
 @pytest.mark.reliability
 def test_what_an_evaluation_wrote_is_not_there_twice(
@@ -302,18 +286,16 @@ def test_what_killed_processes_left_goes(whole, tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     checkpoint_files.remove_unfinished(run)
-    summaries.Summaries(run, 12).close()
+    Recorder(run, 12)
     assert [path for path in left if path.exists()] == []
 
 
 @pytest.mark.slow
 @pytest.mark.reliability
-def test_the_only_checkpoint_survives_a_kill_while_it_is_replaced(
-    tiny_config, tmp_path, monkeypatch
-):
-    """Stopped in an evaluation, it is written before that and once more after it."""
+def test_a_checkpoint_is_never_replaced(tiny_config, tmp_path, monkeypatch):
+    """Stopped in an evaluation, it is written before that; its result goes beside."""
     config = child_runs.small_run(tiny_config, train_steps=6, max_to_keep=1)
-    run, killed = tmp_path / "run", tmp_path / "killed"
+    run, whole = tmp_path / "run", tmp_path / "whole"
 
     def stopped(*_):
         raise Interrupted("a signal")
@@ -322,41 +304,20 @@ def test_the_only_checkpoint_survives_a_kill_while_it_is_replaced(
         patch.setattr(trainer.Evaluator, "__call__", stopped)
         with pytest.raises(Interrupted):
             train(config, str(run))
-    before = (run / "ckpt-6.index").read_bytes()
-    move = checkpoint_files.atomic.move_into_place
-
-    def seen(temporary, path):
-        if path == run / "ckpt-6.index":
-            shutil.copytree(run, killed)
-        move(temporary, path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_files.atomic, "move_into_place", seen)
-        train(config, str(run))
-    assert (run / "ckpt-6.index").read_bytes() != before
-    with pytest.raises(UserError, match="cannot be read"):
-        checkpoints.read(str(killed / "ckpt-6"))
-    train(config, str(killed))
-    child_runs.assert_same_run(run, killed)
-    assert [path.name for path in killed.glob(".*")] == [".lock"]
-
-
-def test_where_a_checkpoint_cannot_be_replaced_the_old_one_stays(
-    tiny_config, whole, tmp_path, monkeypatch
-):
-    run = shutil.copytree(whole, tmp_path / "run")
-    before = {p.name: p.read_bytes() for p in run.glob("ckpt-12*")}
-    move = checkpoint_files.atomic.move_into_place
-
-    def full(temporary, path):
-        if path.suffix == ".index":
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        move(temporary, path)
-
-    monkeypatch.setattr(checkpoint_files.atomic, "move_into_place", full)
-    with pytest.raises(UserError, match="No space left on device"):
-        checkpoint_files.write(tf.train.Checkpoint(), run, 12)
-    assert {p.name: p.read_bytes() for p in run.glob("ckpt-12*")} == before
+    before = {p.name: p.stat().st_mtime_ns for p in run.glob("ckpt-6.*")}
+    train(config, str(run))
+    beside = run / "ckpt-6.progress"
+    assert json.loads(beside.read_text())["evaluated"] == 6
+    after = {p.name: p.stat().st_mtime_ns for p in run.glob("ckpt-6.*")}
+    assert after == before | {beside.name: beside.stat().st_mtime_ns}
+    train(config, str(whole))
+    child_runs.assert_same_run(run, whole)
+    longer = child_runs.small_run(tiny_config, train_steps=12, max_to_keep=1)
+    train(longer, str(run))
+    assert not beside.exists()
+    assert (run / "best/ckpt-6.progress").exists() == (
+        run / "best/ckpt-6.index"
+    ).exists()
 
 
 @pytest.mark.slow

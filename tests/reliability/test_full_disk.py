@@ -152,18 +152,20 @@ def test_training_into_a_read_only_folder(train, whole_run, tmp_path):
 WRITE = """
 import pathlib, sys
 import numpy as np
+from official.alexnet.data import atomic
 from official.alexnet.errors import UserError
-from official.alexnet.training.summaries import Summaries
+from official.alexnet.training.recorder import Recorder
 
 def main():
-    summaries = Summaries(pathlib.Path(sys.argv[2]), step=10)
+    folder = pathlib.Path(sys.argv[2])
+    if sys.argv[1] == "lines":
+        for number in range(1000):
+            atomic.append(folder / "lines", b"line %d\\n" % number)
+    recorder = Recorder(folder, step=10)
     big = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
     small = np.zeros((1, 8, 8, 3), np.uint8)
     for step in range(11, 100):
-        if sys.argv[1] == "metrics":
-            summaries.scalars("train", step, {"loss": 1 / step})
-        else:
-            summaries.pictures("pictures", step, big if step > 12 else small)
+        recorder.pictures("pictures", step, big if step > 12 else small)
 
 try:
     main()
@@ -173,22 +175,13 @@ except UserError as error:
 """
 
 
-def test_a_line_of_metrics_that_does_not_fit_is_taken_back(tmp_path):
-    earlier = "".join(
-        json.dumps({"step": step, "split": "train", "loss": 0.1}) + "\n"
-        for step in range(500)
-    )
-    (tmp_path / "metrics.jsonl").write_text(earlier)
-    kept = "".join(earlier.splitlines(keepends=True)[:11])
-    limit = len(kept) + 200
-    done = run("-c", WRITE, "metrics", tmp_path, limit=limit)
-    check_refused(done, "write", tmp_path / "metrics.jsonl", "File too large")
-    text = (tmp_path / "metrics.jsonl").read_text()
-    assert text.startswith(kept)
-    steps = [json.loads(line)["step"] for line in text.splitlines()]
-    assert steps == [*range(len(steps))]
-    assert limit - 100 < len(text) <= limit
-    assert_events_are_whole(tmp_path)
+def test_a_line_that_does_not_fit_is_taken_back(tmp_path):
+    done = run("-c", WRITE, "lines", tmp_path, limit=2005)
+    check_refused(done, "write", tmp_path / "lines", "File too large")
+    text = (tmp_path / "lines").read_text()
+    lines = text.splitlines()
+    assert text == "".join(f"line {number}\n" for number in range(len(lines)))
+    assert 2005 - len("line 1000\n") < len(text) <= 2005
 
 
 def test_an_event_that_does_not_fit_is_not_dropped_in_silence(tmp_path):

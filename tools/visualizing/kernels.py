@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from official.alexnet.training.summaries import mosaic, stretched
+from official.alexnet.training.kernels import mosaic, stretched
 from visualizing.trained import Trained
 
 Scale = typing.Literal["each", "all"]

@@ -133,13 +133,12 @@ def write_text(path: pathlib.Path, text: str) -> None:
         temporary.write_text(text, "utf-8")
 
 
-def append_text(path: pathlib.Path, text: str) -> None:
-    """Adds to a text file, on the disk; what does not fit leaves it as it was.
+def append(path: pathlib.Path, data: bytes) -> None:
+    """Adds to a file, on the disk; what does not fit leaves it as it was.
 
     Raises:
         UserError: the disk is full or read-only.
     """
-    data = text.encode()
     # Without a buffer, which would try once more when the file is closed.
     with saying_where(path), path.open("ab", buffering=0) as file:
         size = file.tell()

@@ -95,7 +95,7 @@ def predict(
         for row in bad if len(first) > 1 else ():
             logging.warning("%s", _said(row))
         if path:
-            atomic.append_text(path, _lines(path, rows, top))
+            atomic.append(path, _lines(path, rows, top).encode())
         else:
             good = [row for row in rows if "labels" in row]
             predictions += good
@@ -247,7 +247,7 @@ def _start(path: pathlib.Path, top: int) -> None:
         path.open("x").close()
     if path.suffix.lower() == ".csv":
         best = [f"{name}_{i + 1}" for i in range(top) for name in _BEST]
-        atomic.append_text(path, _csv([["image", *best, "error"]]))
+        atomic.append(path, _csv([["image", *best, "error"]]).encode())
 
 
 def _lines(path: pathlib.Path, rows: list[dict], top: int) -> str:

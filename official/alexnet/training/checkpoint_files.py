@@ -1,9 +1,9 @@
 """The files `ckpt-N` of a run: which there are, how one appears, and which go.
 
 A checkpoint is `ckpt-N.index` and `ckpt-N.data-?????-of-?????`. The index comes last
-and goes first, so a checkpoint that is seen is whole, wherever the process was killed.
-One that is written once more is damaged between the two: until it is whole, the old one
-is in `.ckpt-replaced` as well, from where the next start puts it back.
+and goes first, so a checkpoint that is seen is complete, wherever the process was
+killed. None but a damaged one is replaced: what an evaluation changes after step N was
+saved is in `ckpt-N.progress` beside it.
 """
 
 import contextlib
@@ -26,7 +26,6 @@ BEST_FILE = "info.json"
 
 _INDEX = re.compile(r"ckpt-(\d+)\.index")
 _UNFINISHED = ".ckpt-unfinished-"
-_REPLACED = ".ckpt-replaced"
 
 
 def steps(model_dir: pathlib.Path) -> list[int]:
@@ -66,7 +65,7 @@ def write(checkpoint: tf.train.Checkpoint, model_dir: pathlib.Path, step: int) -
     Args:
         checkpoint: what to write.
         model_dir: where; made if it is not there.
-        step: N of its name; one of this name that is there already is replaced.
+        step: N of its name; only a damaged one of this name is replaced.
 
     Returns:
         Its path.
@@ -80,42 +79,31 @@ def write(checkpoint: tf.train.Checkpoint, model_dir: pathlib.Path, step: int) -
     ):
         checkpoint.write(prefix(folder, step))
         written = [*_index_last(folder, step)]
-        # A disk that is full after all says so here, before anything is replaced.
+        # A disk that is full after all says so here, before anything has its name.
         for path in written:
             atomic.sync(path)
-        with _kept_aside(model_dir, step):
-            for path in written:
-                atomic.move_into_place(path, model_dir / path.name)
+        for path in written:
+            atomic.move_into_place(path, model_dir / path.name)
     return prefix(model_dir, step)
 
 
-@contextlib.contextmanager
-def _kept_aside(model_dir: pathlib.Path, step: int) -> Iterator[None]:
-    """Keeps a checkpoint that is replaced in the body until the new one is whole."""
-    if step not in steps(model_dir):
-        yield
-        return
-    with _unfinished(model_dir) as folder:
-        aside = folder / "replaced"
-        aside.mkdir()
-        for path in _index_last(model_dir, step):
-            _link(path, aside / path.name)
-        aside.rename(model_dir / _REPLACED)
-        try:
-            yield
-        except BaseException:
-            _put_back(model_dir)
-            raise
-        (model_dir / _REPLACED).rename(aside)
+def write_progress(model_dir: pathlib.Path, step: int, progress: bytes) -> None:
+    """Keeps beside a checkpoint what has changed since, other than its tensors.
+
+    Raises:
+        UserError: the disk is full or read-only.
+    """
+    atomic.write_text(_progress_file(prefix(model_dir, step)), progress.decode())
 
 
-def _put_back(model_dir: pathlib.Path) -> None:
-    """Undoes a replacement that was cut short."""
-    replaced = model_dir / _REPLACED
-    for step in steps(replaced):
-        for path in _index_last(replaced, step):
-            _link(path, model_dir / path.name)
-    shutil.rmtree(replaced, ignore_errors=True)
+def read_progress(path: str) -> bytes | None:
+    """What has changed since a checkpoint was written; None where nothing has."""
+    file = _progress_file(path)
+    return file.read_bytes() if file.exists() else None
+
+
+def _progress_file(path: str) -> pathlib.Path:
+    return pathlib.Path(f"{path}.progress")
 
 
 @contextlib.contextmanager
@@ -148,12 +136,11 @@ def check_readable(model_dir: pathlib.Path, step: int) -> None:
 
 def remove_unfinished(model_dir: pathlib.Path) -> None:
     """Clears up after a process that was killed while writing or deleting."""
-    _put_back(model_dir)
     for unfinished in model_dir.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(unfinished, ignore_errors=True)
     for folder in (model_dir, model_dir / BEST_DIR):
         atomic.remove_unfinished(folder)
-        for path in folder.glob("ckpt-*.data-*"):
+        for path in (*folder.glob("ckpt-*.data-*"), *folder.glob("ckpt-*.progress")):
             if not path.with_suffix(".index").exists():
                 path.unlink(missing_ok=True)
 
@@ -216,6 +203,7 @@ def _link(source: pathlib.Path, target: pathlib.Path) -> None:
 
 def _index_last(folder: pathlib.Path, step: int) -> Iterator[pathlib.Path]:
     yield from sorted(folder.glob(f"ckpt-{step}.data-*"))
+    yield from folder.glob(f"ckpt-{step}.progress")
     yield folder / f"ckpt-{step}.index"
 
 

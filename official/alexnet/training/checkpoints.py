@@ -132,6 +132,8 @@ class Checkpoints:
         self._optimizer = optimizer
         self._progress = progress
         self._max_to_keep = max_to_keep
+        # Step of the last one that was saved or restored.
+        self._present = None
         by_layer: dict[str, dict] = {}
         velocity_by_layer: dict[str, dict] = {}
         for layer in model.layers:
@@ -157,9 +159,18 @@ class Checkpoints:
         return all(bool(tf.reduce_all(tf.math.is_finite(value))) for value in floats)
 
     def save(self) -> str:
-        """Writes a checkpoint of the present step; returns its path."""
+        """Writes a checkpoint of the present step; returns its path.
+
+        Where there is one already, from before an evaluation, its tensors stay.
+        """
         step = int(self._optimizer.iterations.numpy())
-        path = checkpoint_files.write(self._checkpoint, self._model_dir, step)
+        path = checkpoint_files.prefix(self._model_dir, step)
+        if step == self._present:
+            progress = self._progress.serialize()
+            checkpoint_files.write_progress(self._model_dir, step, progress)
+        else:
+            checkpoint_files.write(self._checkpoint, self._model_dir, step)
+        self._present = step
         checkpoint_files.keep(self._model_dir, step, self._max_to_keep)
         self.keep_best()
         return path
@@ -196,6 +207,7 @@ class Checkpoints:
             state.assign(contents.dropout[name.rstrip("ab")])
         self._optimizer.iterations.assign(contents.step)
         self._progress.deserialize(contents.progress)
+        self._present = contents.step
         return contents.step
 
 
@@ -260,7 +272,9 @@ def read(path: str) -> Contents:
                 name = "/".join(filter(None, [match["layer"], match["name"]]))
                 kinds[match["kind"]].setdefault(name, []).append(reader.get_tensor(key))
         step = int(reader.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE"))
-        progress = reader.get_tensor("progress/.ATTRIBUTES/py_state")
+        progress = checkpoint_files.read_progress(path) or reader.get_tensor(
+            "progress/.ATTRIBUTES/py_state"
+        )
     except (tf.errors.OpError, LookupError, ValueError, RuntimeError) as error:
         raise Damaged(
             f"{path} cannot be read as a checkpoint of this package: "

@@ -20,13 +20,15 @@ from official.alexnet.distribution import feeding
 from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.modeling.variants import find_variant
+from official.alexnet.modeling.weights import variables_by_name
 from official.alexnet.training import (
     agreement,
     checkpoint_files,
     checkpoints,
     initialization,
+    kernels,
+    recorder,
     run,
-    summaries,
 )
 from official.alexnet.training.checkpoints import Checkpoints, Progress
 from official.alexnet.training.clock import Clock
@@ -35,6 +37,7 @@ from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
 from official.alexnet.training.preemption import Preemption
 from official.alexnet.training.profile import Profile
+from official.alexnet.training.recorder import Recorder
 from official.alexnet.training.schedules import Schedule
 from official.alexnet.training.step import Steps, TrainStep
 
@@ -234,7 +237,7 @@ class Trainer:
         self.checkpoints.keep_best()
         self._write_settings()
         is_evaluated = self.progress.evaluated == step
-        self.writer = summaries.Summaries(self.model_dir, step, is_evaluated)
+        self.writer = Recorder(self.model_dir, step, is_evaluated)
         if step == 0:
             self._write_first_pictures()
         return self.writer.results
@@ -361,7 +364,7 @@ class Trainer:
             values["images_per_second"],
             time.strftime("%H:%M:%S", time.gmtime(left)),
         )
-        return summaries.named("train", values)
+        return recorder.named("train", values)
 
     def _evaluate(self, step: int) -> dict:
         self._check_numbers(step)
@@ -383,7 +386,7 @@ class Trainer:
             self.progress.best = {"step": step, **values}
         if self.writer:
             self.writer.scalars("validation", step, values)
-            self.writer.kernels(step, self.model, self.num_columns)
+            self._draw_kernels(step)
         logging.info(
             "evaluation at step %d | %d images | %s | best: %.1f %% at step %d",
             step,
@@ -392,7 +395,7 @@ class Trainer:
             100 * self.progress.best["accuracy"],
             self.progress.best["step"],
         )
-        return summaries.named("validation", values)
+        return recorder.named("validation", values)
 
     def _save(self, step: int) -> None:
         self._check_numbers(step)
@@ -413,8 +416,6 @@ class Trainer:
 
     def _close(self) -> None:
         self.profile.stop()
-        if self.writer:
-            self.writer.close()
 
     def _write_settings(self) -> None:
         with atomic.saying_where(self.model_dir):
@@ -426,8 +427,15 @@ class Trainer:
             classes.write_labels(names, self.model_dir / run_files.LABELS_FILE)
 
     def _write_first_pictures(self) -> None:
-        self.writer.kernels(0, self.model, self.num_columns)
+        self._draw_kernels(0)
         self.writer.pictures("input_images", 0, self._first_images[:8])
+
+    def _draw_kernels(self, step: int) -> None:
+        # Of the first layer that the net has.
+        name, parts = next(iter(variables_by_name(self.model).items()))
+        whole = np.concatenate([part.numpy() for part in parts], axis=-1)
+        picture = kernels.kernel_picture(whole, self.num_columns)
+        self.writer.pictures(f"{name.partition('/')[0]}_kernels", step, picture[None])
 
     def _measured_images(self) -> tf.Tensor:
         return self.normalize(tf.constant(self._first_images))

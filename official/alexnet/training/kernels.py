@@ -1,0 +1,60 @@
+"""Pictures of the first layer's kernels, as in Figure 3."""
+
+import numpy as np
+
+
+def kernel_picture(
+    kernels: np.ndarray, num_columns: int = 2, zoom: int = 3
+) -> np.ndarray:
+    """Draws the first layer's kernels as Figure 3 does, the columns apart.
+
+    Args:
+        kernels: (size, size, 3, count), the columns' kernels one after the other.
+        num_columns: blocks to draw, one above the other.
+        zoom: pixels a weight.
+
+    Returns:
+        (height, width, 3) uint8; each kernel is stretched to 0..255 by itself.
+    """
+    tiles = stretched(kernels)
+    blocks = [mosaic(column, zoom) for column in np.split(tiles, num_columns)]
+    gap = np.full((4 * zoom, blocks[0].shape[1], 3), 255, np.uint8)
+    rows = [blocks[0]]
+    for block in blocks[1:]:
+        rows += [gap, block]
+    return np.concatenate(rows)
+
+
+def stretched(kernels: np.ndarray) -> np.ndarray:
+    """Each kernel from its least weight, 0, to its greatest, 255.
+
+    Args:
+        kernels: (size, size, 3, count).
+
+    Returns:
+        (count, size, size, 3) uint8.
+    """
+    kernels = np.moveaxis(kernels, -1, 0)
+    low = kernels.min(axis=(1, 2, 3), keepdims=True)
+    high = kernels.max(axis=(1, 2, 3), keepdims=True)
+    return np.uint8(255 * (kernels - low) / np.maximum(high - low, 1e-12))
+
+
+def mosaic(tiles: np.ndarray, zoom: int) -> np.ndarray:
+    """Lays kernels out on white, sixteen a row, each with a rim of one pixel.
+
+    Args:
+        tiles: (count, size, size, 3) uint8.
+        zoom: pixels a weight.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    tiles = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    tiles = np.pad(tiles, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
+    across = min(16, len(tiles))
+    missing = -len(tiles) % across
+    tiles = np.pad(tiles, ((0, missing), *[(0, 0)] * 3), constant_values=255)
+    down, (height, width) = len(tiles) // across, tiles.shape[1:3]
+    grid = tiles.reshape(down, across, height, width, 3).swapaxes(1, 2)
+    return grid.reshape(down * height, across * width, 3)

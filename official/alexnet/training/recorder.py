@@ -1,0 +1,180 @@
+"""What a run records: metrics.jsonl is the truth, TensorBoard's files are its view."""
+
+import json
+import os
+import pathlib
+import socket
+import time
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+
+from official.alexnet.data import atomic
+from official.alexnet.run_files import METRICS_FILE
+
+_EVENTS = "events.out.tfevents"
+# The first event of a file says of what version it is.
+_VERSION = tf.compat.v1.Event(file_version="brain.Event:2")
+_SCALARS, _IMAGES = "scalars", "images"
+_DATA_CLASS = {_SCALARS: 1, _IMAGES: 3}  # DATA_CLASS_SCALAR, DATA_CLASS_BLOB_SEQUENCE
+
+
+class Recorder:
+    """Records scalars and pictures of one run.
+
+    `metrics.jsonl` holds the scalars, one JSON object a line; TensorBoard shows them
+    from `model_dir/train` and `model_dir/validation`, with pictures. What an earlier
+    process recorded of later steps than it saved is dropped, and files of TensorBoard
+    that do not show just what metrics.jsonl holds are written anew.
+
+    Args:
+        model_dir: where to write.
+        step: the step the run resumes from; 0 for a new one.
+        is_evaluated: whether what an evaluation there has written is kept; otherwise
+            it will be written anew.
+
+    Attributes:
+        results: the last values of each split, as the binaries print them.
+
+    Raises:
+        UserError: the disk is full or read-only; what was there is intact.
+    """
+
+    def __init__(self, model_dir: pathlib.Path, step: int, is_evaluated: bool = True):
+        self._metrics = model_dir / METRICS_FILE
+        last = {"train": step, "validation": step if is_evaluated else step - 1}
+        rows = _kept_rows(self._metrics, last)
+        self.results = {}
+        self._files = {}
+        now = f"{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        for split in last:
+            folder = model_dir / split
+            with atomic.saying_where(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            atomic.remove_unfinished(folder)
+            own = [row for row in rows if row["split"] == split]
+            for row in own:
+                self.results |= named(split, _values(row))
+            _show(folder, own, step, is_evaluated)
+            self._files[split] = folder / f"{_EVENTS}.{now}.v2"
+            # A start that is repeated within a second finds its own file.
+            if not self._files[split].exists():
+                _append(self._files[split], [_VERSION])
+
+    def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
+        """Records values of one step of the split `train` or `validation`.
+
+        Raises:
+            UserError: they cannot be written; what was there before is intact.
+        """
+        line = json.dumps({"step": step, "split": split, **values})
+        atomic.append(self._metrics, (line + "\n").encode())
+        events = [_scalar(step, name, value) for name, value in values.items()]
+        _append(self._files[split], events)
+
+    def pictures(self, name: str, step: int, pictures: np.ndarray) -> None:
+        """Records (count, height, width, 3) uint8 pictures of the split `train`."""
+        height, width = pictures.shape[1:3]
+        encoded = [tf.io.encode_png(picture).numpy() for picture in pictures]
+        tensor = tf.make_tensor_proto([str(width), str(height), *encoded], tf.string)
+        _append(self._files["train"], [_event(step, name, tensor, _IMAGES)])
+
+
+def named(split: str, values: dict[str, float]) -> dict[str, float]:
+    """Values of a split as the binaries print them: `eval_` before the validation's."""
+    prefix = "eval_" if split == "validation" else ""
+    return {f"{prefix}{name}": value for name, value in values.items()}
+
+
+def _values(row: dict) -> dict[str, float]:
+    return {k: v for k, v in row.items() if k not in ("step", "split")}
+
+
+def _kept_rows(path: pathlib.Path, last: dict[str, int]) -> list[dict]:
+    """Keeps the rows up to the last step of their split, and returns them."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text("utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            is_kept = row["step"] <= last[row["split"]]
+        except (ValueError, LookupError, TypeError):  # Cut short by a kill.
+            continue
+        if is_kept:
+            rows.append(row)
+    atomic.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def _show(
+    folder: pathlib.Path, rows: list[dict], step: int, is_evaluated: bool
+) -> None:
+    """Makes a split's files show the rows, and the pictures up to a step."""
+    missing = {(row["step"], k): v for row in rows for k, v in _values(row).items()}
+
+    def is_shown(event: tf.compat.v1.Event) -> bool:
+        *others, value = event.summary.value or [None]
+        if value is None or others:  # Another program's.
+            return True
+        if value.metadata.plugin_data.plugin_name == _SCALARS:
+            truth = missing.pop((event.step, value.tag), np.nan)
+            return tf.make_ndarray(value.tensor) == np.float32(truth)
+        # The kernels' picture is of an evaluation; a run from step 0 draws all anew.
+        is_redrawn = value.tag.endswith("_kernels") and not is_evaluated
+        return step > 0 and event.step <= step - is_redrawn
+
+    paths, kept, is_view = sorted(folder.glob(f"{_EVENTS}.*")), [], True
+    for path in paths:
+        try:
+            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                event = tf.compat.v1.Event.FromString(record)
+                if event.HasField("file_version"):
+                    continue
+                if is_shown(event):
+                    kept.append(event)
+                else:
+                    is_view = False
+        except tf.errors.DataLossError:  # Cut short when the process was killed.
+            is_view = False
+    if is_view and not missing:
+        return
+    kept += [_scalar(step, name, value) for (step, name), value in missing.items()]
+    kept.sort(key=lambda event: event.step)
+    whole = folder / f"{_EVENTS}.{int(time.time())}.{socket.gethostname()}.v2"
+    if kept:
+        with atomic.atomic_write(whole) as temporary:
+            temporary.write_bytes(_framed([_VERSION, *kept]))
+    for path in paths:
+        if path != whole or not kept:
+            path.unlink()
+
+
+def _scalar(step: int, name: str, value: float) -> tf.compat.v1.Event:
+    tensor = tf.make_tensor_proto(value, tf.float32)
+    return _event(step, name, tensor, _SCALARS)
+
+
+def _event(step: int, name: str, tensor, plugin: str) -> tf.compat.v1.Event:
+    event = tf.compat.v1.Event(wall_time=time.time(), step=step)
+    value = event.summary.value.add(tag=name, tensor=tensor)
+    value.metadata.plugin_data.plugin_name = plugin
+    value.metadata.data_class = _DATA_CLASS[plugin]
+    return event
+
+
+def _append(path: pathlib.Path, events: Iterable[tf.compat.v1.Event]) -> None:
+    # Not by `tf.summary`, which drops what a disk has no room for and says nothing.
+    atomic.append(path, _framed(events))
+
+
+def _framed(events: Iterable[tf.compat.v1.Event]) -> bytes:
+    path = f"ram://events-{os.getpid()}"
+    with tf.io.TFRecordWriter(path) as writer:
+        for event in events:
+            writer.write(event.SerializeToString())
+    with tf.io.gfile.GFile(path, "rb") as file:
+        framed = file.read()
+    tf.io.gfile.remove(path)  # Or the next one would be added to it.
+    return framed
