@@ -119,8 +119,11 @@ def _show(
         if value is None or others:  # Another program's.
             return True
         if value.metadata.plugin_data.plugin_name == _SCALARS:
-            truth = missing.pop((event.step, value.tag), np.nan)
-            return tf.make_ndarray(value.tensor) == np.float32(truth)
+            truth = missing.get((event.step, value.tag), np.nan)
+            if tf.make_ndarray(value.tensor) != np.float32(truth):
+                return False
+            del missing[event.step, value.tag]
+            return True
         # The kernels' picture is of an evaluation; a run from step 0 draws all anew.
         is_redrawn = value.tag.endswith("_kernels") and not is_evaluated
         return step > 0 and event.step <= step - is_redrawn
