@@ -85,7 +85,7 @@ def test_a_library_call_says_it_in_one_line(tmp_path):
             pytest.param(command.split(), marks=pytest.mark.slow)
             for command in (
                 "-m official.alexnet.train --model_dir=x --use_synthetic_data",
-                "-m official.alexnet.cifar.train --model_dir=x --data_dir=x",
+                "examples/cifar10/cifar10.py --output_dir=x --data_dir=x",
                 "tools/benchmark.py --suites=lrn",
             )
         ),

@@ -12,7 +12,6 @@ from PIL import Image
 from test_cli import ROOT, check_mistake, contents, environment
 
 from official.alexnet import AlexNet, config_files, paths
-from official.alexnet.cifar import data as cifar_data
 from official.alexnet.config import Config
 from official.alexnet.data.records import find_records, tfds_records
 from official.alexnet.data.statistics import Statistics
@@ -73,7 +72,6 @@ CALLS = {
     "statistics": lambda config: Statistics.load(BUCKET),
     "records": lambda config: find_records(BUCKET, "train", 10),
     "tfds": lambda config: tfds_records("mnist", BUCKET, "train", 10),
-    "cifar": lambda config: cifar_data.read(BUCKET),
     "a YAML": lambda config: config_files.load(BUCKET),
     "in a YAML": lambda config: config_files.override(
         config, {"data": {"statistics": BUCKET}}, "x.yaml"
@@ -167,11 +165,11 @@ def test_a_pattern_in_a_folder_of_odd_name(tmp_path):
 PROGRAMS = {
     **{
         f"alexnet-{name}": ["-m", f"official.alexnet.{name}"]
-        for name in ("train", "eval", "export", "predict", "cifar.train")
+        for name in ("train", "eval", "export", "predict")
     },
     **{
         path.name: [str(path)]
-        for folder in ("tools", "tools/experiments")
+        for folder in ("tools", "examples/cifar10")
         for path in sorted((ROOT / folder).glob("*.py"))
         if "cli.run(" in path.read_text("utf-8")
     },

@@ -4,7 +4,6 @@ import importlib
 import sys
 
 _CLASSES = {
-    "cifar.layers": ("LocallyConnected", "Pool"),
     "modeling.columns": ("Edges", "Exchange"),
     "modeling.dropout": ("Dropout",),
     "modeling.initializers": ("SlicedNormal", "SlicedUniform"),
