@@ -57,7 +57,7 @@ def share_of(
     """A worker's examples, (steps, positions, 2)."""
     dataset = lanes.training_blocks(
         records,
-        Share.of(worker, workers, batch),
+        Share.of(batch, None, worker, workers),
         seed=seed,
         start_step=start_step,
         shuffle_buffer=shuffle_buffer,
@@ -138,7 +138,7 @@ def test_any_step_can_come_first(records, worker, workers):
 def test_evaluation_reads_each_example_once(records, workers):
     shares = [
         places(
-            lanes.evaluation_blocks(records, Share.of(w, workers, BATCH)),
+            lanes.evaluation_blocks(records, Share.of(BATCH, None, w, workers)),
             NUM_EXAMPLES,
         )
         for w in range(workers)
@@ -180,7 +180,7 @@ def test_a_worker_reads_its_part_of_the_files(tmp_path, workers):
     assert {int(file) for file, _ in later.reshape(-1, 2)} != read[0]
 
 
-def test_the_order_does_not_hang_on_where_the_files_are(records, tmp_path):
+def test_the_order_does_not_depend_on_where_the_files_are(records, tmp_path):
     moved = tmp_path / "elsewhere"
     shutil.copytree(pathlib.Path(records.files[0]).parent, moved)
     other = find_records(str(moved), "train", 1)

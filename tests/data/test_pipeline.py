@@ -9,7 +9,9 @@ from PIL import Image
 from record_files import encode, photographs, pil_pixels, write_records
 
 from official.alexnet.data import pipeline
+from official.alexnet.data.lanes import Share
 from official.alexnet.data.records import Records, find_records
+from official.alexnet.errors import UserError
 
 # Small squares keep this quick.
 SIZE = 24
@@ -32,16 +34,17 @@ def records(images, tmp_path_factory) -> Records:
     return find_records(str(folder), "train", NUM_EXAMPLES)
 
 
-def train(records: Records, steps: int, **options) -> list[dict[str, np.ndarray]]:
+def train(
+    records: Records, steps: int, share: Share | int = 4, **options
+) -> list[dict[str, np.ndarray]]:
     settings = {
-        "global_batch_size": 4,
         "seed": 7,
         "image_size": SIZE,
         "crop_size": CROP,
         "shuffle_buffer": 5,
     } | options
-    settings.setdefault("replica_batch_size", settings["global_batch_size"])
-    dataset = pipeline.training_dataset(records, **settings)
+    share = Share.of(share) if isinstance(share, int) else share
+    dataset = pipeline.training_dataset(records, share, **settings)
     return list(dataset.take(steps).as_numpy_iterator())
 
 
@@ -78,9 +81,7 @@ def uninterrupted(records) -> list[dict[str, np.ndarray]]:
 
 
 def test_batches_are_uint8_crops_and_int32_labels(records):
-    spec = pipeline.training_dataset(
-        records, global_batch_size=4, replica_batch_size=4, seed=0
-    ).element_spec
+    spec = pipeline.training_dataset(records, Share.of(4), seed=0).element_spec
     assert spec == {
         "image": tf.TensorSpec((4, 224, 224, 3), tf.uint8),
         "label": tf.TensorSpec((4,), tf.int32),
@@ -114,12 +115,12 @@ def test_resumed_run_continues_bit_for_bit(records, uninterrupted, start_step):
 
 
 def test_batch_larger_than_the_dataset_spans_several_epochs(records):
-    batches = train(records, 2, global_batch_size=30)
+    batches = train(records, 2, share=30)
     labels = labels_of(batches)
     for epoch in range(4):
         part = labels[epoch * NUM_EXAMPLES : (epoch + 1) * NUM_EXAMPLES]
         assert sorted(part) == list(range(NUM_EXAMPLES))
-    assert_same(train(records, 1, global_batch_size=30, start_step=1), batches[1:])
+    assert_same(train(records, 1, share=30, start_step=1), batches[1:])
 
 
 def test_seed_changes_order_and_crops(records, uninterrupted):
@@ -144,15 +145,12 @@ def test_seed_changes_order_and_crops(records, uninterrupted):
 def test_union_over_workers_and_replicas_is_the_global_batch(
     records, workers, replicas, batch
 ):
-    expected = train(records, 6, global_batch_size=batch, start_step=2)
+    expected = train(records, 6, batch, start_step=2)
     per_worker = [
         train(
             records,
             6 * replicas,
-            global_batch_size=batch,
-            replica_batch_size=batch // (workers * replicas),
-            num_input_pipelines=workers,
-            input_pipeline_id=worker,
+            Share.of(batch, batch // (workers * replicas), worker, workers),
             start_step=2,
         )
         for worker in range(workers)
@@ -197,7 +195,7 @@ def test_offsets_cover_0_to_32_evenly_and_half_are_mirrored(tmp_path):
     ).astype(np.uint8)
     write_records(tmp_path, "train", [[(encode(whole), 0)] * 64])
     records = find_records(str(tmp_path), "train", 1)
-    batches = train(records, 16, global_batch_size=64, image_size=256, crop_size=224)
+    batches = train(records, 16, share=64, image_size=256, crop_size=224)
     crops = np.concatenate([batch["image"] for batch in batches])
     left = np.rint(crops[:, 112, :, 0].mean(1) - 111.5)
     top = np.rint(crops[:, :, 112, 1].mean(1) - 111.5)
@@ -226,7 +224,7 @@ def test_subsampled_jpeg_crops_as_the_whole_decodes(tmp_path):
     encoded = encode(pixels, subsampling=2)
     write_records(tmp_path, "train", [[(encoded, 0)] * 8])
     records = find_records(str(tmp_path), "train", 1)
-    batches = train(records, 3, global_batch_size=8, image_size=64, crop_size=41)
+    batches = train(records, 3, share=8, image_size=64, crop_size=41)
     for batch in batches:
         for crop in batch["image"]:
             # All but the outermost columns, where libjpeg lacks half a chroma pixel.
@@ -247,10 +245,7 @@ def test_evaluation_sees_each_example_once_on_any_grid(
         list(
             pipeline.evaluation_dataset(
                 records,
-                global_batch_size=batch,
-                replica_batch_size=replica_batch,
-                num_input_pipelines=workers,
-                input_pipeline_id=worker,
+                Share.of(batch, replica_batch, worker, workers),
                 image_size=SIZE,
             ).as_numpy_iterator()
         )
@@ -298,9 +293,7 @@ def test_other_sizes_and_formats_become_squares(tmp_path):
     examples = list(zip(encoded, range(5), strict=True))
     write_records(tmp_path, "validation", [examples])
     records = find_records(str(tmp_path), "validation", 5)
-    dataset = pipeline.evaluation_dataset(
-        records, global_batch_size=5, replica_batch_size=5, image_size=SIZE
-    )
+    dataset = pipeline.evaluation_dataset(records, Share.of(5), image_size=SIZE)
     batch = next(dataset.as_numpy_iterator())
     got = batch["image"][np.argsort(batch["label"])].astype(int)
     np.testing.assert_array_equal(got[0], pixels)
@@ -322,12 +315,7 @@ def test_synthetic_batches_repeat_and_look_like_real_ones(records):
     options = {"replica_batch_size": 4, "num_classes": 3, "seed": 5}
     training = pipeline.synthetic_dataset(image_size=CROP, **options)
     real = pipeline.training_dataset(
-        records,
-        global_batch_size=4,
-        replica_batch_size=4,
-        seed=0,
-        image_size=SIZE,
-        crop_size=CROP,
+        records, Share.of(4), seed=0, image_size=SIZE, crop_size=CROP
     )
     assert training.element_spec == real.element_spec
     first, second = training.take(2).as_numpy_iterator()
@@ -338,24 +326,14 @@ def test_synthetic_batches_repeat_and_look_like_real_ones(records):
     evaluation = pipeline.synthetic_dataset(
         image_size=SIZE, weighted=True, num_batches=3, **options
     )
-    real = pipeline.evaluation_dataset(
-        records, global_batch_size=4, replica_batch_size=4, image_size=SIZE
-    )
+    real = pipeline.evaluation_dataset(records, Share.of(4), image_size=SIZE)
     assert evaluation.element_spec == real.element_spec
     batches = list(evaluation.as_numpy_iterator())
     assert [batch["weight"].tolist() for batch in batches] == [[1.0] * 4] * 3
 
 
 @pytest.mark.parametrize("grid", [(6, 4, 1), (6, 3, 4), (8, 8, 2)])
-def test_a_batch_that_does_not_divide_is_refused(records, grid):
+def test_a_batch_that_does_not_divide_is_refused(grid):
     batch, replica_batch, workers = grid
-    for make in (pipeline.training_dataset, pipeline.evaluation_dataset):
-        seed = {"seed": 0} if make is pipeline.training_dataset else {}
-        with pytest.raises(pipeline.UserError, match=f"--batch_size={batch} does not"):
-            make(
-                records,
-                global_batch_size=batch,
-                replica_batch_size=replica_batch,
-                num_input_pipelines=workers,
-                **seed,
-            )
+    with pytest.raises(UserError, match=f"--batch_size={batch} does not"):
+        Share.of(batch, replica_batch, 0, workers)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from record_files import photographs, write_records
 
 from official.alexnet.data import pipeline, reading
+from official.alexnet.data.lanes import Share
 from official.alexnet.data.records import Records, find_records
 
 SIZE = 24
@@ -31,12 +32,7 @@ def records(images, tmp_path_factory) -> Records:
 def user_error_of(records: Records) -> str:
     """Trains an epoch that must fail; the one line said about it."""
     dataset = pipeline.training_dataset(
-        records,
-        global_batch_size=4,
-        replica_batch_size=4,
-        seed=7,
-        image_size=SIZE,
-        crop_size=17,
+        records, Share.of(4), seed=7, image_size=SIZE, crop_size=17
     )
     with pytest.raises(tf.errors.OpError) as caught:
         list(dataset.take(8))

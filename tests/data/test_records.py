@@ -14,6 +14,7 @@ from PIL import Image
 from record_files import photographs, pil_pixels, write_records
 
 from official.alexnet.data import framing, pipeline, schemas
+from official.alexnet.data.lanes import Share
 from official.alexnet.data.records import describe, find_records, tfds_records
 from official.alexnet.errors import UserError
 
@@ -67,7 +68,7 @@ def test_classic_labels_from_0_are_recognised(tmp_path):
     assert "labels 0..2: 0 is class 0, as all labels are 0..2" in describe(records)
     batch = next(
         pipeline.evaluation_dataset(
-            records, global_batch_size=4, replica_batch_size=4, image_size=8
+            records, Share.of(4), image_size=8
         ).as_numpy_iterator()
     )
     assert sorted(batch["label"]) == [0, 1, 1, 2]
@@ -308,7 +309,7 @@ def test_tfds_test_split_serves_as_validation(tfds_dir, photo_folder):
     assert "photos-test.tfrecord" in records.files[0]
     batch = next(
         pipeline.evaluation_dataset(
-            records, global_batch_size=6, replica_batch_size=6, image_size=20
+            records, Share.of(6), image_size=20
         ).as_numpy_iterator()
     )
     assert sorted(batch["label"]) == [0, 0, 1, 1, 2, 2]
@@ -397,7 +398,7 @@ def test_tfds_prepares_a_dataset_only_if_told_to(tmp_path):
     assert "tiny_photos-val.tfrecord" in records.files[0]
     batch = next(
         pipeline.evaluation_dataset(
-            records, global_batch_size=4, replica_batch_size=4, image_size=8
+            records, Share.of(4), image_size=8
         ).as_numpy_iterator()
     )
     # Colour i has label i % 2.

@@ -24,13 +24,13 @@ from PIL import Image
 
 from official.alexnet.config import Config, ModelConfig
 from official.alexnet.data import (
-    faults,
     framing,
     pipeline,
     reading,
     schemas,
     validation,
 )
+from official.alexnet.data.lanes import Share
 from official.alexnet.data.records import Records
 from official.alexnet.errors import UserError
 from official.alexnet.preparation import conversion, prepare, sources
@@ -204,17 +204,16 @@ def through_input(folder: pathlib.Path, count: int) -> dict[str, Table]:
             for number in part:
                 writer.write(all_records[number][3])
     records = Records(tuple(map(str, paths)), schemas.CLASSIC, 1, sizes, count)
-    options = {"global_batch_size": batch, "replica_batch_size": batch}
     for_training = {"seed": 3, "crop_size": 224, "shuffle_buffer": 100}
     tables = {}
     for stage in ("train", "eval"):
         if stage == "train":
             make = pipeline.training_dataset
-            own = options | for_training
+            own = for_training
         else:
-            make, own = pipeline.evaluation_dataset, options
+            make, own = pipeline.evaluation_dataset, {}
         try:
-            for _ in make(records, **own).take(count // batch):
+            for _ in make(records, Share.of(batch), **own).take(count // batch):
                 pass
         except tf.errors.OpError as error:
             text = str(reading.as_user_error(error, records))
@@ -223,7 +222,9 @@ def through_input(folder: pathlib.Path, count: int) -> dict[str, Table]:
         else:
             raise AssertionError("bad records were let through")
         seen, table = set(), collections.defaultdict(collections.Counter)
-        for examples in make(records, skip_bad=True, **own).take(count // batch):
+        for examples in make(records, Share.of(batch), skip_bad=True, **own).take(
+            count // batch
+        ):
             for image, label, weight in zip(
                 examples["image"].numpy(),
                 examples["label"].numpy(),
@@ -247,7 +248,7 @@ def through_input(folder: pathlib.Path, count: int) -> dict[str, Table]:
                 assert pillow_opens(encoded), (number, kind)
             table[kind]["accepted" if number in seen else "skipped"] += 1
             if stage == "eval" and number not in seen and number % 3 == 0:
-                assert faults.fault(record, records), (number, kind)
+                assert reading.fault(record, records), (number, kind)
         tables[stage] = table
     return tables
 
@@ -276,16 +277,15 @@ def through_files(folder: pathlib.Path, count: int) -> dict[str, Table]:
     contents = path.read_bytes()
     spans = list(framing.spans(path))
     records = Records((str(path),), schemas.CLASSIC, 1, (6,), 6)
-    batch = {"global_batch_size": 6, "replica_batch_size": 6}
     drawn = {"seed": 3, "crop_size": 32, "shuffle_buffer": 6}
     reader = reading.read_files(tf.data.Dataset.range(1), records)
     # Both read with it; they take a tenth of a second to start.
     datasets = [
-        pipeline.training_dataset(records, **batch, **drawn).take(1),
-        pipeline.evaluation_dataset(records, **batch),
+        pipeline.training_dataset(records, Share.of(6), **drawn).take(1),
+        pipeline.evaluation_dataset(records, Share.of(6)),
     ]
     manifest = {"num_examples": 6, "bytes": len(contents), "sha256": "unknown"}
-    job = validation.Job(path, schemas.CLASSIC, None, None, False, False)
+    job = validation.Job(path, schemas.CLASSIC)
     assert not validation.check_shard(job).problems
     assert len(list(reader)) == 6
     for dataset in datasets:

@@ -3,7 +3,6 @@
 import collections
 import json
 import shutil
-import sys
 import tracemalloc
 
 import pytest
@@ -18,11 +17,8 @@ from imagenet_inputs import (
 )
 from PIL import Image
 
+from official.alexnet.data import validation
 from official.alexnet.errors import UserError
-
-sys.path.insert(0, str(ROOT / "tools"))
-
-import validate_records
 
 TOOL = ROOT / "tools" / "validate_records.py"
 SHARDS = (4, 2)
@@ -129,8 +125,9 @@ def test_a_manifest_that_lacks_something_is_damaged(prepared, tmp_path, part, ke
         place = place[name]
     del place[key]
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    found, (problem,) = validate_records._read_manifest(tmp_path)
-    assert found is None
+    problems = validation.Problems()
+    assert validation.read_manifest(tmp_path, problems) is None
+    (problem,) = problems
     assert problem["problem"] == "damaged, or not of prepare_imagenet"
 
 
@@ -230,8 +227,8 @@ def test_a_class_whose_images_are_all_bad(tmp_path, capsys):
 def test_where_others_labels_begin(tmp_path, lines, is_tfds, stored):
     if lines:
         (tmp_path / "labels.txt").write_text("\n".join(lines))
-    labels, problems = {"train": collections.Counter(stored)}, []
-    empty = validate_records._check_labels(tmp_path, labels, None, is_tfds, problems)
+    labels, problems = {"train": collections.Counter(stored)}, validation.Problems()
+    empty = validation.check_labels(tmp_path, labels, None, is_tfds, problems)
     assert empty == {"train": int(is_tfds)}, "TFDS's begin at 0"
     assert [problem["file"] for problem in problems] == ["train"] * is_tfds
 
@@ -240,7 +237,9 @@ def test_a_huge_label_needs_no_huge_list(tmp_path, capsys):
     train = collections.Counter([1, 2, 10**6])
     labels = {"train": train, "test": collections.Counter()}
     tracemalloc.start()
-    empty = validate_records._check_labels(tmp_path, labels, None, False, [])
+    empty = validation.check_labels(
+        tmp_path, labels, None, False, validation.Problems()
+    )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10**6

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from official.alexnet.data import (
     classes,
-    faults,
+    framing,
     image_files,
     pictures,
     preprocessing,
@@ -121,7 +121,7 @@ class Recorded:
         """As `Files.photograph`."""
         file, number = reading.place_of(place)
         path = self.records.files[file]
-        serialized = tf.constant([faults.read(path, number)])
+        serialized = tf.constant([next(framing.read(path, number + 1, number))])
         try:
             encoded, labels = reading.parse_records(serialized, self.records)
             pixels = square(encoded[0]).numpy()

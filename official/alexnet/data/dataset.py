@@ -1,6 +1,7 @@
-"""The data set of a run: a split of records, or random images to measure speed."""
+"""The data of a run: a split of records, or random images to measure speed."""
 
 import dataclasses
+import functools
 import itertools
 import pathlib
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from official.alexnet.config import DataConfig
-from official.alexnet.data import pipeline, reading, records
+from official.alexnet.data import lanes, pipeline, reading, records
 from official.alexnet.data.labels import ANY_CLASSES
 from official.alexnet.data.statistics import (
     IMAGE_SHAPE,
@@ -56,10 +57,10 @@ class Split:
         num_batches: int = -1,
     ) -> tf.data.Dataset:
         """Batches of one input pipeline from `start_step` on; -1 of them: no end."""
-        replica_batch_size = context.get_per_replica_batch_size(batch_size)
+        share = _share(batch_size, context)
         if self.records is None:
             return pipeline.synthetic_dataset(
-                replica_batch_size=replica_batch_size,
+                replica_batch_size=share.replica_batch_size,
                 image_size=crop_size,
                 num_classes=self.num_classes,
                 seed=seed,
@@ -67,10 +68,7 @@ class Split:
             )
         return pipeline.training_dataset(
             self.records,
-            global_batch_size=batch_size,
-            replica_batch_size=replica_batch_size,
-            num_input_pipelines=context.num_input_pipelines,
-            input_pipeline_id=context.input_pipeline_id,
+            share,
             seed=seed,
             start_step=start_step,
             crop_size=crop_size,
@@ -105,22 +103,16 @@ class Split:
         self, batch_size: int, context: tf.distribute.InputContext
     ) -> tf.data.Dataset:
         """Batches of one input pipeline that hold every example once."""
-        replica_batch_size = context.get_per_replica_batch_size(batch_size)
+        share = _share(batch_size, context)
         if self.records is None:
             return pipeline.synthetic_dataset(
-                replica_batch_size=replica_batch_size,
+                replica_batch_size=share.replica_batch_size,
                 image_size=IMAGE_SHAPE[0],
                 num_classes=self.num_classes,
                 weighted=True,
             )
-        return pipeline.evaluation_dataset(
-            self.records,
-            global_batch_size=batch_size,
-            replica_batch_size=replica_batch_size,
-            num_input_pipelines=context.num_input_pipelines,
-            input_pipeline_id=context.input_pipeline_id,
-            skip_bad=self.max_bad_records > 0,
-        )
+        skip_bad = self.max_bad_records > 0
+        return pipeline.evaluation_dataset(self.records, share, skip_bad=skip_bad)
 
     def check_bad_records(self, bad: int, num_examples: int) -> None:
         """Stops when more records were bad than may be.
@@ -145,6 +137,15 @@ class Split:
             )
 
 
+def _share(batch_size: int, context: tf.distribute.InputContext) -> lanes.Share:
+    return lanes.Share.of(
+        batch_size,
+        context.get_per_replica_batch_size(batch_size),
+        context.input_pipeline_id,
+        context.num_input_pipelines,
+    )
+
+
 def find_split(
     data: DataConfig,
     split: str,
@@ -166,7 +167,17 @@ def find_split(
     """
     if data.use_synthetic_data:
         return Split(None, SYNTHETIC_EXAMPLES[split], num_classes)
-    found = _find_records(data, split, num_classes, classes)
+    options = {
+        "max_bad_records": data.max_bad_records,
+        "label_base": data.label_base,
+        "classes": classes,
+    }
+    if data.tfds_name:
+        options |= {"download": data.tfds_download}
+        find = functools.partial(records.tfds_records, data.tfds_name)
+    else:
+        find = records.find_records
+    found = find(data.data_dir, split, num_classes, **options)
     logging.info("%s: %s", split, records.describe(found))
     if found.label_map is not None:
         logging.info(
@@ -174,33 +185,6 @@ def find_split(
             *(split, found.num_classes, num_classes),
         )
     return Split(found, found.num_examples, num_classes, data.max_bad_records)
-
-
-def _find_records(
-    data: DataConfig,
-    split: str,
-    num_classes: int,
-    classes: Sequence[str] | None = None,
-) -> records.Records:
-    if data.tfds_name:
-        return records.tfds_records(
-            data.tfds_name,
-            data.data_dir,
-            split,
-            num_classes,
-            download=data.tfds_download,
-            max_bad_records=data.max_bad_records,
-            label_base=data.label_base,
-            classes=classes,
-        )
-    return records.find_records(
-        data.data_dir,
-        split,
-        num_classes,
-        data.max_bad_records,
-        data.label_base,
-        classes,
-    )
 
 
 def find_statistics(data: DataConfig, model_dir: pathlib.Path | None) -> Statistics:
@@ -236,25 +220,17 @@ def find_statistics(data: DataConfig, model_dir: pathlib.Path | None) -> Statist
     if data.use_synthetic_data:
         gray = np.full(IMAGE_SHAPE, 127.5, np.float32)
         return Statistics(gray, np.full(3, 255**2 / 12), np.eye(3), num_images=0)
-    found = _find_records(data, "train", ANY_CLASSES)
-    return _measure(
-        Split(found, found.num_examples, found.num_classes, data.max_bad_records)
-    )
+    return _measure(find_split(data, "train", ANY_CLASSES))
 
 
 def _measure(split: Split) -> Statistics:
     count = min(split.num_examples, MEASURED_IMAGES)
     logging.info(
         "No %s: measuring mean image and colour PCA on %d training images.",
-        STATISTICS_FILE,
-        count,
+        *(STATISTICS_FILE, count),
     )
-    dataset = split.evaluation(64, tf.distribute.InputContext())
-    images = (
-        image
-        for batch in dataset
-        for image in batch["image"][batch["weight"] > 0].numpy()
-    )
+    batches = split.evaluation(64, tf.distribute.InputContext())
+    images = (x for each in batches for x in each["image"][each["weight"] > 0].numpy())
     accumulator = StatisticsAccumulator()
     try:
         for image in itertools.islice(images, count):

@@ -4,6 +4,7 @@ A record is its length (8 bytes, little endian), the length's checksum (4 bytes)
 bytes themselves, and their checksum (4 bytes). Checksums are left to tf.data.
 """
 
+import itertools
 import pathlib
 from collections.abc import Iterator
 
@@ -29,8 +30,7 @@ def spans(path: str | pathlib.Path, start: int = 0) -> Iterator[tuple[int, int]]
         offset, number = start, 0
         while offset < size:
             file.seek(offset)
-            header = file.read(_HEADER_BYTES)
-            length = int.from_bytes(header[:8], "little")
+            length = int.from_bytes(file.read(_HEADER_BYTES)[:8], "little")
             body = offset + _HEADER_BYTES
             offset = body + length + FOOTER_BYTES
             if offset > size:
@@ -40,6 +40,27 @@ def spans(path: str | pathlib.Path, start: int = 0) -> Iterator[tuple[int, int]]
                 )
             yield body, length
             number += 1
+
+
+def read(path: str | pathlib.Path, stop: int | None, start: int = 0) -> Iterator[bytes]:
+    """Yields records start..stop - 1 of a file, without looking at their checksums.
+
+    Raises:
+        UserError: as of `spans`.
+    """
+    with pathlib.Path(path).open("rb") as file:
+        for offset, length in itertools.islice(spans(path), start, stop):
+            file.seek(offset)
+            yield file.read(length)
+
+
+def count_records(path: str | pathlib.Path) -> int:
+    """Counts the records of a file, reading nothing but their headers.
+
+    Raises:
+        UserError: as of `spans`.
+    """
+    return sum(1 for _ in spans(path))
 
 
 def compressed(path: str | pathlib.Path) -> UserError | None:
@@ -57,12 +78,3 @@ def compressed(path: str | pathlib.Path) -> UserError | None:
         f"{path} is compressed with {how}: records are read at random, which needs "
         "plain TFRecords; decompress the files of this set"
     )
-
-
-def count_records(path: str | pathlib.Path) -> int:
-    """Counts the records of a file, reading nothing but their headers.
-
-    Raises:
-        UserError: the file ends inside a record.
-    """
-    return sum(1 for _ in spans(path))

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 
 from absl import logging
 
-from official.alexnet.data import atomic, framing, schemas
+from official.alexnet.data import atomic, classes, framing, schemas
 from official.alexnet.errors import UserError
 
 # As a number of classes: any label will do, nobody looks at them.
@@ -20,26 +20,6 @@ ANY_CLASSES = 2**31 - 1
 
 # Kept beside records that do not say what their labels are.
 COUNTS_FILE = "label_counts.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Labels:
-    """The labels stored in the records of a set.
-
-    Attributes:
-        first: the label stored for class 0.
-        num_classes: labels lie in [first, first + num_classes).
-        reason: why labels are taken to begin at `first`, in words.
-    """
-
-    first: int
-    num_classes: int
-    reason: str
-
-    @property
-    def last(self) -> int:
-        """The label stored for the last class."""
-        return self.first + self.num_classes - 1
 
 
 @dataclasses.dataclass
@@ -78,12 +58,9 @@ def count_labels(
     Raises:
         UserError: a file ends inside a record.
     """
-    status = [path.stat() for path in files]
-    marks = [
-        (path.name, one.st_size, one.st_mtime_ns)
-        for path, one in zip(files, status, strict=True)
-    ]
-    return _count_all(tuple(files), tuple(marks), schema, folder / COUNTS_FILE)
+    status = ((path.name, path.stat()) for path in files)
+    marks = tuple((name, one.st_size, one.st_mtime_ns) for name, one in status)
+    return _count_all(tuple(files), marks, schema, folder / COUNTS_FILE)
 
 
 @functools.lru_cache(4)  # Where the folder cannot be written.
@@ -113,6 +90,19 @@ def _count_all(
     return dict(zip(files, counts, strict=True))
 
 
+def count_first(
+    files: Sequence[pathlib.Path], schema: schemas.Schema, limit: int
+) -> dict[pathlib.Path, Counts]:
+    """Reads the first `limit` labels of all files together."""
+    counts = {}
+    for path in files:
+        counts[path] = count_file(path, schema, limit)
+        limit -= counts[path].num_examples
+        if limit <= 0:
+            break
+    return counts
+
+
 def count_file(
     path: pathlib.Path, schema: schemas.Schema, limit: int | None = None
 ) -> Counts:
@@ -122,21 +112,63 @@ def count_file(
         UserError: the file ends inside a record.
     """
     counts = Counts()
-    with path.open("rb") as file:
-        for number, (start, length) in enumerate(framing.spans(path)):
-            if number == limit:
-                break
-            counts.num_examples += 1
-            file.seek(start)
-            try:
-                label = schemas.stored_label(file.read(length), schema)
-            except ValueError as error:
-                counts.num_bad += 1
-                counts.fault = counts.fault or f"record {number} {error}"
-                continue
-            count, first = counts.labels.get(label, (0, number))
-            counts.labels[label] = (count + 1, first)
+    for number, record in enumerate(framing.read(path, limit)):
+        counts.num_examples += 1
+        try:
+            label = schemas.stored_label(record, schema)
+        except ValueError as error:
+            counts.num_bad += 1
+            counts.fault = counts.fault or f"record {number} {error}"
+            continue
+        count, first = counts.labels.get(label, (0, number))
+        counts.labels[label] = (count + 1, first)
     return counts
+
+
+def foreign_names(
+    root: pathlib.Path,
+    names: tuple[str, ...] | None,
+    stored: Collection[int],
+    label_base: str = "auto",
+) -> tuple[tuple[str, ...] | None, tuple[int, str] | None]:
+    """The classes that others' labels.txt names, and what is said of the label base.
+
+    TF-Slim's ImageNet has labels from 1 on, and a class more in its labels.txt:
+    `0:background`.
+
+    Args:
+        root: where labels.txt is, for messages.
+        names: its lines; None: there is no such file.
+        stored: all labels of all splits.
+        label_base: what the user says: `auto`, `0` or `1`.
+
+    Returns:
+        The names, and the label of the first with who says so; None: not known.
+
+    Raises:
+        UserError: the user and the file contradict each other.
+    """
+    said = None
+    if label_base != "auto":
+        said = (int(label_base), "as --label_base says")
+    if not names:
+        return None, said
+    names, first = classes.without_numbers(names)
+    if (
+        names[0].strip().lower() == "background"
+        and label_base != "0"
+        and 0 not in stored
+        and (first == 0 or (first is None and max(stored, default=0) < len(names)))
+    ):
+        return names[1:], (1, "as 0 is the background in labels.txt")
+    if said and first not in (None, said[0]):
+        raise UserError(
+            f"--label_base={label_base}, but {root / 'labels.txt'} counts its classes "
+            f"from {first}: correct one of them"
+        )
+    if first is not None:
+        said = (first, "as labels.txt counts its classes")
+    return names, said
 
 
 def settle(
@@ -145,7 +177,7 @@ def settle(
     said: tuple[int, str] | None,
     max_bad_records: int,
     folder: pathlib.Path,
-) -> Labels:
+) -> tuple[int, str]:
     """Settles which label is class 0, by all labels of a set.
 
     Args:
@@ -155,6 +187,9 @@ def settle(
         max_bad_records: how many labels may be none of the set's.
         folder: the set, for messages.
 
+    Returns:
+        The label of class 0, and why, in words.
+
     Raises:
         UserError: it cannot be told, or what is said cannot be right.
     """
@@ -162,9 +197,9 @@ def settle(
     for each in counts:
         stored.update({label: count for label, (count, _) in each.labels.items()})
     if not stored:  # `check` says what is wrong with the records.
-        return Labels(1, num_classes, "there is no label")
+        return 1, "there is no label"
     if num_classes == ANY_CLASSES:
-        return Labels(int(not stored[0]), num_classes, "any class will do")
+        return int(not stored[0]), "any class will do"
     span = f"all labels are {min(stored)}..{max(stored)}"
     outside = [
         sum(n for label, n in stored.items() if not 0 <= label - base < num_classes)
@@ -178,33 +213,36 @@ def settle(
                 f"{1 - base} is class 0, but {base} is {source}: correct that, or "
                 "--num_classes"
             )
-        return Labels(base, num_classes, f"{base} is class 0 {source}")
+        return base, f"{base} is class 0 {source}"
     possible = [base for base in (0, 1) if outside[base] <= max_bad_records]
     if len(possible) == 2:
-        advice = "say so with --label_base=0 or --label_base=1"
+        advice = f"or give --num_classes={max(stored)} if these are all"
         if any(outside):
-            advice += (
-                f", or lower --max_bad_records={max_bad_records}, as {outside[1]:,} "
+            advice = (
+                f"or lower --max_bad_records={max_bad_records}, as {outside[1]:,} "
                 f"labels do not fit 1..{num_classes} and {outside[0]:,} not "
                 f"0..{num_classes - 1}"
             )
-        else:
-            advice += f", or give --num_classes={max(stored)} if these are all"
         raise UserError(
             f"{folder}: {span} and there are {num_classes} classes: it cannot be told "
-            f"whether 0 or 1 is class 0; {advice}"
+            "whether 0 or 1 is class 0; say so with --label_base=0 or --label_base=1, "
+            f"{advice}"
         )
     # Where neither fits, `check` names the first label outside.
     base = possible[0] if possible else int(not stored[0])
     if outside[base]:
         span += f", and {outside[1 - base]:,} would not fit the other way"
-    return Labels(base, num_classes, f"{base} is class 0, as {span}")
+    return base, f"{base} is class 0, as {span}"
 
 
 def check(
-    counts: dict[pathlib.Path, Counts], expected: Labels, max_bad_records: int
+    counts: dict[pathlib.Path, Counts],
+    first: int,
+    last: int,
+    reason: str,
+    max_bad_records: int,
 ) -> None:
-    """Checks the labels of a split's files.
+    """Checks that a split's labels are in first..last, which has a reason in words.
 
     Raises:
         UserError: more records are bad, or more labels do not fit, than may be.
@@ -212,7 +250,6 @@ def check(
     if sum(each.num_bad for each in counts.values()) > max_bad_records:
         path, each = next(item for item in counts.items() if item[1].num_bad)
         raise UserError(f"{path}: {each.fault}; prepare it again")
-    first, last, reason = expected.first, expected.last, expected.reason
     outside = [
         (path, number, label, count)
         for path, each in counts.items()

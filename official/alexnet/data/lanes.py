@@ -9,7 +9,7 @@ many of its records as it has positions among them.
     its sequence:     the files permuted by (seed, e), one after the other
     lane l's stretch: starts where that of lane l - 1 ends; shuffled by (seed, e, l)
 
-None of this hangs on the number of workers. Where it divides 16, lanes end where
+None of this depends on the number of workers. Where it divides 16, lanes end where
 workers do; else a lane across a border is read by the workers on both sides of it.
 """
 
@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from official.alexnet.data import reading
 from official.alexnet.data.records import Records
+from official.alexnet.errors import UserError
 
 # A constant: the order of the examples depends on it.
 NUM_LANES = 16
@@ -35,26 +36,42 @@ class Share:
         batch_size: positions of a global batch.
         first: the worker's first.
         stop: the one after its last.
+        replica_batch_size: positions of one of its replicas.
     """
 
     batch_size: int
     first: int
     stop: int
+    replica_batch_size: int
 
     @classmethod
-    def of(cls, worker: int, num_workers: int, batch_size: int) -> "Share":
-        """The share of one of several workers, all of one size."""
+    def of(
+        cls,
+        batch_size: int,
+        replica_batch_size: int | None = None,
+        worker: int = 0,
+        num_workers: int = 1,
+    ) -> "Share":
+        """The share of one of several workers, all of one size.
+
+        Raises:
+            UserError: the batch does not divide over workers and replicas.
+        """
+        replica_batch_size = replica_batch_size or batch_size // num_workers
+        if not 0 <= worker < num_workers:
+            raise ValueError(f"worker {worker} is not in 0..{num_workers - 1}")
+        if batch_size % (num_workers * replica_batch_size):
+            raise UserError(
+                f"--batch_size={batch_size} does not divide into batches of "
+                f"{replica_batch_size} a replica on {num_workers} workers; pass a "
+                "multiple of the number of replicas"
+            )
         size = batch_size // num_workers
-        return cls(batch_size, worker * size, (worker + 1) * size)
+        return cls(batch_size, worker * size, (worker + 1) * size, replica_batch_size)
 
 
 def training_blocks(
-    records: Records,
-    share: Share,
-    *,
-    seed: int,
-    start_step: int,
-    shuffle_buffer: int,
+    records: Records, share: Share, *, seed: int, start_step: int, shuffle_buffer: int
 ) -> tf.data.Dataset:
     """A worker's records in the order of its positions, epoch after epoch.
 

@@ -3,10 +3,10 @@
 Mean, colour noise and the cast to float are left to the device (`preprocessing`).
 
 The batch at step n is a function of (seed, n, batch size) alone. Example k = n * global
-batch + position belongs to epoch k // N; which record it is hangs on (seed, epoch), see
-`lanes`, its crop on (seed, k). A worker reads the records of its own positions of each
-global batch, so the union over any grid of workers and replicas is the same batch, and
-training resumes anywhere by skipping records before they are decoded.
+batch + position belongs to epoch k // N; which record it is depends on (seed, epoch),
+see `lanes`, its crop on (seed, k). A worker reads the records of its own positions of
+each global batch, so the union over any grid of workers and replicas is the same batch,
+and training resumes anywhere by skipping records before they are decoded.
 """
 
 import functools
@@ -14,15 +14,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from official.alexnet.data import (
-    bad_records,
-    lanes,
-    pictures,
-    preprocessing,
-    reading,
-)
+from official.alexnet.data import lanes, pictures, preprocessing, reading
 from official.alexnet.data.records import Records
-from official.alexnet.errors import UserError
 
 # About 330 MB of 256x256 JPEGs.
 SHUFFLE_BUFFER = 8192
@@ -38,11 +31,8 @@ _as_written = tf.autograph.experimental.do_not_convert
 @_as_written
 def training_dataset(
     records: Records,
+    share: lanes.Share,
     *,
-    global_batch_size: int,
-    replica_batch_size: int,
-    num_input_pipelines: int = 1,
-    input_pipeline_id: int = 0,
     seed: int,
     start_step: int = 0,
     image_size: int = 256,
@@ -54,20 +44,16 @@ def training_dataset(
 ) -> tf.data.Dataset:
     """Shuffled batches of random crops and mirrors (section 4.1).
 
-    Each example comes once an epoch, and a batch may span epochs. An input pipeline
-    reads and decodes its own share.
+    Each example comes once an epoch, and a batch may span epochs.
 
     Args:
         records: what to read.
-        global_batch_size: examples a step, over all replicas.
-        replica_batch_size: examples a batch of this dataset.
-        num_input_pipelines: workers that share a global batch, evenly.
-        input_pipeline_id: this worker's place among them.
+        share: the worker's positions of a global batch, and its replicas'.
         seed: of order, crops and mirrors.
         start_step: the step whose batch comes first.
         image_size: side of the square the crops are taken from.
         crop_size: side of a crop; offsets are uniform in 0..image_size - crop_size.
-        shuffle_buffer: undecoded records that all input pipelines hold to draw from.
+        shuffle_buffer: undecoded records that all workers hold to draw from.
         augment: False takes every centre crop, unmirrored.
         skip_bad: a record that cannot be used becomes zeros of weight 0 in its place;
             otherwise it raises an error.
@@ -78,119 +64,74 @@ def training_dataset(
         "label": int32 (replica_batch_size,), 0-based}, with `skip_bad` also "weight":
         float32 (replica_batch_size,), 1 or 0. A worker's replica batches of a step
         come one after another.
-
-    Raises:
-        UserError: the batch does not divide over workers and replicas.
     """
-    _check_shares(
-        global_batch_size, replica_batch_size, num_input_pipelines, input_pipeline_id
-    )
-    share = lanes.Share.of(input_pipeline_id, num_input_pipelines, global_batch_size)
-    border = image_size - crop_size
-
+    size, border = share.replica_batch_size, image_size - crop_size
+    replicas = (share.stop - share.first) // size
     load = _loader(records, crop_size, image_size, skip_bad)
 
     def prepare(numbers: tf.Tensor, batch: tuple) -> dict[str, tf.Tensor]:
         if augment:
             offsets, mirrored = _draws(seed, numbers, border)
         else:
-            offsets = tf.fill((replica_batch_size, 2), border // 2)
-            mirrored = tf.fill((replica_batch_size,), False)
-        images, labels, weights = load(*batch, offsets, mirrored)
-        examples = {"image": images, "label": labels}
-        return examples | {"weight": weights} if skip_bad else examples
-
-    replicas = global_batch_size // num_input_pipelines // replica_batch_size
+            offsets = tf.fill((size, 2), border // 2)
+            mirrored = tf.fill((size,), False)
+        examples = load(*batch, offsets, mirrored)
+        if not skip_bad:
+            del examples["weight"]
+        return examples
 
     def number(index: tf.Tensor, batch: tuple) -> tuple:
         """Adds the numbers k of a batch's examples."""
         step, replica = start_step + index // replicas, index % replicas
-        first = step * global_batch_size + share.first + replica * replica_batch_size
-        return first + tf.range(replica_batch_size, dtype=tf.int64), batch
+        first = step * share.batch_size + share.first + replica * size
+        return first + tf.range(size, dtype=tf.int64), batch
 
-    dataset = lanes.training_blocks(
-        records,
-        share,
-        seed=seed,
-        start_step=start_step,
-        shuffle_buffer=shuffle_buffer,
+    blocks = lanes.training_blocks(
+        records, share, seed=seed, start_step=start_step, shuffle_buffer=shuffle_buffer
     )
     # A batch is prepared as one element: its images one after another, batches side by
     # side. Element by element, tf.data's own work took longer than decoding.
-    return (
-        dataset.rebatch(replica_batch_size, drop_remainder=True)
-        .take(num_batches)
-        .enumerate()
-        .map(number)
-        .map(prepare, tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(_PREFETCHED_BATCHES)
-        .with_options(_options())
-    )
+    batches = blocks.rebatch(size, drop_remainder=True).take(num_batches)
+    numbered = batches.enumerate().map(number)
+    return _ready(numbered.map(prepare, tf.data.AUTOTUNE, deterministic=True))
 
 
 @_as_written
 def evaluation_dataset(
     records: Records,
+    share: lanes.Share,
     *,
-    global_batch_size: int,
-    replica_batch_size: int,
-    num_input_pipelines: int = 1,
-    input_pipeline_id: int = 0,
     image_size: int = 256,
     skip_bad: bool = False,
 ) -> tf.data.Dataset:
     """Each example once, whole squares; the last global batch is filled up.
 
     Args:
-        records: what to read.
-        global_batch_size: examples a step, over all replicas.
-        replica_batch_size: examples a batch of this dataset.
-        num_input_pipelines: workers that share a global batch, evenly.
-        input_pipeline_id: this worker's place among them.
-        image_size: side of the square.
-        skip_bad: a record that cannot be used becomes zeros of weight 0 in its place;
-            otherwise it raises an error.
+        records, share, image_size, skip_bad: as of `training_dataset`.
 
     Returns:
         A dataset of {"image": uint8 (replica_batch_size, image_size, image_size, 3),
         "label": int32 (replica_batch_size,), "weight": float32
         (replica_batch_size,)}. The weight is 1 for an example and 0 for the zeros
         that fill up the last batch, so every replica has `evaluation_steps` batches.
-
-    Raises:
-        UserError: the batch does not divide over workers and replicas.
     """
-    _check_shares(
-        global_batch_size, replica_batch_size, num_input_pipelines, input_pipeline_id
-    )
-
     load = _loader(records, image_size, image_size, skip_bad)
     whole = tf.zeros((1, 2), tf.int32), tf.constant([False])
 
     def prepare(tag: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        parts = load(tag[None], serialized[None], *whole)
-        return dict(
-            zip(("image", "label", "weight"), (p[0] for p in parts), strict=True)
-        )
+        examples = load(tag[None], serialized[None], *whole)
+        return {name: value[0] for name, value in examples.items()}
 
-    share = lanes.Share.of(input_pipeline_id, num_input_pipelines, global_batch_size)
+    examples = lanes.evaluation_blocks(records, share).unbatch()
+    examples = examples.map(prepare, tf.data.AUTOTUNE, deterministic=True)
     filling = {
-        "image": tf.zeros((image_size, image_size, 3), tf.uint8),
-        "label": tf.constant(0),
-        "weight": tf.constant(0.0),
+        name: tf.zeros(spec.shape, spec.dtype)
+        for name, spec in examples.element_spec.items()
     }
-    last_batch = (records.num_examples - 1) % global_batch_size + 1
+    last_batch = (records.num_examples - 1) % share.batch_size + 1
     missing = share.stop - min(max(last_batch, share.first), share.stop)
-    fillings = tf.data.Dataset.from_tensors(filling).repeat(missing)
-    return (
-        lanes.evaluation_blocks(records, share)
-        .unbatch()
-        .map(prepare, tf.data.AUTOTUNE, deterministic=True)
-        .concatenate(fillings)
-        .batch(replica_batch_size, drop_remainder=True)
-        .prefetch(_PREFETCHED_BATCHES)
-        .with_options(_options())
-    )
+    filled = examples.concatenate(tf.data.Dataset.from_tensors(filling).repeat(missing))
+    return _ready(filled.batch(share.replica_batch_size, drop_remainder=True))
 
 
 def evaluation_steps(num_examples: int, global_batch_size: int) -> int:
@@ -233,36 +174,17 @@ def synthetic_dataset(
     }
     if weighted:
         batch["weight"] = tf.ones((replica_batch_size,))
-    dataset = tf.data.Dataset.from_tensors(batch).repeat(num_batches)
-    return dataset.prefetch(_PREFETCHED_BATCHES).with_options(_options())
+    return _ready(tf.data.Dataset.from_tensors(batch).repeat(num_batches))
 
 
-def _check_shares(
-    global_batch_size: int,
-    replica_batch_size: int,
-    num_input_pipelines: int,
-    input_pipeline_id: int,
-) -> None:
-    if not 0 <= input_pipeline_id < num_input_pipelines:
-        raise ValueError(
-            f"input_pipeline_id {input_pipeline_id} not in 0..{num_input_pipelines - 1}"
-        )
-    if global_batch_size % (num_input_pipelines * replica_batch_size):
-        raise UserError(
-            f"--batch_size={global_batch_size} does not divide into batches of "
-            f"{replica_batch_size} a replica on {num_input_pipelines} workers; pass a "
-            "multiple of the number of replicas"
-        )
-
-
-def _options() -> tf.data.Options:
+def _ready(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
     # Sharding is done here, by position in the global batch.
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.OFF
     )
-    return options
+    return dataset.prefetch(_PREFETCHED_BATCHES).with_options(options)
 
 
 def _draws(seed: int, numbers: tf.Tensor, border: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -286,48 +208,51 @@ def _draws(seed: int, numbers: tf.Tensor, border: int) -> tuple[tf.Tensor, tf.Te
 
 def _loader(
     records: Records, size: int, image_size: int, skip_bad: bool
-) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+) -> Callable[..., dict[str, tf.Tensor]]:
     """The function from a batch of records and crops to images, labels and weights.
 
     A batch is loaded as a whole. Where that fails, it is loaded once more, record by
     record, to tell the good ones from the bad.
     """
-    log = bad_records.Log(records)
+    log = reading.Log(records)
     decode = _decoder(size, image_size)
+    of_one = {
+        "image": tf.TensorSpec((size, size, 3), tf.uint8),
+        "label": tf.TensorSpec((), tf.int32),
+        "weight": tf.TensorSpec((), tf.float32),
+    }
 
     def load_all(tags, serialized, offsets, mirrored):
         encoded, labels = reading.parse_records(serialized, records)
         images = tf.map_fn(
             lambda one: decode(*one),
             (encoded, offsets, mirrored),
-            fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
+            fn_output_signature=of_one["image"],
         )
-        return images, labels, tf.ones_like(labels, tf.float32)
+        weights = tf.ones_like(labels, tf.float32)
+        return {"image": images, "label": labels, "weight": weights}
 
     def load_one(serialized, offset, mirrored):
         encoded, labels = reading.parse_records(serialized[None], records)
-        return decode(encoded[0], offset, mirrored), labels[0], 1.0
+        image = decode(encoded[0], offset, mirrored)
+        return {"image": image, "label": labels[0], "weight": 1.0}
 
     def nothing(*_):
-        return tf.zeros((size, size, 3), tf.uint8), 0, 0.0
+        return {"image": tf.zeros((size, size, 3), tf.uint8), "label": 0, "weight": 0.0}
 
     def load_each(tags, serialized, offsets, mirrored):
-        images, labels, weights = tf.map_fn(
+        examples = tf.map_fn(
             lambda one: pictures.attempt(load_one, one, nothing),
             (serialized, offsets, mirrored),
-            fn_output_signature=(
-                tf.TensorSpec((size, size, 3), tf.uint8),
-                tf.TensorSpec((), tf.int32),
-                tf.TensorSpec((), tf.float32),
-            ),
+            fn_output_signature=of_one,
         )
+        bad = examples["weight"] == 0
         if skip_bad:
-            bad = weights == 0
             first = tf.numpy_function(log, [tags[bad], serialized[bad]], [])
         else:
-            first = reading.refuse(tags, weights > 0)
+            first = reading.refuse(tags, ~bad)
         with tf.control_dependencies([first]):
-            return tf.identity(images), labels, weights
+            return examples | {"image": tf.identity(examples["image"])}
 
     return lambda *batch: pictures.attempt(load_all, batch, load_each)
 
@@ -335,12 +260,8 @@ def _loader(
 @functools.cache
 def _decoder(size: int, image_size: int) -> Callable[..., tf.Tensor]:
     """`_decode_crop` of these sizes, traced once for all pipelines of a process."""
-
-    @tf.function(autograph=False)
-    def decode(encoded, offset, mirrored):
-        return _decode_crop(encoded, offset, mirrored, size, image_size)
-
-    return decode
+    sizes = {"size": size, "image_size": image_size}
+    return tf.function(functools.partial(_decode_crop, **sizes), autograph=False)
 
 
 def _decode_crop(

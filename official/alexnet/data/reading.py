@@ -1,11 +1,17 @@
-"""Reads records, undecoded, and says which one could not be read."""
+"""Reads records, undecoded, and says which one cannot be used and why.
+
+A record that may be skipped keeps its place in its batch, with weight 0, so that the
+others' places and with them crops, order and resuming stay as they are.
+"""
 
 import re
+import threading
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from official.alexnet.data import faults, framing
+from official.alexnet.data import framing, pictures, preprocessing, schemas
 from official.alexnet.data.records import Records
 from official.alexnet.errors import UserError
 
@@ -13,6 +19,9 @@ _READ_BUFFER_BYTES = 1 << 20
 
 # A record's tag is the index of its file times this, plus its number in the file.
 _RECORDS_A_FILE = 1 << 32
+
+# Bad records that one data set names in the log; more are only counted.
+_NAMED = 5
 
 _BAD_RECORD = "cannot use the record of tag"
 _BAD_RECORD_ERROR = re.compile(rf"\[{_BAD_RECORD}\]\s*\[(\d+)\]")
@@ -37,11 +46,8 @@ def read_pieces(pieces: tf.data.Dataset, records: Records) -> tf.data.Dataset:
     ) -> tf.data.Dataset:
         # Up to the end if it should be there: a file that has grown is noticed.
         count = tf.where(last == tf.gather(sizes, index), tf.int64.max, last - first)
-        serialized = tf.data.TFRecordDataset(
-            tf.gather(paths, index), buffer_size=_READ_BUFFER_BYTES
-        )
-        # Every example's number hangs on each file being as long as was counted.
-        piece = serialized.skip(first).take(count)
+        piece = _serialized(tf.gather(paths, index)).skip(first).take(count)
+        # Every example's number depends on each file being as long as was counted.
         piece = piece.apply(tf.data.experimental.assert_cardinality(last - first))
         return piece.enumerate(tf.cast(index, tf.int64) * _RECORDS_A_FILE + first)
 
@@ -57,6 +63,10 @@ def read_files(files: tf.data.Dataset, records: Records) -> tf.data.Dataset:
     sizes = tf.constant(records.file_sizes, tf.int64)
     first = tf.constant(0, tf.int64)
     return read_pieces(files.map(lambda i: (i, first, tf.gather(sizes, i))), records)
+
+
+def _serialized(path: str | tf.Tensor) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES)
 
 
 def tag_of(file: int, number: int) -> int:
@@ -106,11 +116,60 @@ def refuse(tags: tf.Tensor, is_good: tf.Tensor) -> tf.Operation:
     return tf.debugging.Assert(tf.reduce_all(is_good), [_BAD_RECORD, first])
 
 
+class Log:
+    """Names the first bad records of one data set in the log, each once.
+
+    Args:
+        records: the files they are from.
+    """
+
+    def __init__(self, records: Records):
+        self._records = records
+        self._named: set[int] = set()
+        self._lock = threading.Lock()
+
+    def __call__(self, tags: np.ndarray, serialized: np.ndarray) -> None:
+        """Logs bad records of a batch: int64 tags and bytes, both (count,)."""
+        # Batches are loaded side by side.
+        with self._lock:
+            for tag, record in zip(tags.tolist(), serialized.tolist(), strict=True):
+                if len(self._named) == _NAMED or tag in self._named:
+                    continue
+                self._named.add(tag)
+                file, number = place_of(tag)
+                path, reason = self._records.files[file], fault(record, self._records)
+                logging.warning("skipped %s: record %d %s", path, number, reason)
+                if len(self._named) == _NAMED:
+                    logging.warning("More bad records are counted, but not named.")
+
+
+def fault(serialized: bytes, records: Records) -> str | None:
+    """Says what is wrong with a record whose checksum is right.
+
+    Returns:
+        Words such as `has label 7, outside 1..3`, or None where it can be used.
+    """
+    try:
+        label = schemas.stored_label(serialized, records.schema)
+    except ValueError as error:
+        return str(error)
+    first, last = records.first_label, records.last_label
+    if not first <= label <= last:
+        return f"has label {label}, outside {first}..{last} ({records.label_reason})"
+    encoded = tf.constant(schemas.encoded_image(serialized, records.schema))
+    try:
+        preprocessing.decode_image(encoded)
+    # TensorFlow's message may quote bytes of the record, which are no text.
+    except (tf.errors.OpError, UnicodeDecodeError):
+        return f"has an image that {pictures.fault(encoded).numpy().decode()}"
+    return None
+
+
 def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | None:
     """Puts an error of these datasets in one line; None if it is not one of theirs.
 
-    TensorFlow does not say in which file it found a wrong checksum, so for such an
-    error the files are read again, in their order, up to the damaged one.
+    TensorFlow does not say in which file it found a wrong checksum or number of
+    records, so the files are looked at again, in their order, up to that one.
 
     Args:
         error: what iterating over a dataset, or a step fed by it, raised.
@@ -119,64 +178,65 @@ def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | Non
     Returns:
         The error to raise in its place, or None.
     """
-    bad = _BAD_RECORD_ERROR.search(error.message)
-    if bad:
+    if bad := _BAD_RECORD_ERROR.search(error.message):
         file, number = place_of(int(bad[1]))
         path = records.files[file]
-        reason = faults.fault(faults.read(path, number), records)
+        record = next(framing.read(path, number + 1, number), None)
+        reason = None if record is None else fault(record, records)
         return UserError(
             f"{path}: record {number} {reason or 'could not be read'}; pass another "
             "--num_classes if its label is right, make the file again, or let such "
             "records be skipped with --max_bad_records"
         )
     if _COUNT_ERROR.search(error.message):
-        return _find_miscount(records)
-    if isinstance(error, tf.errors.DataLossError):
-        return _find_damage(records)
-    return _find_unreadable(error, records)
+        found = map(_miscount, records.files, records.file_sizes)
+    elif isinstance(error, tf.errors.DataLossError):
+        logging.warning("A file is damaged: looking for it.")
+        found = map(_damage, records.files)
+    else:
+        found = (_unreadable(path, error.message) for path in records.files)
+    return next((each for each in found if each), None)
 
 
-def _find_unreadable(error: tf.errors.OpError, records: Records) -> UserError | None:
+def _unreadable(path: str, message: str) -> UserError | None:
     """A file that is gone, or that the disk does not give: TensorFlow names it."""
-    for path in records.files:
-        _, found, reason = error.message.partition(f"{path}; ")
-        if found:
-            reason = re.split(r"[\[\n]", reason)[0].strip()
-            return UserError(
-                f"{path}: {reason}; put it back, or see to the disk, and run the same "
-                "command again"
-            )
+    _, found, reason = message.partition(f"{path}; ")
+    if not found:
+        return None
+    reason = re.split(r"[\[\n]", reason)[0].strip()
+    return UserError(
+        f"{path}: {reason}; put it back, or see to the disk, and run the same command "
+        "again"
+    )
+
+
+def _miscount(path: str, counted: int) -> UserError | None:
+    try:
+        found = framing.count_records(path)
+    except UserError as error:
+        return error
+    if found == counted:
+        return None
+    return UserError(
+        f"{path} holds {found} records and not the {counted} it is said to hold; "
+        "prepare the records again or remove manifest.json"
+    )
+
+
+def _damage(path: str) -> UserError | None:
+    number = 0
+    try:
+        for _ in _serialized(path):
+            number += 1
+    except tf.errors.OpError as error:
+        return framing.compressed(path) or UserError(
+            f"{path}: record {number} cannot be read ({reason_of(error)}): the file is "
+            "damaged; copy it again, or remake it: tools/validate_records.py says how"
+        )
     return None
 
 
-def _find_miscount(records: Records) -> UserError | None:
-    for path, counted in zip(records.files, records.file_sizes, strict=True):
-        try:
-            found = framing.count_records(path)
-        except UserError as error:
-            return error
-        if found != counted:
-            return UserError(
-                f"{path} holds {found} records and not the {counted} it is said to "
-                "hold; prepare the records again or remove manifest.json"
-            )
-    return None
-
-
-def _find_damage(records: Records) -> UserError | None:
-    logging.warning("A file is damaged: looking for it.")
-    for path in records.files:
-        number = 0
-        try:
-            for _ in tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES):
-                number += 1
-        except tf.errors.OpError as error:
-            # "{{function_node ...}} <reason> [Op:...] name: "
-            first_line = error.message.splitlines()[0].split(" [Op:")[0]
-            reason = first_line.split("}} ")[-1]
-            return framing.compressed(path) or UserError(
-                f"{path}: record {number} cannot be read ({reason}): the file is "
-                "damaged; copy it again, or remake it: tools/validate_records.py "
-                "says how"
-            )
-    return None
+def reason_of(error: tf.errors.OpError) -> str:
+    """TensorFlow's words for what it could not read, without those around them."""
+    # "{{function_node ...}} <reason> [Op:...] name: "
+    return error.message.splitlines()[0].split(" [Op:")[0].split("}} ")[-1]

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from official.alexnet import paths
 from official.alexnet.data import classes as class_names
@@ -51,13 +51,14 @@ class Records:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Wanted:
-    """What the net and the flags say of the labels; see `find_records`."""
+class _Found:
+    """A split's files; `sizes` and `base` are None where only the records tell them."""
 
-    num_classes: int
-    max_bad_records: int
-    label_base: str
-    classes: tuple[str, ...] | None
+    files: list[pathlib.Path]
+    schema: schemas.Schema
+    names: tuple[str, ...] | None
+    sizes: list[int] | None = None
+    base: tuple[int, str] | None = None
 
 
 def find_records(
@@ -74,7 +75,7 @@ def find_records(
     `data_dir` or in a folder of the split's name. A TFDS dataset is a directory with
     `dataset_info.json` and `features.json`: `data_dir` itself, or the only such
     directory up to three levels below it. TensorFlow's devices are not touched, so
-    this may run before they are configured.
+    this may be called before they are configured.
 
     Args:
         data_dir: the directory to look in.
@@ -103,18 +104,49 @@ def find_records(
             f"--data_dir={data_dir}: no such directory; name the one that holds the "
             "TFRecords"
         )
-    wanted = _Wanted(num_classes, max_bad_records, label_base, classes and (*classes,))
-    if files := _classic_files(root, split):
-        return _classic_records(root, split, files, wanted)
-    version_dir = tfds_files.find(root)
-    if version_dir is not None:
-        return _tfds_records(version_dir, split, wanted)
-    raise UserError(
-        f"{root}: no {split} records: looked for {split}-?????-of-????? here and in "
-        f"{split}/, and for a TFDS dataset (dataset_info.json and features.json) down "
-        f"to {tfds_files.MAX_DEPTH} levels below; found {_listing(root)}; make records "
-        "with tools/prepare_imagenet.py or name another --data_dir"
+    found = _look(root, split)
+    folder = found.files[0].parent
+    if found.sizes is None:
+        other = next(iter(tfds_files.SPLITS.keys() - {split}))
+        everything = sorted([*found.files, *shards(root, other)])
+        counts = labels.count_labels(everything, found.schema, root)
+    else:
+        counts = labels.count_first(found.files, found.schema, _LABELS_READ)
+    own = {path: counts[path] for path in found.files if path in counts}
+    sizes = found.sizes or [each.num_examples for each in own.values()]
+    if sum(sizes) == 0:
+        raise UserError(f"{folder}: the {split} files hold no records")
+    names, said = found.names, found.base
+    if said is None:
+        stored = {label for each in counts.values() for label in each.labels}
+        names, said = labels.foreign_names(root, names, stored, label_base)
+    elif label_base not in ("auto", str(said[0])):
+        raise UserError(
+            f"--label_base={label_base}, but in {folder} {said[0]} is class 0, "
+            f"{said[1]}: leave the flag out"
+        )
+    label_map = class_names.positions(names, classes, str(folder))
+    if label_map is not None:
+        num_classes = len(names)
+    elif names and len(names) > num_classes:
+        raise UserError(
+            f"{folder} names {len(names)} classes, the net has {num_classes}; pass "
+            f"--num_classes={len(names)}"
+        )
+    if found.base:
+        base, reason = said[0], f"{said[0]} is class 0, {said[1]}"
+    else:
+        known = len(names) if names and num_classes != labels.ANY_CLASSES else None
+        base, reason = labels.settle(
+            counts.values(), known or num_classes, said, max_bad_records, root
+        )
+    files = tuple(map(str, found.files))
+    records = Records(
+        *(files, found.schema, base, tuple(sizes), num_classes),
+        *(names, reason, label_map),
     )
+    labels.check(own, base, records.last_label, reason, max_bad_records)
+    return records
 
 
 def tfds_records(
@@ -124,19 +156,15 @@ def tfds_records(
     num_classes: int,
     *,
     download: bool = False,
-    max_bad_records: int = 0,
-    label_base: str = "auto",
-    classes: Sequence[str] | None = None,
+    **options,
 ) -> Records:
     """Finds a split of a TensorFlow Datasets dataset by the dataset's name.
 
     Args:
         name: a TFDS name such as `imagenet2012` or `imagenette/320px-v2:1.0.0`.
         data_dir: TFDS's data directory; None is TFDS's own default.
-        split: as in `find_records`.
-        num_classes: as in `find_records`.
+        split, num_classes, options: as in `find_records`.
         download: whether TFDS may download and prepare a dataset that is not on disk.
-        max_bad_records, label_base, classes: as in `find_records`.
 
     Returns:
         The same as `find_records`.
@@ -145,9 +173,8 @@ def tfds_records(
         UserError: TFDS does not know the name or cannot prepare the dataset, it is
             not prepared and `download` is false, or as in `find_records`.
     """
-    wanted = _Wanted(num_classes, max_bad_records, label_base, classes and (*classes,))
     version_dir = tfds_files.open_by_name(name, data_dir, download)
-    return _tfds_records(version_dir, split, wanted)
+    return find_records(str(version_dir), split, num_classes, **options)
 
 
 def describe(records: Records) -> str:
@@ -161,112 +188,51 @@ def describe(records: Records) -> str:
     )
 
 
-def _shards(root: pathlib.Path, split: str) -> tuple[pathlib.Path, list[re.Match]]:
-    """The names of a split's files in `root`, or else in its folder, sorted."""
-    pattern = re.compile(rf"{split}-(\d{{5}})-of-(\d{{5}})")
+def shards(root: pathlib.Path, split: str) -> list[pathlib.Path]:
+    """A split's classic files in `root`, or else in its folder, sorted."""
+    pattern = re.compile(rf"{split}-\d{{5}}-of-\d{{5}}")
     for folder in (root, root / split):
-        names = sorted(path.name for path in folder.glob(f"{split}-*-of-*"))
-        matches = [match for name in names if (match := pattern.fullmatch(name))]
-        if matches:
-            return folder, matches
-    return root, []
+        found = sorted(folder.glob(f"{split}-*-of-*"))
+        if found := [path for path in found if pattern.fullmatch(path.name)]:
+            return found
+    return []
 
 
-def _classic_files(root: pathlib.Path, split: str) -> list[pathlib.Path]:
-    """Lists a split's shards, none if there are none; all must be there."""
-    folder, matches = _shards(root, split)
-    if not matches:
-        return []
-    totals = sorted({int(match[2]) for match in matches})
-    if len(totals) > 1:
-        raise UserError(
-            f"{folder}: {split} shards of {len(totals)} different sets, "
-            f"-of-{totals[0]:05d} and -of-{totals[1]:05d}; keep one set"
-        )
-    total = totals[0]
-    expected = [f"{split}-{i:05d}-of-{total:05d}" for i in range(total)]
-    remedy = "copy it here or prepare the records again"
-    tfds_files.check_all_there(folder, expected, remedy)
-    return [folder / name for name in expected]
+def names_of_set(split: str, total: int | str) -> list[str]:
+    """The names of all files of a classic split of `total`."""
+    return [f"{split}-{i:05d}-of-{int(total):05d}" for i in range(int(total))]
 
 
-def _classic_records(
-    root: pathlib.Path, split: str, files: list[pathlib.Path], wanted: _Wanted
-) -> Records:
-    names = class_names.read_names(root / "labels.txt")
-    sizes = _manifest_sizes(root / "manifest.json", split, files)
-    if sizes is not None:
-        certain = (1, "as tools/prepare_imagenet.py has it")
-        return _with_certain_base(files, schemas.CLASSIC, sizes, names, certain, wanted)
-    everything = list(files)
-    for other in tfds_files.SPLITS.keys() - {split}:
-        folder, matches = _shards(root, other)
-        everything += [folder / match[0] for match in matches]
-    counts = labels.count_labels(sorted(everything), schemas.CLASSIC, root)
-    own = {path: counts[path] for path in files}
-    sizes = [counts.num_examples for counts in own.values()]
-    if sum(sizes) == 0:
-        raise UserError(f"{files[0].parent}: the {split} files hold no records")
-    stored = {label for each in counts.values() for label in each.labels}
-    names, said = foreign_names(root, names, stored, wanted.label_base)
-    label_map, num_classes = _fit_names(root, names, wanted)
-    named = names and num_classes != labels.ANY_CLASSES
-    found = labels.settle(
-        counts.values(),
-        len(names) if named else num_classes,
-        said,
-        wanted.max_bad_records,
-        root,
+def _look(root: pathlib.Path, split: str) -> _Found:
+    """Finds a split's files, all of them, and what is said beside them."""
+    if files := shards(root, split):
+        totals = sorted({path.name[-5:] for path in files})
+        if len(totals) > 1:
+            raise UserError(
+                f"{files[0].parent}: {split} shards of {len(totals)} different sets, "
+                f"-of-{totals[0]} and -of-{totals[1]}; keep one set"
+            )
+        expected = names_of_set(split, totals[0])
+        remedy = "copy it here or prepare the records again"
+        files = tfds_files.all_there(files[0].parent, expected, remedy)
+        names = class_names.read_names(root / "labels.txt")
+        sizes = _manifest_sizes(root / "manifest.json", split, files)
+        base = sizes and (1, "as tools/prepare_imagenet.py has it")
+        return _Found(files, schemas.CLASSIC, names, sizes, base)
+    if version_dir := tfds_files.find(root):
+        found = tfds_files.shards(version_dir, split)
+        names = class_names.read_names(version_dir / "label.labels.txt")
+        sizes, base = list(found.values()), (0, "as TFDS has it")
+        return _Found(list(found), schemas.TFDS, names, sizes, base)
+    names = sorted(path.name for path in root.iterdir())
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    raise UserError(
+        f"{root}: no {split} records: looked for {split}-?????-of-????? here and in "
+        f"{split}/, and for a TFDS dataset (dataset_info.json and features.json) down "
+        f"to {tfds_files.MAX_DEPTH} levels below; found "
+        f"{', '.join(names[:4]) or 'an empty directory'}{more}; make records with "
+        "tools/prepare_imagenet.py or name another --data_dir"
     )
-    found = dataclasses.replace(found, num_classes=num_classes)
-    labels.check(own, found, wanted.max_bad_records)
-    return _records(files, schemas.CLASSIC, sizes, names, found, label_map)
-
-
-def foreign_names(
-    root: pathlib.Path,
-    names: tuple[str, ...] | None,
-    stored: Collection[int],
-    label_base: str = "auto",
-) -> tuple[tuple[str, ...] | None, tuple[int, str] | None]:
-    """The classes that others' labels.txt names, and what is said of the label base.
-
-    TF-Slim's ImageNet has labels from 1 on, and a class more in its labels.txt:
-    `0:background`.
-
-    Args:
-        root: where labels.txt is, for messages.
-        names: its lines; None: there is no such file.
-        stored: all labels of all splits.
-        label_base: what the user says: `auto`, `0` or `1`.
-
-    Returns:
-        The names, and the label of the first with who says so; None: not known.
-
-    Raises:
-        UserError: the user and the file contradict each other.
-    """
-    said = None
-    if label_base != "auto":
-        said = (int(label_base), "as --label_base says")
-    if not names:
-        return None, said
-    names, first = class_names.without_numbers(names)
-    if (
-        names[0].strip().lower() == "background"
-        and label_base != "0"
-        and 0 not in stored
-        and (first == 0 or (first is None and max(stored, default=0) < len(names)))
-    ):
-        return names[1:], (1, "as 0 is the background in labels.txt")
-    if said and first not in (None, said[0]):
-        raise UserError(
-            f"--label_base={label_base}, but {root / 'labels.txt'} counts its classes "
-            f"from {first}: correct one of them"
-        )
-    if first is not None:
-        said = (first, "as labels.txt counts its classes")
-    return names, said
 
 
 def _manifest_sizes(
@@ -278,109 +244,18 @@ def _manifest_sizes(
         UserError: one has another size than the manifest says.
     """
     try:
-        shards = json.loads(manifest.read_text("utf-8"))["splits"][split]["shards"]
-        listed = {shard["file"]: shard["bytes"] for shard in shards}
-        sizes = {shard["file"]: int(shard["num_examples"]) for shard in shards}
+        listed = json.loads(manifest.read_text("utf-8"))["splits"][split]["shards"]
+        listed = {x["file"]: (x["bytes"], int(x["num_examples"])) for x in listed}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    found = {path.name: path.stat().st_size for path in files}
-    if listed.keys() != found.keys():
+    if listed.keys() != {path.name for path in files}:
         return None
-    for name, size in found.items():
-        if size != listed[name]:
-            raise UserError(
-                f"{files[0].with_name(name)} has {size:,} bytes, {manifest} says "
-                f"{listed[name]:,}; tools/validate_records.py says what to make again. "
-                f"If the files are other ones on purpose, delete {manifest.name}"
-            )
-    return [sizes[path.name] for path in files]
-
-
-def _tfds_records(version_dir: pathlib.Path, split: str, wanted: _Wanted) -> Records:
-    shards = tfds_files.shards(version_dir, split)
-    names = class_names.read_names(version_dir / "label.labels.txt")
-    return _with_certain_base(
-        list(shards),
-        schemas.TFDS,
-        list(shards.values()),
-        names,
-        (0, "as TFDS has it"),
-        wanted,
-    )
-
-
-def _with_certain_base(
-    files: list[pathlib.Path],
-    schema: schemas.Schema,
-    sizes: list[int],
-    names: tuple[str, ...] | None,
-    certain: tuple[int, str],
-    wanted: _Wanted,
-) -> Records:
-    """Describes files whose label base is known, after a look at the first labels."""
-    base, source = certain
-    folder = files[0].parent
-    if sum(sizes) == 0:
-        raise UserError(f"{folder}: the files hold no records")
-    if wanted.label_base not in ("auto", str(base)):
-        raise UserError(
-            f"--label_base={wanted.label_base}, but in {folder} {base} is class 0, "
-            f"{source}: leave the flag out"
-        )
-    label_map, num_classes = _fit_names(folder, names, wanted)
-    found = labels.Labels(base, num_classes, f"{base} is class 0, {source}")
-    counts, left = {}, _LABELS_READ
     for path in files:
-        counts[path] = labels.count_file(path, schema, left)
-        left -= counts[path].num_examples
-        if left <= 0:
-            break
-    labels.check(counts, found, wanted.max_bad_records)
-    return _records(files, schema, sizes, names, found, label_map)
-
-
-def _fit_names(
-    folder: pathlib.Path, names: tuple[str, ...] | None, wanted: _Wanted
-) -> tuple[tuple[int, ...] | None, int]:
-    """The net's class for each of the data's, if they differ, and how many these are.
-
-    Raises:
-        UserError: a class is not the net's, or there are more than the net has.
-    """
-    label_map = class_names.positions(names, wanted.classes, str(folder))
-    if label_map is not None:
-        return label_map, len(names)
-    if names and len(names) > wanted.num_classes:
-        raise UserError(
-            f"{folder} names {len(names)} classes, the net has {wanted.num_classes}; "
-            f"pass --num_classes={len(names)}"
-        )
-    return None, wanted.num_classes
-
-
-def _records(
-    files: list[pathlib.Path],
-    schema: schemas.Schema,
-    sizes: list[int],
-    names: tuple[str, ...] | None,
-    found: labels.Labels,
-    label_map: tuple[int, ...] | None,
-) -> Records:
-    return Records(
-        files=tuple(str(path) for path in files),
-        schema=schema,
-        first_label=found.first,
-        file_sizes=tuple(sizes),
-        num_classes=found.num_classes,
-        label_names=names,
-        label_reason=found.reason,
-        label_map=label_map,
-    )
-
-
-def _listing(root: pathlib.Path) -> str:
-    names = sorted(path.name for path in root.iterdir())
-    if not names:
-        return "an empty directory"
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more
+        size, expected = path.stat().st_size, listed[path.name][0]
+        if size != expected:
+            raise UserError(
+                f"{path} has {size:,} bytes, {manifest} says {expected:,}; "
+                "tools/validate_records.py says what to make again. If the files are "
+                f"other ones on purpose, delete {manifest.name}"
+            )
+    return [listed[path.name][1] for path in files]

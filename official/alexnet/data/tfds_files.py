@@ -39,19 +39,21 @@ def open_by_name(name: str, data_dir: str | None, download: bool) -> pathlib.Pat
         raise UserError(
             f"TFDS cannot open {name!r}: {_first_line(error)}; see `tfds.list_builders`"
         ) from error
-    if not pathlib.Path(builder.data_dir).is_dir():
-        if not download:
-            raise UserError(
-                f"TFDS dataset {name!r} is not prepared in {builder.data_dir}; pass "
-                "--tfds_download to let TFDS download and prepare it"
-            )
-        try:
-            builder.download_and_prepare()
-        except Exception as error:  # network, disk, checksums, manual downloads
-            raise UserError(
-                f"TFDS could not prepare {name!r}: {_first_line(error)}"
-            ) from error
-    return pathlib.Path(builder.data_dir)
+    folder = pathlib.Path(builder.data_dir)
+    if folder.is_dir():
+        return folder
+    if not download:
+        raise UserError(
+            f"TFDS dataset {name!r} is not prepared in {folder}; pass --tfds_download "
+            "to let TFDS download and prepare it"
+        )
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # network, disk, checksums, manual downloads
+        raise UserError(
+            f"TFDS could not prepare {name!r}: {_first_line(error)}"
+        ) from error
+    return folder
 
 
 def find(root: pathlib.Path) -> pathlib.Path | None:
@@ -104,25 +106,24 @@ def shards(version_dir: pathlib.Path, split: str) -> dict[pathlib.Path, int]:
             f"{version_dir}: no {split} records: looked for a split named "
             f"{' or '.join(wanted)}, found {', '.join(sorted(splits)) or 'no split'}"
         )
-    total = len(splits[found])
-    names = [
-        f"{dataset_name}-{found}.tfrecord-{i:05d}-of-{total:05d}" for i in range(total)
-    ]
-    check_all_there(version_dir, names, "let TFDS prepare it again")
-    paths = (version_dir / name for name in names)
+    name, total = f"{dataset_name}-{found}.tfrecord", len(splits[found])
+    names = [f"{name}-{i:05d}-of-{total:05d}" for i in range(total)]
+    paths = all_there(version_dir, names, "let TFDS prepare it again")
     return dict(zip(paths, splits[found], strict=True))
 
 
-def check_all_there(folder: pathlib.Path, names: list[str], remedy: str) -> None:
-    """Checks that a folder has all files of a split; `remedy` is the advice if not."""
+def all_there(
+    folder: pathlib.Path, names: list[str], remedy: str
+) -> list[pathlib.Path]:
+    """The paths of all files of a split; `remedy` is the advice if one is missing."""
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise UserError(
             f"{folder}: {len(missing)} of {len(names)} shards missing, the first is "
             f"{missing[0]}; {remedy}"
         )
+    return [folder / name for name in names]
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

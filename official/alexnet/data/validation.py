@@ -1,21 +1,34 @@
-"""Checks record files against what is said of them, shard by shard."""
+"""Checks sets of record files against what is said of them, shard by shard."""
 
 import collections
 import dataclasses
 import hashlib
 import io
+import json
 import pathlib
 
 import tensorflow as tf
 from PIL import Image
 
-from official.alexnet.data import framing, pictures, preprocessing, schemas
-from official.alexnet.data.statistics import IMAGE_SHAPE
+from official.alexnet.data import (
+    classes,
+    framing,
+    image_files,
+    labels,
+    pictures,
+    preprocessing,
+    reading,
+    records,
+    schemas,
+    tfds_files,
+)
+from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
 from official.alexnet.errors import UserError
 
 # Bad records of a shard that are described; more are only counted.
 _DESCRIBED = 5
 _READ_BYTES = 1 << 20
+_PREPARED = ("JPEG", "RGB", (256, 256))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,19 +38,18 @@ class Job:
     Attributes:
         path: of the file.
         schema: of its records.
-        manifest: its line of the manifest (num_examples, bytes, sha256), or None.
-        synsets: WordNet id of each class in label order, or None if they are not known.
-        is_prepared: whether pictures should be as tools/prepare_imagenet.py has them.
         decode: whether to decode the pictures.
+        manifest: its line of the manifest (num_examples, bytes, sha256), or None; with
+            one, pictures should be as tools/prepare_imagenet.py has them.
+        synsets: WordNet id of each class in label order, or None if they are not known.
         num_examples: how many TFDS counts in it, where there is no manifest.
     """
 
     path: pathlib.Path
     schema: schemas.Schema
-    manifest: dict | None
-    synsets: tuple[str, ...] | None
-    is_prepared: bool
-    decode: bool
+    decode: bool = False
+    manifest: dict | None = None
+    synsets: tuple[str, ...] | None = None
     num_examples: int | None = None
 
 
@@ -69,6 +81,15 @@ class Report:
         self.is_damaged = True
 
 
+class Problems(list):
+    """What is wrong with a set: dicts of file, problem, and whether to remake it."""
+
+    def add(self, file: str, problem: str, remake: bool = False) -> None:
+        """Adds one and prints it."""
+        print(f"{file}: {problem}", flush=True)
+        self.append({"file": file, "problem": problem, "remake": remake})
+
+
 def check_shard(job: Job) -> Report:
     """Checks one shard: size, checksums, number of records, and each record.
 
@@ -88,7 +109,7 @@ def check_shard(job: Job) -> Report:
             if not report.is_damaged:
                 problem += "; its sha256 is right, its count wrong"
             report.problems.append(problem)
-        if job.num_examples is not None and count != job.num_examples:
+        if job.num_examples not in (None, count):
             report.add_damage(f"{count} records, TFDS counts {job.num_examples}")
         _check_records(job, report)
     except OSError as error:
@@ -96,8 +117,7 @@ def check_shard(job: Job) -> Report:
     except UserError as error:
         report.add_damage(str(error).removeprefix(f"{job.path}: "))
     except tf.errors.OpError as error:
-        reason = error.message.splitlines()[0].split(" [Op:")[0].split("}} ")[-1]
-        report.add_damage(f"record {report.num_examples}: {reason}")
+        report.add_damage(f"record {report.num_examples}: {reading.reason_of(error)}")
     return report
 
 
@@ -118,8 +138,8 @@ def _check_file(job: Job, report: Report) -> None:
 def _check_records(job: Job, report: Report) -> None:
     """Reads the records, which checks their checksums."""
     num_bad = 0
-    records = tf.data.TFRecordDataset(str(job.path), buffer_size=_READ_BYTES)
-    for number, serialized in enumerate(records.as_numpy_iterator()):
+    dataset = tf.data.TFRecordDataset(str(job.path), buffer_size=_READ_BYTES)
+    for number, serialized in enumerate(dataset.as_numpy_iterator()):
         fault = _fault(serialized, job, report)
         if fault and num_bad < _DESCRIBED:
             report.problems.append(f"record {number} {fault}")
@@ -154,31 +174,180 @@ def _fault_of_label(serialized: bytes, label: int, job: Job) -> str | None:
     features = tf.train.Example.FromString(serialized).features.feature
     stored = features["image/class/synset"].bytes_list.value
     wanted = job.synsets[label - first]
-    if stored and stored[0].decode(errors="replace") != wanted:
-        return (
-            f"has label {label}, which is {wanted}, but synset "
-            f"{stored[0].decode(errors='replace')}"
-        )
+    if stored and (found := stored[0].decode(errors="replace")) != wanted:
+        return f"has label {label}, which is {wanted}, but synset {found}"
     return None
 
 
 def _fault_of_image(encoded: bytes, job: Job) -> str | None:
     try:
-        shape = tuple(_decoded_shape(tf.constant(encoded)).numpy())
+        _decode(tf.constant(encoded))
     except (tf.errors.OpError, UnicodeDecodeError):
         fault = pictures.fault(tf.constant(encoded)).numpy().decode()
         return f"has an image that {fault}"
-    if job.is_prepared:
+    if job.manifest:
         with Image.open(io.BytesIO(encoded)) as image:
-            kind = (image.format, image.mode)
-        if kind != ("JPEG", "RGB") or shape != IMAGE_SHAPE:
-            return (
-                f"has a {kind[0]} of {shape[1]}x{shape[0]} {kind[1]}, not a JPEG of "
-                "256x256 RGB"
-            )
+            kind = image.format, image.mode, image.size
+        if kind != _PREPARED:
+            size = "x".join(map(str, kind[2]))
+            return f"has a {kind[0]} of {size} {kind[1]}, not a JPEG of 256x256 RGB"
     return None
 
 
 @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
-def _decoded_shape(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.shape(preprocessing.decode_image(encoded))
+def _decode(encoded: tf.Tensor) -> tf.Tensor:
+    return preprocessing.decode_image(encoded)
+
+
+def read_manifest(folder: pathlib.Path, problems: Problems) -> dict | None:
+    """The manifest.json of a prepared set; None where there is no whole one."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        return None
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+        for split in manifest["splits"].values():
+            for shard in split["shards"]:
+                _ = shard["file"], shard["bytes"], shard["sha256"]
+                _ = shard["num_examples"] + 0
+        _ = manifest["num_classes"] + 0, manifest["settings"]["shards"].items()
+        _ = manifest["splits"]["train"]["num_examples"] + 0
+        _ = manifest["settings"]["seed"] + 0, len(manifest.get("bad_images", []))
+        return manifest
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        problems.add(path.name, "damaged, or not of prepare_imagenet")
+        return None
+
+
+def find_shards(
+    folder: pathlib.Path, manifest: dict | None, decode: bool, problems: Problems
+) -> dict[str, list[Job]]:
+    """The shards of each split that are there; those that are missing are problems."""
+    if manifest:
+        return _of_manifest(folder, manifest, decode, problems)
+    jobs = {}
+    for split in ("train", "validation", "test"):
+        if paths := records.shards(folder, split):
+            names = records.names_of_set(split, max(path.name[-5:] for path in paths))
+            found = [path.name for path in paths]
+            for name in sorted(set(names) - set(found)):
+                problems.add(name, "missing", True)
+            for name in sorted(set(found) - set(names)):
+                problems.add(name, "of another set")
+            # Labels may count from 0 here: their range is not known yet.
+            jobs[split] = [Job(path, schemas.CLASSIC, decode) for path in paths]
+    for split in tfds_files.SPLITS if not jobs else ():
+        try:
+            version_dir = tfds_files.find(folder)
+            shards = tfds_files.shards(version_dir, split) if version_dir else {}
+        except UserError as error:
+            if f"no {split} records" not in str(error):
+                problems.add(split, str(error))
+            continue
+        found = [
+            Job(path, schemas.TFDS, decode, num_examples=count)
+            for path, count in shards.items()
+        ]
+        jobs |= {split: found} if found else {}
+    return jobs
+
+
+def _of_manifest(
+    folder: pathlib.Path, manifest: dict, decode: bool, problems: Problems
+) -> dict[str, list[Job]]:
+    synsets, jobs = _synsets(folder), {}
+    for split, contents in manifest["splits"].items():
+        jobs[split] = []
+        for shard in contents["shards"]:
+            if (path := folder / shard["file"]).is_file():
+                job = Job(path, schemas.CLASSIC, decode, shard, synsets)
+                jobs[split].append(job)
+            else:
+                problems.add(shard["file"], "missing", True)
+    listed = {x["file"] for each in manifest["splits"].values() for x in each["shards"]}
+    for path in sorted(folder.glob("*-?????-of-?????")):
+        if path.name not in listed:
+            problems.add(path.name, "not in the manifest; remove it")
+    return jobs
+
+
+def others(
+    folder: pathlib.Path, jobs: dict[str, list[Job]], problems: Problems
+) -> list[str]:
+    """The files beside the records that nothing here looks at, but hidden ones."""
+    paths = {job.path for todo in jobs.values() for job in todo}
+    known = {path.name for path in paths} | {problem["file"] for problem in problems}
+    return sorted(
+        image_files.text(path.relative_to(folder))
+        for place in {folder, *(path.parent for path in paths)}
+        for path in place.iterdir()
+        if path.is_file()
+        and path.name not in known
+        and not path.name.startswith(".")
+        # What describes a set: labels, statistics, a manifest, TFDS's own files.
+        and path.suffix not in (".txt", ".npz", ".json")
+    )
+
+
+def _synsets(folder: pathlib.Path) -> tuple[str, ...] | None:
+    path = folder / "labels.txt"
+    if not path.is_file():
+        return None
+    lines = path.read_text("utf-8", "replace").splitlines()
+    return tuple(line.partition(" ")[0] for line in lines)
+
+
+def check_labels(
+    folder: pathlib.Path,
+    counts: dict[str, collections.Counter],
+    manifest: dict | None,
+    is_tfds: bool,
+    problems: Problems,
+) -> dict[str, int]:
+    """Checks labels.txt, and counts the classes of each split that have no image."""
+    names, file = _synsets(folder), "labels.txt"
+    stored = sum(counts.values(), collections.Counter())
+    first = 0 if is_tfds or (not manifest and 0 in stored) else 1
+    if not (manifest or is_tfds):
+        lines = classes.read_names(folder / file)
+        names, said = labels.foreign_names(folder, lines, stored)
+        first = said[0] if said else first
+    if names is None:
+        if manifest:
+            problems.add(file, "missing; it is remade with a shard")
+        num_classes = max(max(stored, default=0) - first + 1, 0)
+    else:
+        num_classes = len(names)
+        if manifest and num_classes != (expected := manifest["num_classes"]):
+            text = f"{num_classes} lines, the manifest has {expected} classes"
+            problems.add(file, text)
+        if len(set(names)) != num_classes:
+            problems.add(file, "names a class twice")
+    last, empty = first + num_classes - 1, {}
+    for split, found in counts.items():
+        wrong = [label for label in sorted(found) if not first <= label <= last]
+        if wrong and not manifest:
+            problems.add(split, f"label {wrong[0]} is outside {first}..{last}")
+        # Not as a list: a label, and so the range, may be huge.
+        empty[split] = num_classes - (len(found) - len(wrong))
+        if empty[split]:
+            missing = next(x for x in range(first, last + 1) if x not in found)
+            text = f"{empty[split]} class(es) without an image, such as {missing}"
+            # A small validation set may have none of a class.
+            if split == "train":
+                problems.add(split, text)
+            else:
+                print(f"{split}: {text}")
+    return empty
+
+
+def check_statistics(folder: pathlib.Path, manifest: dict, problems: Problems) -> None:
+    """Checks that the statistics are of all training images."""
+    try:
+        count = Statistics.load(folder / STATISTICS_FILE).num_images
+    except UserError as error:
+        problems.add(STATISTICS_FILE, str(error))
+        return
+    expected = manifest["splits"]["train"]["num_examples"]
+    if count != expected:
+        problems.add(STATISTICS_FILE, f"of {count} images, not {expected}")
