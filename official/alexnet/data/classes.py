@@ -24,12 +24,11 @@ def read_names(path: pathlib.Path) -> tuple[str, ...] | None:
     if not path.is_file():
         return None
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        return tuple(filter(None, path.read_text("utf-8-sig").splitlines()))
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is not a text file of class names in UTF-8: convert it"
         ) from error
-    return tuple(line for line in lines if line)
 
 
 def without_numbers(lines: Sequence[str]) -> tuple[tuple[str, ...], int | None]:
@@ -124,12 +123,11 @@ def positions(
         return None
     keys = list(map(key, net))
     for name in data:
-        if keys.count(key(name)) != 1:
-            is_not = "not one" if key(name) not in keys else "more than one"
+        if (count := keys.count(key(name))) != 1:
             raise UserError(
-                f"{where}: its class {name!r} is {is_not} of the {len(net)} classes "
-                f"that the net was trained on ({net[0]!r}, ...): name data of those "
-                "classes"
+                f"{where}: its class {name!r} is {'more than' if count else 'not'} one "
+                f"of the {len(net)} classes that the net was trained on ({net[0]!r}, "
+                "...): name data of those classes"
             )
     return tuple(keys.index(key(name)) for name in data)
 

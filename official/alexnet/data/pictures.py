@@ -63,15 +63,7 @@ def check_jpeg(encoded: tf.Tensor, max_pixels: int) -> tf.Operation:
 
 
 def check_png(encoded: tf.Tensor, max_pixels: int) -> tf.Operation:
-    """An op that raises where bytes are no PNG, or a too large one.
-
-    Args:
-        encoded: string scalar.
-        max_pixels: largest width times height.
-
-    Raises:
-        tf.errors.InvalidArgumentError: so it is.
-    """
+    """The same where bytes are no PNG, or a too large one."""
     with tf.control_dependencies([_check(is_png(encoded), "neither JPEG nor PNG")]):
         size = _png_size(encoded)
     return _check(_is_small(size, max_pixels), "PNG of this size")
@@ -93,38 +85,19 @@ def fault(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
         A string scalar, such as `is neither JPEG nor PNG`.
     """
 
-    def of_known_format() -> tf.Tensor:
-        size = attempt(_size, encoded, lambda _: tf.constant([-1, -1, -1], tf.int64))
-        words = tf.strings.as_string(size)
-        return tf.case(
-            [
-                (size[0] < 0, lambda: tf.constant("has a damaged header")),
-                (
-                    ~_is_small(size, max_pixels),
-                    lambda: tf.strings.join(
-                        [
-                            *("has ", words[1], "x", words[0], " pixels, not 1 to "),
-                            f"{max_pixels:,}",
-                        ]
-                    ),
-                ),
-                (
-                    ~_has_known_colors(encoded, size),
-                    lambda: tf.constant(
-                        "is CMYK without Adobe's marker, which could mean two pictures"
-                    ),
-                ),
-            ],
-            default=lambda: tf.constant("is damaged or cut short"),
-        )
-
-    return tf.case(
-        [
-            (tf.strings.length(encoded) == 0, lambda: tf.constant("is empty")),
-            (tf.io.is_jpeg(encoded) | is_png(encoded), of_known_format),
-        ],
-        default=lambda: tf.constant("is neither JPEG nor PNG"),
-    )
+    size = attempt(_size, encoded, lambda _: tf.constant([-1, -1, -1], tf.int64))
+    height, width, _ = tf.unstack(tf.strings.as_string(size))
+    limit = f" pixels, not 1 to {max_pixels:,}"
+    too_large = tf.strings.join(["has ", width, "x", height, limit])
+    cmyk = "is CMYK without Adobe's marker, which could mean two pictures"
+    # The last that holds is said.
+    words = tf.constant("is damaged or cut short")
+    words = tf.where(_has_known_colors(encoded, size), words, cmyk)
+    words = tf.where(_is_small(size, max_pixels), words, too_large)
+    words = tf.where(size[0] >= 0, words, "has a damaged header")
+    is_known = tf.io.is_jpeg(encoded) | is_png(encoded)
+    words = tf.where(is_known, words, "is neither JPEG nor PNG")
+    return tf.where(tf.strings.length(encoded) > 0, words, "is empty")
 
 
 def _size(encoded: tf.Tensor) -> tf.Tensor:

@@ -11,10 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from official.alexnet.data import pictures
-from official.alexnet.data.statistics import TORCHVISION_STD
-
-if typing.TYPE_CHECKING:
-    from official.alexnet.data.statistics import Statistics
+from official.alexnet.data.statistics import TORCHVISION_STD, Statistics
 
 # libjpeg's own default, which Pillow and the 2012 code decode with. TensorFlow's
 # default is INTEGER_FAST, one to two grey levels off.
@@ -22,8 +19,8 @@ DCT_METHOD = "INTEGER_ACCURATE"
 
 # A picture whose longer side is more than this many times the shorter is a long one.
 _LONG = 4
-# Source pixels that bicubic interpolation reads beyond the window, and one more.
-_BICUBIC_MARGIN = 3
+# Source pixels that bicubic interpolation reads beyond the window, and some more.
+_BICUBIC_MARGIN = 4
 
 
 def decode_image(
@@ -78,6 +75,15 @@ def resize_to_square(image: tf.Tensor, image_size: int = 256) -> tf.Tensor:
     offset = (size - image_size) // 2
     # Of a picture of 20,000x300 only what the square needs is scaled.
     is_long = tf.reduce_max(source) > _LONG * shorter
+    ratio = source / size
+    start = tf.cast(offset, tf.float64) * ratio
+    end = tf.cast(offset + image_size, tf.float64) * ratio
+
+    def window(margin: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """The source pixels from `start` to `end` and a margin, and the first."""
+        first = tf.maximum(tf.cast(start, tf.int32) - margin, 0)
+        last = tf.minimum(tf.cast(tf.math.ceil(end), tf.int32) + margin, source)
+        return image[first[0] : last[0], first[1] : last[1]], first
 
     def shrink() -> tf.Tensor:
         top, left = tf.unstack(offset)
@@ -85,40 +91,30 @@ def resize_to_square(image: tf.Tensor, image_size: int = 256) -> tf.Tensor:
         return resized[top : top + image_size, left : left + image_size]
 
     def shrink_long() -> tf.Tensor:
-        ratio = source / size
-        start = tf.cast(offset, tf.float64) * ratio
-        end = tf.cast(offset + image_size, tf.float64) * ratio
-        first = tf.cast(start, tf.int32)
-        last = tf.minimum(tf.cast(tf.math.ceil(end), tf.int32), source)
-        window = image[first[0] : last[0], first[1] : last[1]]
+        pixels, first = window(0)
+        edges = [tf.linspace(start[i], end[i], image_size + 1) for i in range(2)]
         rows, columns = (
-            _area_weights(
-                start[i] - tf.cast(first[i], tf.float64),
-                end[i] - tf.cast(first[i], tf.float64),
-                last[i] - first[i],
-                image_size,
-            )
+            _area_weights(edges[i] - tf.cast(first[i], tf.float64), tf.shape(pixels)[i])
             for i in range(2)
         )
-        pixels = tf.cast(window, tf.float32)
-        return tf.einsum("ilc,jl->ijc", tf.einsum("ik,klc->ilc", rows, pixels), columns)
+        scaled = tf.einsum("ik,klc->ilc", rows, tf.cast(pixels, tf.float32))
+        return tf.einsum("ilc,jl->ijc", scaled, columns)
 
     def enlarge() -> tf.Tensor:
-        scale = size / source
-        start = tf.cast(offset, tf.float64) / scale
-        first = tf.cast(start, tf.int32) - _BICUBIC_MARGIN
-        last = tf.cast(start + image_size / scale, tf.int32) + 1 + _BICUBIC_MARGIN
-        first = tf.where(is_long, tf.maximum(first, 0), 0)
-        last = tf.where(is_long, tf.minimum(last, source), source)
-        window = image[first[0] : last[0], first[1] : last[1]]
-        translation = tf.cast(first, tf.float64) * scale - tf.cast(offset, tf.float64)
+        pixels, first = tf.cond(
+            is_long,
+            lambda: window(_BICUBIC_MARGIN),
+            lambda: (image, tf.zeros_like(size)),
+        )
         # What tf.image.resize calls for bicubic, but only the square is computed: a
         # picture one pixel high would become gigabytes.
         return tf.raw_ops.ScaleAndTranslate(
-            images=window[tf.newaxis],
+            images=pixels[tf.newaxis],
             size=(image_size, image_size),
-            scale=tf.cast(scale, tf.float32),
-            translation=tf.cast(translation, tf.float32),
+            scale=tf.cast(1 / ratio, tf.float32),
+            translation=tf.cast(
+                (tf.cast(first, ratio.dtype) - start) / ratio, tf.float32
+            ),
             kernel_type="keyscubic",
             antialias=False,
         )[0]
@@ -131,16 +127,11 @@ def resize_to_square(image: tf.Tensor, image_size: int = 256) -> tf.Tensor:
     return tf.ensure_shape(square, (image_size, image_size, 3))
 
 
-def _area_weights(
-    start: tf.Tensor, end: tf.Tensor, source: tf.Tensor, target: int
-) -> tf.Tensor:
-    """(target, source) float32: the share of each source pixel in each target one."""
-    edges = start + (end - start) * tf.range(target + 1, dtype=tf.float64) / target
+def _area_weights(edges: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
+    """(edges - 1, source) float32: each source pixel's share in what lies between."""
     pixels = tf.cast(tf.range(source), tf.float64)
-    overlap = tf.minimum(edges[1:, None], pixels + 1) - tf.maximum(
-        edges[:-1, None], pixels
-    )
-    weights = tf.maximum(overlap, 0)
+    left = tf.maximum(edges[:-1, None], pixels)
+    weights = tf.maximum(tf.minimum(edges[1:, None], pixels + 1) - left, 0)
     return tf.cast(weights / tf.reduce_sum(weights, 1, keepdims=True), tf.float32)
 
 
@@ -179,7 +170,7 @@ def ten_crops(images: tf.Tensor, size: int) -> list[tf.Tensor]:
 
 
 def color_noise(
-    statistics: "Statistics",
+    statistics: Statistics,
     gaussians: tf.Tensor,
     *,
     sigma: float = 0.1,
@@ -227,7 +218,7 @@ def color_noise(
     return offsets[:, None, None, :]
 
 
-def central_mean(statistics: "Statistics", size: int) -> np.ndarray:
+def central_mean(statistics: Statistics, size: int) -> np.ndarray:
     """Cuts the centre out of the mean image.
 
     The 2012 source subtracts this from every crop, whatever the crop's own position,
@@ -276,7 +267,7 @@ def normalize(
     return tf.cast(pixels, dtype)
 
 
-def input_scale(statistics: "Statistics", name: str) -> float | np.ndarray:
+def input_scale(statistics: Statistics, name: str) -> float | np.ndarray:
     """The factor of `normalize`.
 
     Args:

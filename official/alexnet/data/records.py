@@ -51,7 +51,7 @@ class Records:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Found:
+class Found:
     """A split's files; `sizes` and `base` are None where only the records tell them."""
 
     files: list[pathlib.Path]
@@ -104,11 +104,11 @@ def find_records(
             f"--data_dir={data_dir}: no such directory; name the one that holds the "
             "TFRecords"
         )
-    found = _look(root, split)
+    found = look(root, split)
     folder = found.files[0].parent
     if found.sizes is None:
         other = next(iter(tfds_files.SPLITS.keys() - {split}))
-        everything = sorted([*found.files, *shards(root, other)])
+        everything = sorted([*found.files, *_shards(root, other)])
         counts = labels.count_labels(everything, found.schema, root)
     else:
         counts = labels.count_first(found.files, found.schema, _LABELS_READ)
@@ -188,7 +188,7 @@ def describe(records: Records) -> str:
     )
 
 
-def shards(root: pathlib.Path, split: str) -> list[pathlib.Path]:
+def _shards(root: pathlib.Path, split: str) -> list[pathlib.Path]:
     """A split's classic files in `root`, or else in its folder, sorted."""
     pattern = re.compile(rf"{split}-\d{{5}}-of-\d{{5}}")
     for folder in (root, root / split):
@@ -198,32 +198,31 @@ def shards(root: pathlib.Path, split: str) -> list[pathlib.Path]:
     return []
 
 
-def names_of_set(split: str, total: int | str) -> list[str]:
-    """The names of all files of a classic split of `total`."""
-    return [f"{split}-{i:05d}-of-{int(total):05d}" for i in range(int(total))]
+def look(root: pathlib.Path, split: str) -> Found:
+    """Finds a split's files, all of them, and what is said beside them.
 
-
-def _look(root: pathlib.Path, split: str) -> _Found:
-    """Finds a split's files, all of them, and what is said beside them."""
-    if files := shards(root, split):
+    Raises:
+        UserError: there are none, or not all.
+    """
+    if files := _shards(root, split):
         totals = sorted({path.name[-5:] for path in files})
         if len(totals) > 1:
             raise UserError(
                 f"{files[0].parent}: {split} shards of {len(totals)} different sets, "
                 f"-of-{totals[0]} and -of-{totals[1]}; keep one set"
             )
-        expected = names_of_set(split, totals[0])
+        names = [f"{split}-{i:05d}-of-{totals[0]}" for i in range(int(totals[0]))]
         remedy = "copy it here or prepare the records again"
-        files = tfds_files.all_there(files[0].parent, expected, remedy)
+        files = tfds_files.all_there(files[0].parent, names, remedy)
         names = class_names.read_names(root / "labels.txt")
         sizes = _manifest_sizes(root / "manifest.json", split, files)
         base = sizes and (1, "as tools/prepare_imagenet.py has it")
-        return _Found(files, schemas.CLASSIC, names, sizes, base)
+        return Found(files, schemas.CLASSIC, names, sizes, base)
     if version_dir := tfds_files.find(root):
         found = tfds_files.shards(version_dir, split)
         names = class_names.read_names(version_dir / "label.labels.txt")
         sizes, base = list(found.values()), (0, "as TFDS has it")
-        return _Found(list(found), schemas.TFDS, names, sizes, base)
+        return Found(list(found), schemas.TFDS, names, sizes, base)
     names = sorted(path.name for path in root.iterdir())
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     raise UserError(

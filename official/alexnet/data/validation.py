@@ -223,48 +223,31 @@ def find_shards(
     folder: pathlib.Path, manifest: dict | None, decode: bool, problems: Problems
 ) -> dict[str, list[Job]]:
     """The shards of each split that are there; those that are missing are problems."""
-    if manifest:
-        return _of_manifest(folder, manifest, decode, problems)
     jobs = {}
-    for split in ("train", "validation", "test"):
-        if paths := records.shards(folder, split):
-            names = records.names_of_set(split, max(path.name[-5:] for path in paths))
-            found = [path.name for path in paths]
-            for name in sorted(set(names) - set(found)):
-                problems.add(name, "missing", True)
-            for name in sorted(set(found) - set(names)):
-                problems.add(name, "of another set")
-            # Labels may count from 0 here: their range is not known yet.
-            jobs[split] = [Job(path, schemas.CLASSIC, decode) for path in paths]
-    for split in tfds_files.SPLITS if not jobs else ():
+    for split in tfds_files.SPLITS if not manifest else ():
         try:
-            version_dir = tfds_files.find(folder)
-            shards = tfds_files.shards(version_dir, split) if version_dir else {}
+            found = records.look(folder, split)
         except UserError as error:
             if f"no {split} records" not in str(error):
                 problems.add(split, str(error))
             continue
-        found = [
-            Job(path, schemas.TFDS, decode, num_examples=count)
-            for path, count in shards.items()
+        sizes = found.sizes or [None] * len(found.files)
+        jobs[split] = [
+            Job(path, found.schema, decode, num_examples=size)
+            for path, size in zip(found.files, sizes, strict=True)
         ]
-        jobs |= {split: found} if found else {}
-    return jobs
-
-
-def _of_manifest(
-    folder: pathlib.Path, manifest: dict, decode: bool, problems: Problems
-) -> dict[str, list[Job]]:
-    synsets, jobs = _synsets(folder), {}
+    if not manifest:
+        return jobs
+    synsets, listed = _synsets(folder), set()
     for split, contents in manifest["splits"].items():
         jobs[split] = []
         for shard in contents["shards"]:
+            listed.add(shard["file"])
             if (path := folder / shard["file"]).is_file():
                 job = Job(path, schemas.CLASSIC, decode, shard, synsets)
                 jobs[split].append(job)
             else:
                 problems.add(shard["file"], "missing", True)
-    listed = {x["file"] for each in manifest["splits"].values() for x in each["shards"]}
     for path in sorted(folder.glob("*-?????-of-?????")):
         if path.name not in listed:
             problems.add(path.name, "not in the manifest; remove it")
