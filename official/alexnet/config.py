@@ -168,12 +168,6 @@ class DataConfig:
         "numbered labels.txt or, read once, all labels of all splits say.",
         ("auto", "0", "1"),
     )
-    max_bad_records: int = _free(
-        0,
-        "How many records that are whole but of another schema, with a label out of "
-        "range or an image that cannot be decoded, a pass over a split may have. They "
-        "are skipped, counted, and the first are named. A damaged file always stops.",
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -366,7 +360,6 @@ _AT_LEAST_0 = (
     "weight_decay",
     "bias_learning_rate",
     "plateau_reductions",
-    "max_bad_records",
     "seed",
     "num_gpus",
     "task_index",

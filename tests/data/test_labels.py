@@ -80,16 +80,8 @@ def test_a_base_that_cannot_be_told_is_asked_for(tmp_path):
 
 def test_a_base_that_the_labels_contradict_is_refused(tmp_path):
     write(tmp_path, [0, 1, 2, 3])
-    # Else class 0 would be skipped as bad records.
-    text = refusal(tmp_path, label_base="1", max_bad_records=100)
+    text = refusal(tmp_path, label_base="1")
     assert "so 0 is class 0, but 1 is as --label_base says" in text
-
-
-def test_a_class_is_never_bad_records_to_skip(tmp_path):
-    write(tmp_path, [1, 2, 3] * 30 + [0])
-    text = refusal(tmp_path, max_bad_records=100)
-    assert "it cannot be told whether 0 or 1 is class 0" in text
-    assert base(tmp_path, max_bad_records=100, label_base="0") == 0
 
 
 def test_tfds_and_prepared_sets_have_their_base(tmp_path):

@@ -1,4 +1,4 @@
-"""--max_bad_records: what a run with bad records ends with, and when it stops."""
+"""What training and evaluation say of bad records, and that they stop."""
 
 import dataclasses
 import json
@@ -8,20 +8,14 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.alexnet.config import RuntimeConfig
-from official.alexnet.data.records import describe, find_records
 from official.alexnet.errors import UserError
-from official.alexnet.training import checkpoints
 from official.alexnet.training.evaluation import evaluate_run
 from official.alexnet.training.trainer import train
 
 ROOT = pathlib.Path(__file__).parents[2]
-# The number in its file of each record made bad, and of what kind.
-BAD = {1: "no Example", 4: "label", 7: "image"}
 
 
 def spoil(source: pathlib.Path, target: pathlib.Path, bad: dict[int, str]) -> None:
@@ -46,87 +40,22 @@ def spoil(source: pathlib.Path, target: pathlib.Path, bad: dict[int, str]) -> No
                 writer.write(record)
 
 
-@pytest.fixture(scope="module")
-def spoiled_dir(records_dir, tmp_path_factory) -> pathlib.Path:
-    """Three bad records of 48 in training; two of 13 in validation."""
-    folder = tmp_path_factory.mktemp("spoiled") / "records"
-    spoil(records_dir, folder, BAD)
-    return folder
+def of(config, data_dir):
+    data = dataclasses.replace(config.data, data_dir=str(data_dir))
+    return dataclasses.replace(config, data=data)
 
 
-def of(config, data_dir, limit, **train_settings):
-    data = {"data_dir": str(data_dir), "max_bad_records": limit}
-    return dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, **data),
-        train=dataclasses.replace(config.train, **train_settings),
-    )
-
-
-def weights(run: pathlib.Path) -> dict[str, np.ndarray]:
-    return checkpoints.read(checkpoints.latest(run)).weights
-
-
-def test_bad_records_are_skipped_counted_and_resumed_over(
-    tiny_config, spoiled_dir, tmp_path
+def test_a_bad_record_is_named_and_stops_training_and_evaluation(
+    tiny_config, records_dir, tmp_path
 ):
-    """Two passes of six steps, never stopped and stopped in the first."""
-    every_4 = {"checkpoint_steps": 4, "log_steps": 4}
-    whole = of(tiny_config, spoiled_dir, 3, train_steps=12, **every_4)
-    results = train(whole, str(tmp_path / "whole"))
-    assert results["bad_records"] == 6
-    train(of(whole, spoiled_dir, 3, train_steps=4), str(tmp_path / "parts"))
-    again = train(whole, str(tmp_path / "parts"))
-    assert again["bad_records"] == 6
-    assert again["loss"] == results["loss"]
-    for name, value in weights(tmp_path / "whole").items():
-        np.testing.assert_array_equal(weights(tmp_path / "parts")[name], value, name)
-    found = evaluate_run(whole, str(tmp_path / "whole"))
-    assert (found["num_examples"], found["bad_records"]) == (11, 2)
-
-
-@pytest.mark.slow
-@pytest.mark.reliability
-def test_two_replicas_count_together(tiny_config, spoiled_dir, tmp_path):
-    config = dataclasses.replace(
-        of(tiny_config, spoiled_dir, 3, train_steps=12),
-        runtime=RuntimeConfig(distribution_strategy="mirrored", logical_cpus=2),
-    )
-    assert train(config, str(tmp_path / "run"))["bad_records"] == 6
-
-
-def test_more_bad_records_than_allowed_stop_the_run(tiny_config, spoiled_dir, tmp_path):
-    few = of(tiny_config, spoiled_dir, 2, train_steps=6)
-    with pytest.raises(UserError, match=r"3 bad record\(s\) in 1 pass.*records=2 a"):
-        train(few, str(tmp_path / "run"))
-    with pytest.raises(UserError, match=r"train-00000-of-00002: record 1 is not a tf"):
-        train(of(tiny_config, spoiled_dir, 0), str(tmp_path / "run"))
-
-
-def write_labels(folder: pathlib.Path, labels: list[int]) -> None:
-    features = {
-        "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b""]))
-    }
-    with tf.io.TFRecordWriter(str(folder / "train-00000-of-00001")) as writer:
-        for label in labels:
-            features["image/class/label"] = tf.train.Feature(
-                int64_list=tf.train.Int64List(value=[label])
-            )
-            features_of = tf.train.Features(feature=features)
-            writer.write(tf.train.Example(features=features_of).SerializeToString())
-
-
-def test_a_bad_label_0_does_not_shift_all_labels(tmp_path):
-    write_labels(tmp_path, [1, 2, 3, 0, 1, 2, 3, 3])
-    with pytest.raises(UserError, match=r"outside 0\.\.2"):
-        find_records(str(tmp_path), "train", 3)
-    records = find_records(str(tmp_path), "train", 3, max_bad_records=2)
-    assert records.first_label == 1
-    assert "labels are 0..3, and 3 would not fit the other way" in describe(records)
-    with pytest.raises(UserError, match="cannot be told whether 0 or 1 is class 0"):
-        find_records(str(tmp_path), "train", 3, max_bad_records=3)
-    write_labels(tmp_path, [0, 1, 2, 0, 3])
-    assert find_records(str(tmp_path), "train", 3, max_bad_records=1).first_label == 0
+    spoil(records_dir, tmp_path / "records", {4: "image"})
+    bad, run = of(tiny_config, tmp_path / "records"), str(tmp_path / "run")
+    words = r"-00000-of-00002: record 4 has an image that is damaged or cut short"
+    with pytest.raises(UserError, match=f"train{words}"):
+        train(bad, run)
+    train(of(tiny_config, records_dir), run)
+    with pytest.raises(UserError, match=f"validation{words}"):
+        evaluate_run(bad, run)
 
 
 @pytest.mark.slow
@@ -181,7 +110,7 @@ def test_a_damaged_first_record_is_named(tiny_config, records_dir, tmp_path):
         contents[2000] ^= 1
         path.write_bytes(contents)
     with pytest.raises(UserError, match=r"train-0000.*record 0 cannot be read"):
-        train(of(tiny_config, data, 0), str(tmp_path / "run"))
+        train(of(tiny_config, data), str(tmp_path / "run"))
 
 
 @pytest.mark.slow
@@ -192,6 +121,6 @@ def test_an_empty_file_among_others_is_fine(tiny_config, records_dir, tmp_path):
         (tmp_path / name).write_bytes(path.read_bytes())
     for split in ("train", "validation"):
         (tmp_path / f"{split}-00002-of-00003").write_bytes(b"")
-    results = train(of(tiny_config, tmp_path, 0), str(tmp_path / "run"))
+    results = train(of(tiny_config, tmp_path), str(tmp_path / "run"))
     assert results["step"] == 5
     assert json.dumps(results)

@@ -1,7 +1,6 @@
 """The data of a run: a split of records, or random images to measure speed."""
 
 import dataclasses
-import functools
 import itertools
 import pathlib
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from official.alexnet.config import DataConfig
-from official.alexnet.data import lanes, pipeline, reading, records
+from official.alexnet.data import lanes, pipeline, reading, records, tfds_files
 from official.alexnet.data.labels import ANY_CLASSES
 from official.alexnet.data.statistics import (
     IMAGE_SHAPE,
@@ -33,13 +32,11 @@ class Split:
         records: where its examples are; None: they are random.
         num_examples: how many there are.
         num_classes: labels lie in 0..num_classes - 1.
-        max_bad_records: how many may be bad, a pass; they are skipped.
     """
 
     records: records.Records | None
     num_examples: int
     num_classes: int
-    max_bad_records: int = 0
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -74,30 +71,28 @@ class Split:
             crop_size=crop_size,
             shuffle_buffer=data.shuffle_buffer,
             augment=data.augment,
-            skip_bad=self.max_bad_records > 0,
             num_batches=num_batches,
         )
 
     def first_images(
         self, data: DataConfig, count: int, crop_size: int, seed: int
     ) -> np.ndarray:
-        """The first images of a run, the same in every worker, without the bad ones.
+        """The first images of a run, the same in every worker.
 
         Returns:
-            uint8 (count, crop_size, crop_size, 3), or fewer.
+            uint8 (count, crop_size, crop_size, 3).
 
         Raises:
-            UserError: a record is bad, and none may be.
+            UserError: a record is bad.
         """
         # One batch alone: read ahead, a few more would be decoded for nothing.
         examples = self.training(
             data, count, crop_size, seed, 0, tf.distribute.InputContext(), num_batches=1
         )
         try:
-            batch = next(examples.as_numpy_iterator())
+            return next(examples.as_numpy_iterator())["image"]
         except tf.errors.OpError as error:
             raise explained(error, self) from error
-        return batch["image"][batch.get("weight", np.ones(count)) > 0]
 
     def evaluation(
         self, batch_size: int, context: tf.distribute.InputContext
@@ -111,30 +106,7 @@ class Split:
                 num_classes=self.num_classes,
                 weighted=True,
             )
-        skip_bad = self.max_bad_records > 0
-        return pipeline.evaluation_dataset(self.records, share, skip_bad=skip_bad)
-
-    def check_bad_records(self, bad: int, num_examples: int) -> None:
-        """Stops when more records were bad than may be.
-
-        Args:
-            bad: examples skipped so far.
-            num_examples: examples met so far, those skipped included.
-
-        Raises:
-            UserError: they are more than `max_bad_records` a pass.
-        """
-        # Every pass begun may have met each bad record once.
-        passes = -(-num_examples // self.num_examples)
-        if bad > self.max_bad_records * passes:
-            folder = pathlib.Path(self.records.files[0]).parent
-            raise UserError(
-                f"{folder}: {bad:,} bad record(s) in {passes} pass(es) over "
-                f"{self.num_examples:,} are more than --max_bad_records="
-                f"{self.max_bad_records} a pass; see which with "
-                "tools/validate_records.py --decode, and remake their shards or raise "
-                "the limit"
-            )
+        return pipeline.evaluation_dataset(self.records, share)
 
 
 def _share(batch_size: int, context: tf.distribute.InputContext) -> lanes.Share:
@@ -167,24 +139,17 @@ def find_split(
     """
     if data.use_synthetic_data:
         return Split(None, SYNTHETIC_EXAMPLES[split], num_classes)
-    options = {
-        "max_bad_records": data.max_bad_records,
-        "label_base": data.label_base,
-        "classes": classes,
-    }
+    where, options = data.data_dir, {"label_base": data.label_base, "classes": classes}
     if data.tfds_name:
-        options |= {"download": data.tfds_download}
-        find = functools.partial(records.tfds_records, data.tfds_name)
-    else:
-        find = records.find_records
-    found = find(data.data_dir, split, num_classes, **options)
+        where = tfds_files.open_by_name(data.tfds_name, where, data.tfds_download)
+    found = records.find_records(str(where), split, num_classes, **options)
     logging.info("%s: %s", split, records.describe(found))
     if found.label_map is not None:
         logging.info(
             "%s: %d of the net's %d classes, matched by name",
             *(split, found.num_classes, num_classes),
         )
-    return Split(found, found.num_examples, num_classes, data.max_bad_records)
+    return Split(found, found.num_examples, num_classes)
 
 
 def find_statistics(data: DataConfig, model_dir: pathlib.Path | None) -> Statistics:
@@ -237,11 +202,6 @@ def _measure(split: Split) -> Statistics:
             accumulator.add(image)
     except tf.errors.OpError as error:
         raise explained(error, split) from error
-    if accumulator.num_images == 0:
-        raise UserError(
-            f"{split.records.files[0]} and its fellows hold no record that can be "
-            "used; see why with tools/validate_records.py --decode"
-        )
     return accumulator.result()
 
 

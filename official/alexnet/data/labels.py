@@ -1,6 +1,5 @@
 """Which number stands for which class in a set of records: one base for all splits."""
 
-import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -28,20 +27,18 @@ class Counts:
 
     Attributes:
         num_examples: records in the file, the bad ones included.
-        labels: stored label -> how many records have it, and the number of the first.
-        num_bad: records that hold no label.
-        fault: of the first of these, such as `record 7 is not a tf.train.Example`.
+        labels: stored label -> the number of the first record that has it.
+        fault: of the first that holds none, such as `record 7 is not an Example`.
     """
 
     num_examples: int = 0
-    labels: dict[int, tuple[int, int]] = dataclasses.field(default_factory=dict)
-    num_bad: int = 0
+    labels: dict[int, int] = dataclasses.field(default_factory=dict)
     fault: str | None = None
 
     @classmethod
     def of(cls, stored: dict) -> "Counts":
         """From what JSON makes of one."""
-        labels = {int(label): tuple(n) for label, n in stored["labels"].items()}
+        labels = {int(label): int(n) for label, n in stored["labels"].items()}
         return cls(**stored | {"labels": labels})
 
 
@@ -115,13 +112,9 @@ def count_file(
     for number, record in enumerate(framing.read(path, limit)):
         counts.num_examples += 1
         try:
-            label = schemas.stored_label(record, schema)
+            counts.labels.setdefault(schemas.stored_label(record, schema), number)
         except ValueError as error:
-            counts.num_bad += 1
             counts.fault = counts.fault or f"record {number} {error}"
-            continue
-        count, first = counts.labels.get(label, (0, number))
-        counts.labels[label] = (count + 1, first)
     return counts
 
 
@@ -175,7 +168,6 @@ def settle(
     counts: Collection[Counts],
     num_classes: int,
     said: tuple[int, str] | None,
-    max_bad_records: int,
     folder: pathlib.Path,
 ) -> tuple[int, str]:
     """Settles which label is class 0, by all labels of a set.
@@ -184,7 +176,6 @@ def settle(
         counts: of all its files.
         num_classes: number of classes, or `ANY_CLASSES`.
         said: the label of class 0, and who says so; None: nobody does.
-        max_bad_records: how many labels may be none of the set's.
         folder: the set, for messages.
 
     Returns:
@@ -193,78 +184,61 @@ def settle(
     Raises:
         UserError: it cannot be told, or what is said cannot be right.
     """
-    stored = collections.Counter()
-    for each in counts:
-        stored.update({label: count for label, (count, _) in each.labels.items()})
+    stored = {label for each in counts for label in each.labels}
     if not stored:  # `check` says what is wrong with the records.
         return 1, "there is no label"
     if num_classes == ANY_CLASSES:
-        return int(not stored[0]), "any class will do"
+        return int(0 not in stored), "any class will do"
     span = f"all labels are {min(stored)}..{max(stored)}"
-    outside = [
-        sum(n for label, n in stored.items() if not 0 <= label - base < num_classes)
-        for base in (0, 1)
+    fits = [
+        0 <= min(stored) - base <= max(stored) - base < num_classes for base in (0, 1)
     ]
     if said:
         base, source = said
-        if outside[base] and not outside[1 - base]:
+        if fits[1 - base] and not fits[base]:
             raise UserError(
                 f"{folder}: {span} and there are {num_classes} classes, so "
                 f"{1 - base} is class 0, but {base} is {source}: correct that, or "
                 "--num_classes"
             )
         return base, f"{base} is class 0 {source}"
-    possible = [base for base in (0, 1) if outside[base] <= max_bad_records]
-    if len(possible) == 2:
-        advice = f"or give --num_classes={max(stored)} if these are all"
-        if any(outside):
-            advice = (
-                f"or lower --max_bad_records={max_bad_records}, as {outside[1]:,} "
-                f"labels do not fit 1..{num_classes} and {outside[0]:,} not "
-                f"0..{num_classes - 1}"
-            )
+    if all(fits):
         raise UserError(
             f"{folder}: {span} and there are {num_classes} classes: it cannot be told "
             "whether 0 or 1 is class 0; say so with --label_base=0 or --label_base=1, "
-            f"{advice}"
+            f"or give --num_classes={max(stored)} if these are all"
         )
     # Where neither fits, `check` names the first label outside.
-    base = possible[0] if possible else int(not stored[0])
-    if outside[base]:
-        span += f", and {outside[1 - base]:,} would not fit the other way"
+    base = fits.index(True) if any(fits) else int(0 not in stored)
     return base, f"{base} is class 0, as {span}"
 
 
 def check(
-    counts: dict[pathlib.Path, Counts],
-    first: int,
-    last: int,
-    reason: str,
-    max_bad_records: int,
+    counts: dict[pathlib.Path, Counts], first: int, last: int, reason: str
 ) -> None:
     """Checks that a split's labels are in first..last, which has a reason in words.
 
     Raises:
-        UserError: more records are bad, or more labels do not fit, than may be.
+        UserError: a record is bad, or a label does not fit.
     """
-    if sum(each.num_bad for each in counts.values()) > max_bad_records:
-        path, each = next(item for item in counts.items() if item[1].num_bad)
-        raise UserError(f"{path}: {each.fault}; prepare it again")
+    for path, each in counts.items():
+        if each.fault:
+            raise UserError(f"{path}: {each.fault}; prepare it again")
     outside = [
-        (path, number, label, count)
+        (path, number, label)
         for path, each in counts.items()
-        for label, (count, number) in each.labels.items()
+        for label, number in each.labels.items()
         if not first <= label <= last
     ]
-    if sum(count for *_, count in outside) <= max_bad_records:
+    if not outside:
         return
-    path, number, label, _ = outside[0]
+    path, number, label = outside[0]
     if label < first:
         raise UserError(
             f"{path}: record {number} has label {label}, below {first} "
             f"({reason}); a split without labels cannot be used"
         )
-    needed = max(label for *_, label, _ in outside) - first + 1
+    needed = max(label for *_, label in outside) - first + 1
     raise UserError(
         f"{path}: record {number} has label {label}, outside {first}..{last} "
         f"({reason}); pass --num_classes={needed} or more"

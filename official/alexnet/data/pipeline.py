@@ -39,7 +39,6 @@ def training_dataset(
     crop_size: int = 224,
     shuffle_buffer: int = SHUFFLE_BUFFER,
     augment: bool = True,
-    skip_bad: bool = False,
     num_batches: int = -1,
 ) -> tf.data.Dataset:
     """Shuffled batches of random crops and mirrors (section 4.1).
@@ -55,19 +54,17 @@ def training_dataset(
         crop_size: side of a crop; offsets are uniform in 0..image_size - crop_size.
         shuffle_buffer: undecoded records that all workers hold to draw from.
         augment: False takes every centre crop, unmirrored.
-        skip_bad: a record that cannot be used becomes zeros of weight 0 in its place;
-            otherwise it raises an error.
         num_batches: batches in the dataset; -1 is endless.
 
     Returns:
         A dataset of {"image": uint8 (replica_batch_size, crop_size, crop_size, 3),
-        "label": int32 (replica_batch_size,), 0-based}, with `skip_bad` also "weight":
-        float32 (replica_batch_size,), 1 or 0. A worker's replica batches of a step
-        come one after another.
+        "label": int32 (replica_batch_size,), 0-based}. A worker's replica batches of a
+        step come one after another. A record that cannot be used raises an error; see
+        `reading.as_user_error`.
     """
     size, border = share.replica_batch_size, image_size - crop_size
     replicas = (share.stop - share.first) // size
-    load = _loader(records, crop_size, image_size, skip_bad)
+    load = _loader(records, crop_size, image_size)
 
     def prepare(numbers: tf.Tensor, batch: tuple) -> dict[str, tf.Tensor]:
         if augment:
@@ -75,10 +72,7 @@ def training_dataset(
         else:
             offsets = tf.fill((size, 2), border // 2)
             mirrored = tf.fill((size,), False)
-        examples = load(*batch, offsets, mirrored)
-        if not skip_bad:
-            del examples["weight"]
-        return examples
+        return load(*batch, offsets, mirrored)
 
     def number(index: tf.Tensor, batch: tuple) -> tuple:
         """Adds the numbers k of a batch's examples."""
@@ -98,16 +92,12 @@ def training_dataset(
 
 @_as_written
 def evaluation_dataset(
-    records: Records,
-    share: lanes.Share,
-    *,
-    image_size: int = 256,
-    skip_bad: bool = False,
+    records: Records, share: lanes.Share, *, image_size: int = 256
 ) -> tf.data.Dataset:
     """Each example once, whole squares; the last global batch is filled up.
 
     Args:
-        records, share, image_size, skip_bad: as of `training_dataset`.
+        records, share, image_size: as of `training_dataset`.
 
     Returns:
         A dataset of {"image": uint8 (replica_batch_size, image_size, image_size, 3),
@@ -115,12 +105,12 @@ def evaluation_dataset(
         (replica_batch_size,)}. The weight is 1 for an example and 0 for the zeros
         that fill up the last batch, so every replica has `evaluation_steps` batches.
     """
-    load = _loader(records, image_size, image_size, skip_bad)
+    load = _loader(records, image_size, image_size)
     whole = tf.zeros((1, 2), tf.int32), tf.constant([False])
 
     def prepare(tag: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         examples = load(tag[None], serialized[None], *whole)
-        return {name: value[0] for name, value in examples.items()}
+        return {name: value[0] for name, value in examples.items()} | {"weight": 1.0}
 
     examples = lanes.evaluation_blocks(records, share).unbatch()
     examples = examples.map(prepare, tf.data.AUTOTUNE, deterministic=True)
@@ -207,54 +197,40 @@ def _draws(seed: int, numbers: tf.Tensor, border: int) -> tuple[tf.Tensor, tf.Te
 
 
 def _loader(
-    records: Records, size: int, image_size: int, skip_bad: bool
+    records: Records, size: int, image_size: int
 ) -> Callable[..., dict[str, tf.Tensor]]:
-    """The function from a batch of records and crops to images, labels and weights.
+    """The function from a batch of records and crops to images and labels.
 
-    A batch is loaded as a whole. Where that fails, it is loaded once more, record by
-    record, to tell the good ones from the bad.
+    A batch is loaded as a whole. Where that fails, its records are loaded one by one,
+    to name the first that cannot be used.
     """
-    log = reading.Log(records)
     decode = _decoder(size, image_size)
-    of_one = {
-        "image": tf.TensorSpec((size, size, 3), tf.uint8),
-        "label": tf.TensorSpec((), tf.int32),
-        "weight": tf.TensorSpec((), tf.float32),
-    }
 
-    def load_all(tags, serialized, offsets, mirrored):
+    def load(tags, serialized, offsets, mirrored):
         encoded, labels = reading.parse_records(serialized, records)
         images = tf.map_fn(
             lambda one: decode(*one),
             (encoded, offsets, mirrored),
-            fn_output_signature=of_one["image"],
+            fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
         )
-        weights = tf.ones_like(labels, tf.float32)
-        return {"image": images, "label": labels, "weight": weights}
+        return {"image": images, "label": labels}
 
-    def load_one(serialized, offset, mirrored):
-        encoded, labels = reading.parse_records(serialized[None], records)
-        image = decode(encoded[0], offset, mirrored)
-        return {"image": image, "label": labels[0], "weight": 1.0}
+    def is_good(*one):
+        with tf.control_dependencies(load(*(part[None] for part in one)).values()):
+            return tf.constant(True)
 
-    def nothing(*_):
-        return {"image": tf.zeros((size, size, 3), tf.uint8), "label": 0, "weight": 0.0}
-
-    def load_each(tags, serialized, offsets, mirrored):
-        examples = tf.map_fn(
-            lambda one: pictures.attempt(load_one, one, nothing),
-            (serialized, offsets, mirrored),
-            fn_output_signature=of_one,
+    def refuse(*batch):
+        good = tf.map_fn(
+            lambda one: pictures.attempt(is_good, one, lambda *_: False),
+            batch,
+            fn_output_signature=tf.bool,
         )
-        bad = examples["weight"] == 0
-        if skip_bad:
-            first = tf.numpy_function(log, [tags[bad], serialized[bad]], [])
-        else:
-            first = reading.refuse(tags, ~bad)
-        with tf.control_dependencies([first]):
-            return examples | {"image": tf.identity(examples["image"])}
+        count = batch[0].shape[0]
+        with tf.control_dependencies([reading.refuse(batch[0], good)]):
+            images = tf.zeros((count, size, size, 3), tf.uint8)
+            return {"image": images, "label": tf.zeros((count,), tf.int32)}
 
-    return lambda *batch: pictures.attempt(load_all, batch, load_each)
+    return lambda *batch: pictures.attempt(load, batch, refuse)
 
 
 @functools.cache

@@ -1,13 +1,7 @@
-"""Reads records, undecoded, and says which one cannot be used and why.
-
-A record that may be skipped keeps its place in its batch, with weight 0, so that the
-others' places and with them crops, order and resuming stay as they are.
-"""
+"""Reads records, undecoded, and says which one cannot be used and why."""
 
 import re
-import threading
 
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -19,9 +13,6 @@ _READ_BUFFER_BYTES = 1 << 20
 
 # A record's tag is the index of its file times this, plus its number in the file.
 _RECORDS_A_FILE = 1 << 32
-
-# Bad records that one data set names in the log; more are only counted.
-_NAMED = 5
 
 _BAD_RECORD = "cannot use the record of tag"
 _BAD_RECORD_ERROR = re.compile(rf"\[{_BAD_RECORD}\]\s*\[(\d+)\]")
@@ -116,33 +107,6 @@ def refuse(tags: tf.Tensor, is_good: tf.Tensor) -> tf.Operation:
     return tf.debugging.Assert(tf.reduce_all(is_good), [_BAD_RECORD, first])
 
 
-class Log:
-    """Names the first bad records of one data set in the log, each once.
-
-    Args:
-        records: the files they are from.
-    """
-
-    def __init__(self, records: Records):
-        self._records = records
-        self._named: set[int] = set()
-        self._lock = threading.Lock()
-
-    def __call__(self, tags: np.ndarray, serialized: np.ndarray) -> None:
-        """Logs bad records of a batch: int64 tags and bytes, both (count,)."""
-        # Batches are loaded side by side.
-        with self._lock:
-            for tag, record in zip(tags.tolist(), serialized.tolist(), strict=True):
-                if len(self._named) == _NAMED or tag in self._named:
-                    continue
-                self._named.add(tag)
-                file, number = place_of(tag)
-                path, reason = self._records.files[file], fault(record, self._records)
-                logging.warning("skipped %s: record %d %s", path, number, reason)
-                if len(self._named) == _NAMED:
-                    logging.warning("More bad records are counted, but not named.")
-
-
 def fault(serialized: bytes, records: Records) -> str | None:
     """Says what is wrong with a record whose checksum is right.
 
@@ -185,8 +149,8 @@ def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | Non
         reason = None if record is None else fault(record, records)
         return UserError(
             f"{path}: record {number} {reason or 'could not be read'}; pass another "
-            "--num_classes if its label is right, make the file again, or let such "
-            "records be skipped with --max_bad_records"
+            "--num_classes if its label is right, or make the file again; "
+            "tools/validate_records.py --decode lists all such records"
         )
     if _COUNT_ERROR.search(error.message):
         found = map(_miscount, records.files, records.file_sizes)

@@ -65,7 +65,6 @@ def find_records(
     data_dir: str,
     split: str,
     num_classes: int,
-    max_bad_records: int = 0,
     label_base: str = "auto",
     classes: Sequence[str] | None = None,
 ) -> Records:
@@ -82,7 +81,6 @@ def find_records(
         split: `train` or `validation`; where a TFDS dataset has no `validation`, its
             `val` or `test` is taken.
         num_classes: number of classes of the model, or `labels.ANY_CLASSES`.
-        max_bad_records: how many of the records looked at may be bad.
         label_base: the label of class 0, `0` or `1`; `auto`: as the manifest, TFDS,
             labels.txt or all labels of all splits say.
         classes: names of the model's classes, for data that may have others; None:
@@ -137,15 +135,13 @@ def find_records(
         base, reason = said[0], f"{said[0]} is class 0, {said[1]}"
     else:
         known = len(names) if names and num_classes != labels.ANY_CLASSES else None
-        base, reason = labels.settle(
-            counts.values(), known or num_classes, said, max_bad_records, root
-        )
+        base, reason = labels.settle(counts.values(), known or num_classes, said, root)
     files = tuple(map(str, found.files))
     records = Records(
         *(files, found.schema, base, tuple(sizes), num_classes),
         *(names, reason, label_map),
     )
-    labels.check(own, base, records.last_label, reason, max_bad_records)
+    labels.check(own, base, records.last_label, reason)
     return records
 
 

@@ -38,7 +38,6 @@ class Progress(tf.train.experimental.PythonState):
         sums: loss, top-1, top-5 and images since the last line of metrics.
         evaluated: step of the last evaluation; 0: there was none.
         best: the best evaluation: its step, loss, accuracy and top-5 accuracy.
-        bad_records: examples skipped since the run began.
         epoch_steps: steps in one pass over the training set; None: not known yet.
         offset: see `Schedule`.
         loss_scale: the factor that float16 needs.
@@ -50,7 +49,6 @@ class Progress(tf.train.experimental.PythonState):
         self.sums = [0.0] * 4
         self.evaluated = 0
         self.best: dict | None = None
-        self.bad_records = 0
         self.epoch_steps: float | None = None
         self.offset = 0.0
 
@@ -67,7 +65,6 @@ class Progress(tf.train.experimental.PythonState):
             "sums": self.sums,
             "evaluated": self.evaluated,
             "best": self.best,
-            "bad_records": self.bad_records,
             "fp16_scale": self.loss_scale.state(),
             "pace": [self.epoch_steps, self.offset],
         }
@@ -80,7 +77,6 @@ class Progress(tf.train.experimental.PythonState):
         # Checkpoints of earlier versions have none of these.
         self.evaluated = state.get("evaluated", 0)
         self.best = state.get("best")
-        self.bad_records = state.get("bad_records", 0)
         self.loss_scale.restore(state.get("fp16_scale", []))
         self.epoch_steps, self.offset = state.get("pace", [self.epoch_steps, 0.0])
 

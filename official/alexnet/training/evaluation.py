@@ -166,19 +166,13 @@ class Evaluator:
         """Scores every example once: the average of the models first, then each.
 
         Raises:
-            UserError: a record cannot be read, or more are bad than may be.
+            UserError: a record cannot be used.
             Interrupted: it was told to stop.
         """
-        split = self._split
         try:
-            results = self._score_all(iter(self._batches))
+            return self._score_all(iter(self._batches))
         except tf.errors.OpError as error:
-            raise dataset.explained(error, split) from error
-        if split.max_bad_records:
-            bad = split.num_examples - results[0].num_examples
-            logging.info("%d bad records skipped", bad)
-            split.check_bad_records(bad, split.num_examples)
-        return results
+            raise dataset.explained(error, self._split) from error
 
     @functools.cached_property
     def _batches(self) -> tf.data.Dataset | tf.distribute.DistributedDataset:
@@ -314,14 +308,11 @@ def _evaluate_on(placement: Placement, runs: Sequence[Run]) -> dict:
         if len(models) > 1:
             _log(f"{model['checkpoint']}, weight {model['weight']:.3g}", each)
     _log(f"average of {len(models)} models" if len(models) > 1 else path, result)
-    results = _values(result) | {
+    return _values(result) | {
         "num_examples": result.num_examples,
         "eval_crops": crops,
         "models": models,
     }
-    if split.max_bad_records:
-        results["bad_records"] = split.num_examples - result.num_examples
-    return results
 
 
 def _check_alike(first: Run, other: Run) -> None:

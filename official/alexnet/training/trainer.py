@@ -213,7 +213,6 @@ class Trainer:
             self._check_loss(steps, step)
             sums = zip(self.progress.sums, steps.sums, strict=True)
             self.progress.sums = [a + float(b) for a, b in sums]
-            self._count_bad_records(steps, step)
             if self._due(step, train.log_steps):
                 results |= self._log(step, clock)
             results["step"] = step
@@ -318,14 +317,6 @@ class Trainer:
             f"{what} at step {step}, at a learning rate of {rate:g}: {advice}"
         )
 
-    def _count_bad_records(self, steps: Steps, step: int) -> None:
-        """Counts the examples of weight 0; stops where they are too many."""
-        batch_size = self.config.train.batch_size
-        bad = steps.count * batch_size - round(float(steps.sums[3]))
-        self.progress.bad_records += bad
-        passed = self.schedule.epoch_of(step) * self.train_split.num_examples
-        self.train_split.check_bad_records(self.progress.bad_records, round(passed))
-
     def _batches(self, step: int) -> tf.distribute.DistributedDataset:
         config = self.config
         return feeding.distribute(
@@ -348,9 +339,6 @@ class Trainer:
             "learning_rate": float(self.optimizer.learning_rate.numpy()),
             "images_per_second": speed * self.config.train.batch_size,
         }
-        if self.config.data.max_bad_records:
-            values["bad_records"] = self.progress.bad_records
-            logging.info("%d bad records skipped so far", self.progress.bad_records)
         if self.writer:
             self.writer.scalars("train", step, values)
         left = (self.total_steps - step) / speed
@@ -378,8 +366,6 @@ class Trainer:
                 1 - result.accuracy, train.plateau_patience, train.plateau_reductions
             )
         values = result.scalars()
-        if self.config.data.max_bad_records:
-            values["bad_records"] = self.eval_split.num_examples - result.num_examples
         self.progress.evaluated = step
         best = self.progress.best
         if best is None or result.accuracy > best["accuracy"]:
