@@ -4,10 +4,13 @@ import io
 import pathlib
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from PIL import Image
 
 from official.alexnet.data import schemas
+from official.alexnet.data.records import find_records
+from official.alexnet.errors import UserError
 
 
 def encode(pixels: np.ndarray, kind: str = "JPEG", **options) -> bytes:
@@ -48,3 +51,14 @@ def photographs(count: int, size: int) -> list[bytes]:
         encode(generator.integers(0, 256, (size, size, 3), np.uint8))
         for _ in range(count)
     ]
+
+
+def refusal(
+    data_dir: pathlib.Path, split: str = "train", num_classes: int = 3, **options
+) -> str:
+    """The one line that is said of records that cannot be used."""
+    with pytest.raises(UserError) as caught:
+        find_records(str(data_dir), split, num_classes, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text

@@ -235,32 +235,21 @@ def _loader(
 
 @functools.cache
 def _decoder(size: int, image_size: int) -> Callable[..., tf.Tensor]:
-    """`_decode_crop` of these sizes, traced once for all pipelines of a process."""
-    sizes = {"size": size, "image_size": image_size}
-    return tf.function(functools.partial(_decode_crop, **sizes), autograph=False)
-
-
-def _decode_crop(
-    encoded: tf.Tensor,
-    offset: tf.Tensor,
-    mirrored: tf.Tensor,
-    size: int,
-    image_size: int,
-) -> tf.Tensor:
     """Decodes a crop; of a square JPEG, which a prepared record holds, only that.
 
-    Where chroma is stored at half resolution, libjpeg interpolates it up to the window
-    decoded, so a crop's outermost columns can differ a little from the whole image's.
+    Traced once for all pipelines of a process. Where chroma is stored at half
+    resolution, libjpeg interpolates it up to the window decoded, so a crop's outermost
+    columns can differ a little from the whole image's.
     """
 
-    def is_square() -> tf.Tensor:
+    def is_square(encoded: tf.Tensor) -> tf.Tensor:
         # Of a JPEG that was cut short below the crop, the crop would be decoded. And
         # CMYK is for `decode_image` to judge.
         shape = tf.io.extract_jpeg_shape(encoded)
         is_whole = tf.strings.substr(encoded, -2, 2) == _END_OF_JPEG
         return tf.reduce_all(shape[:2] == image_size) & (shape[2] != 4) & is_whole
 
-    def decode_crop() -> tf.Tensor:
+    def decode_crop(encoded: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
         if size == image_size:
             return preprocessing.decode_image(encoded)
         return tf.io.decode_and_crop_jpeg(
@@ -270,13 +259,22 @@ def _decode_crop(
             dct_method=preprocessing.DCT_METHOD,
         )
 
-    def decode_whole() -> tf.Tensor:
+    def decode_whole(encoded: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
         image = preprocessing.decode_image(encoded)
         square = preprocessing.resize_to_square(image, image_size)
         top, left = tf.unstack(offset)
         return square[top : top + size, left : left + size]
 
-    is_prepared = tf.cond(tf.io.is_jpeg(encoded), is_square, lambda: False)
-    image = tf.cond(is_prepared, decode_crop, decode_whole)
-    image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
-    return tf.ensure_shape(image, (size, size, 3))
+    @tf.function(autograph=False)
+    def decode(encoded: tf.Tensor, offset: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
+        is_jpeg = tf.io.is_jpeg(encoded)
+        is_prepared = tf.cond(is_jpeg, lambda: is_square(encoded), lambda: False)
+        image = tf.cond(
+            is_prepared,
+            lambda: decode_crop(encoded, offset),
+            lambda: decode_whole(encoded, offset),
+        )
+        image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
+        return tf.ensure_shape(image, (size, size, 3))
+
+    return decode
