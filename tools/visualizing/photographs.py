@@ -121,7 +121,7 @@ class Recorded:
         """As `Files.photograph`."""
         file, number = reading.place_of(place)
         path = self.records.files[file]
-        serialized = tf.constant([next(framing.read(path, number + 1, number))])
+        serialized = tf.constant([framing.record(path, number)])
         try:
             encoded, labels = reading.parse_records(serialized, self.records)
             pixels = square(encoded[0]).numpy()

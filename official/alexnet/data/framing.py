@@ -54,6 +54,17 @@ def read(path: str | pathlib.Path, stop: int | None, start: int = 0) -> Iterator
             yield file.read(length)
 
 
+def record(path: str | pathlib.Path, number: int) -> bytes:
+    """Reads one record of a file by its number.
+
+    Raises:
+        UserError: the file ends before it.
+    """
+    for found in read(path, number + 1, number):
+        return found
+    raise UserError(f"{path} has no record {number} any more")
+
+
 def count_records(path: str | pathlib.Path) -> int:
     """Counts the records of a file, reading nothing but their headers.
 

@@ -41,37 +41,24 @@ def attempt(function: Callable, elements, instead: Callable):
     return tried.concatenate(element.map(instead)).take(1).get_single_element()
 
 
-def is_png(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether bytes begin as a PNG does, up to its size."""
-    begins = tf.strings.substr(encoded, 0, len(_PNG_SIGNATURE)) == _PNG_SIGNATURE
-    return begins & (tf.strings.length(encoded) >= _PNG_SIZE_END)
-
-
-def check_jpeg(encoded: tf.Tensor, max_pixels: int) -> tf.Operation:
-    """An op that raises where a JPEG is too large, or CMYK that could mean two things.
+def check(encoded: tf.Tensor, max_pixels: int) -> tf.Operation:
+    """An op that raises where bytes are no picture that is decoded.
 
     Args:
         encoded: string scalar.
         max_pixels: largest width times height.
 
     Raises:
-        tf.errors.InvalidArgumentError: so it is, or the header is damaged.
+        tf.errors.InvalidArgumentError: they are neither JPEG nor PNG, too large, CMYK
+            that could mean two pictures, or the header is damaged.
     """
-    size = _jpeg_size(encoded)
-    fits = _is_small(size, max_pixels) & _has_known_colors(encoded, size)
-    return _check(fits, "JPEG of this size or colours")
-
-
-def check_png(encoded: tf.Tensor, max_pixels: int) -> tf.Operation:
-    """The same where bytes are no PNG, or a too large one."""
-    with tf.control_dependencies([_check(is_png(encoded), "neither JPEG nor PNG")]):
-        size = _png_size(encoded)
-    return _check(_is_small(size, max_pixels), "PNG of this size")
-
-
-def _check(condition: tf.Tensor, what: str) -> tf.Operation:
+    size = _size(encoded)
+    is_taken = _is_small(size, max_pixels) & _has_known_colors(encoded, size)
     # tf.debugging.Assert would add a branch to the graph.
-    return tf.raw_ops.Assert(condition=condition, data=[tf.constant(what)])
+    return tf.raw_ops.Assert(
+        condition=_is_known(encoded) & is_taken,
+        data=[tf.constant("not a JPEG or PNG of this size or colours")],
+    )
 
 
 def fault(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
@@ -95,9 +82,15 @@ def fault(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     words = tf.where(_has_known_colors(encoded, size), words, cmyk)
     words = tf.where(_is_small(size, max_pixels), words, too_large)
     words = tf.where(size[0] >= 0, words, "has a damaged header")
-    is_known = tf.io.is_jpeg(encoded) | is_png(encoded)
-    words = tf.where(is_known, words, "is neither JPEG nor PNG")
+    words = tf.where(_is_known(encoded), words, "is neither JPEG nor PNG")
     return tf.where(tf.strings.length(encoded) > 0, words, "is empty")
+
+
+def _is_known(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether bytes begin as a JPEG, or as a PNG up to its size."""
+    begins = tf.strings.substr(encoded, 0, len(_PNG_SIGNATURE)) == _PNG_SIGNATURE
+    is_png = begins & (tf.strings.length(encoded) >= _PNG_SIZE_END)
+    return tf.io.is_jpeg(encoded) | is_png
 
 
 def _size(encoded: tf.Tensor) -> tf.Tensor:

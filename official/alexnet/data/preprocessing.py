@@ -43,15 +43,9 @@ def decode_image(
             that `pictures` lets through.
     """
 
-    def decode_jpeg() -> tf.Tensor:
-        with tf.control_dependencies([pictures.check_jpeg(encoded, max_pixels)]):
-            return tf.io.decode_jpeg(encoded, channels=3, dct_method=DCT_METHOD)
-
-    def decode_png() -> tf.Tensor:
-        with tf.control_dependencies([pictures.check_png(encoded, max_pixels)]):
-            return tf.io.decode_png(encoded, channels=3)
-
-    image = tf.cond(tf.io.is_jpeg(encoded), decode_jpeg, decode_png)
+    with tf.control_dependencies([pictures.check(encoded, max_pixels)]):
+        # It decodes PNG, too.
+        image = tf.io.decode_jpeg(encoded, channels=3, dct_method=DCT_METHOD)
     return tf.ensure_shape(image, (None, None, 3))
 
 

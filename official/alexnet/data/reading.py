@@ -145,8 +145,7 @@ def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | Non
     if bad := _BAD_RECORD_ERROR.search(error.message):
         file, number = place_of(int(bad[1]))
         path = records.files[file]
-        record = next(framing.read(path, number + 1, number), None)
-        reason = None if record is None else fault(record, records)
+        reason = fault(framing.record(path, number), records)
         return UserError(
             f"{path}: record {number} {reason or 'could not be read'}; pass another "
             "--num_classes if its label is right, or make the file again; "
