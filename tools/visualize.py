@@ -3,7 +3,7 @@ r"""Draws what a net has learned: Figures 3 and 4 of the paper, and learning cur
   python tools/visualize.py --model_dir=runs/paper --output_dir=pictures
   python tools/visualize.py --model_dir=runs/paper --output_dir=pictures \
       --what=predictions --images='photos/*.jpg' --top=5
-  python tools/visualize.py --export_dir=exported --output_dir=pictures \
+  python tools/visualize.py --model_dir=exported --output_dir=pictures \
       --what=kernels,neighbors --data_dir=imagenet
   python tools/visualize.py --runs=paper=runs/paper,source=runs/source \
       --output_dir=pictures
@@ -15,34 +15,33 @@ r"""Draws what a net has learned: Figures 3 and 4 of the paper, and learning cur
   predictions  photographs with their most probable labels (Figure 4, left)
   neighbors    photographs with the training images whose fc7 features are nearest
                (Figure 4, right)
+  inputs       the first training images as the net saw them
   curves       loss, top-1 and top-5 of one run or several, from metrics.jsonl
 
 Photographs are those of --images, labelled by the names of their folders, or
-validation images. The pictures are written for TensorBoard as well. All but the kernels
-need matplotlib: pip install 'official-alexnet[plots]'. The last line on stdout is one
-JSON object with the numbers behind the pictures.
+validation images. All but the kernels and inputs need matplotlib:
+pip install 'official-alexnet[plots]'. The last line on stdout is one JSON object with
+the numbers behind the pictures. TensorBoard shows them: tensorboard --logdir=pictures
 """
 
 import difflib
 import pathlib
 
 from absl import flags
-from visualizing.curves import parse_runs
 
-from official.alexnet import cli, run_files
-from official.alexnet.config import Config
+from official.alexnet import cli, paths, run_files
 from official.alexnet.data import image_files
 from official.alexnet.errors import UserError
 
-PICTURES = ("kernels", "predictions", "neighbors", "curves")
+FLAGS = flags.FLAGS
+PICTURES = ("kernels", "predictions", "neighbors", "inputs", "curves")
 SETTINGS = "data_dir tfds_name statistics batch_size eval_crops dtype"
 
 
 def define_flags() -> None:
     """Defines the flags; done only when this file is the program."""
-    flags.DEFINE_string("model_dir", None, "Directory of the run.")
     flags.DEFINE_string(
-        "export_dir", None, "What alexnet-export wrote, in place of --model_dir."
+        "model_dir", None, "Directory of a run, or of what alexnet-export wrote."
     )
     flags.DEFINE_string(
         "checkpoint_path",
@@ -58,19 +57,19 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "what",
         None,
-        f"Pictures, out of {', '.join(PICTURES)}. Default: those that need no images.",
-    )
-    flags.DEFINE_string(
-        "logdir",
-        None,
-        "Where TensorBoard's copies go. Default: MODEL_DIR/pictures; without a "
-        "--model_dir OUTPUT_DIR/tensorboard.",
+        f"Pictures, out of {', '.join(PICTURES)}. Default: kernels and curves.",
     )
     flags.DEFINE_multi_string(
         "images",
         None,
         "JPEG or PNG files, directories of them, or patterns in quotes, with commas "
         "between them. Default: validation images.",
+    )
+    flags.DEFINE_multi_string(
+        "search_images",
+        None,
+        "Images to search for neighbours, named as --images. Default: the training "
+        "images.",
     )
     flags.DEFINE_integer(
         "num_images",
@@ -86,18 +85,6 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("top", 5, "Labels a photograph.", lower_bound=1)
     flags.DEFINE_integer("num_neighbors", 6, "Neighbours a photograph.", lower_bound=1)
-    flags.DEFINE_multi_string(
-        "search_images",
-        None,
-        "Images to search for neighbours, named as --images. Default: the training "
-        "images.",
-    )
-    flags.DEFINE_string(
-        "cache_dir",
-        None,
-        "Where features of searched images are kept, 16 KB an image. Default: "
-        "OUTPUT_DIR/features.",
-    )
     flags.DEFINE_enum(
         "kernel_scale",
         "each",
@@ -110,153 +97,91 @@ def define_flags() -> None:
 
 def main() -> dict:
     """Draws; returns the numbers to print."""
-    what = _what()
-    config = _config(what)
-    runs = _runs() if "curves" in what else {}
+    what, model_dir, runs = _what(), cli.path("model_dir"), _runs()
+    config = None
+    if set(what) != {"curves"}:
+        config = run_files.load_config(model_dir)
+        config = cli.config_from_flags(config, reads_data=False)
     cli.start_tensorflow()
-    from visualizing import curves, drawing, trained  # noqa: PLC0415
+    from visualizing import (  # noqa: PLC0415
+        curves,
+        drawing,
+        kernels,
+        neighbors,
+        photographs,
+        predictions,
+        trained,
+    )
 
-    net = None
-    if set(what) - {"curves"}:
-        labels = cli.path("labels")
-        if cli.path("export_dir"):
-            net = trained.from_export(config, cli.path("export_dir"), labels)
-        else:
-            net = trained.from_run(
-                config, cli.path("model_dir"), cli.path("checkpoint_path"), labels
-            )
-    histories = [curves.read(name, folder) for name, folder in runs.items()]
-
+    results = {"written": []}
+    if config:
+        checkpoint = cli.path("checkpoint_path")
+        net = trained.find(config, model_dir, checkpoint, cli.path("labels"))
+        results |= {"source": net.source, "step": net.step}
+    if "curves" in what:
+        histories = [curves.read(name, folder) for name, folder in runs.items()]
     output_dir = pathlib.Path(cli.path("output_dir"))
     output_dir.mkdir(parents=True, exist_ok=True)
-    results = {"written": []}
-    if net:
-        results |= {"source": net.source, "step": net.step}
+
+    def images(flag: str, split: str) -> photographs.Images:
+        names = image_files.split(FLAGS[flag].value or [])
+        return photographs.find(net, names, flag, split)
+
     for name in what:
+        step, numbers = net.step if config else 0, None
         if name == "kernels":
-            pixels, results[name] = _kernels(net)
+            pixels, numbers = kernels.picture(net, FLAGS.kernel_scale)
         elif name == "predictions":
-            pixels, results[name] = _predictions(net)
+            shown = images("images", "validation").spread(FLAGS.num_images or 8)
+            pixels, numbers = predictions.picture(net, shown, FLAGS.top)
         elif name == "neighbors":
-            pixels, results[name] = _neighbors(net, output_dir)
+            shown = images("images", "validation").spread(FLAGS.num_images or 5)
+            searched = images("search_images", "train")
+            count = FLAGS.num_neighbors
+            pixels, numbers = neighbors.picture(net, shown, searched, count)
+        elif name == "inputs":
+            pixels, step = drawing.first_inputs(model_dir), 0
         else:
-            pixels = drawing.pixels_of(curves.draw(histories))
-            results[name] = curves.results(histories)
-        path = output_dir / f"{name}.png"
-        drawing.write_png(pixels, path)
-        last = max((history.rows[-1]["step"] for history in histories), default=0)
-        step = last if name == "curves" else net.step
-        drawing.write_summary(_logdir(output_dir), step, {name: pixels})
-        results["written"].append(str(path))
-    return results | {"logdir": str(_logdir(output_dir))}
+            pixels, numbers = curves.picture(histories)
+            step = max(history.rows[-1]["step"] for history in histories)
+        drawing.write(name, pixels, output_dir, step)
+        results["written"].append(str(output_dir / f"{name}.png"))
+        results[name] = numbers
+    return results
 
 
 def _what() -> list[str]:
     """The pictures to draw, after a look at what each needs."""
-    values = flags.FLAGS
-    if values.model_dir and values.export_dir:
-        raise UserError("--model_dir and --export_dir both name a net: give one")
-    if values.export_dir and values.checkpoint_path:
-        raise UserError("--checkpoint_path is of a --model_dir: an export has its own")
-    has_net = values.model_dir or values.export_dir
-    has_metrics = values.model_dir or values.runs
-    if not has_net and not has_metrics:
-        raise UserError("name a net with --model_dir or --export_dir, or --runs")
-    if values.what is None:
-        return ["kernels"] * bool(has_net) + ["curves"] * bool(has_metrics)
-    for name in values.what:
+    if not FLAGS.model_dir and not FLAGS.runs:
+        raise UserError("name a net with --model_dir, or --runs")
+    if FLAGS.what is None:
+        return ["kernels"] * bool(FLAGS.model_dir) + ["curves"]
+    if not FLAGS.what:
+        raise UserError(f"--what is empty: name some of {', '.join(PICTURES)}")
+    for name in FLAGS.what:
         if name not in PICTURES:
             close = difflib.get_close_matches(name, PICTURES, n=1)
             advice = f"did you mean {close[0]}? " if close else ""
             raise UserError(
                 f"--what={name}: no such picture; {advice}known: {', '.join(PICTURES)}"
             )
-        if name == "curves" and not has_metrics:
-            raise UserError("--what=curves needs --model_dir or --runs")
-        if name != "curves" and not has_net:
-            raise UserError(f"--what={name} needs --model_dir or --export_dir")
-    if not values.what:
-        raise UserError(f"--what is empty: name some of {', '.join(PICTURES)}")
-    return list(dict.fromkeys(values.what))
-
-
-def _config(what: list[str]) -> Config | None:
-    """Settings of the net, if there is a net to look at."""
-    flag = "export_dir" if cli.path("export_dir") else "model_dir"
-    if set(what) == {"curves"}:
-        return None
-    config = run_files.load_config(cli.path(flag), flag)
-    return cli.config_from_flags(config, reads_data=False)
+        if name != "curves" and not FLAGS.model_dir:
+            raise UserError(f"--what={name} needs --model_dir")
+    return list(dict.fromkeys(FLAGS.what))
 
 
 def _runs() -> dict[str, str]:
-    """Name and directory of each run to draw curves of."""
-    if not flags.FLAGS.runs:
-        folder = pathlib.Path(cli.path("model_dir"))
-        return {folder.absolute().name: str(folder)}
-    return parse_runs(flags.FLAGS.runs)
-
-
-def _logdir(output_dir: pathlib.Path) -> pathlib.Path:
-    if cli.path("logdir"):
-        return pathlib.Path(cli.path("logdir"))
-    if cli.path("model_dir"):
-        return pathlib.Path(cli.path("model_dir")) / "pictures"
-    return output_dir / "tensorboard"
-
-
-def _kernels(net):
-    from visualizing import kernels  # noqa: PLC0415
-
-    layer, columns = kernels.first_kernels(net)
-    picture = kernels.draw(columns, flags.FLAGS.kernel_scale)
-    return picture, kernels.results(layer, columns)
-
-
-def _predictions(net):
-    from visualizing import drawing, predictions  # noqa: PLC0415
-
-    train, top = net.config.train, flags.FLAGS.top
-    shown = _photographs(net, flags.FLAGS.num_images or 8)
-    scores = predictions.probabilities(net, shown, train.eval_crops, train.batch_size)
-    picture = predictions.draw(shown, scores, net.labels, top)
-    results = predictions.results(shown, scores, net.labels, top)
-    return drawing.pixels_of(picture), results
-
-
-def _neighbors(net, output_dir: pathlib.Path):
-    from visualizing import drawing, features, neighbors  # noqa: PLC0415
-
-    shown = _photographs(net, flags.FLAGS.num_images or 5)
-    searched = _images(net, "search_images", "train")
-    extractor = features.Extractor(net, net.config.train.batch_size)
-    cache_dir = pathlib.Path(cli.path("cache_dir") or output_dir / "features")
-    table = extractor.of_images(searched, cache_dir)
-    queries = extractor.of_photographs(shown)
-    indices, distances = neighbors.nearest(
-        queries, table["features"], flags.FLAGS.num_neighbors
-    )
-    found = neighbors.photographs(searched, table, indices)
-    picture = neighbors.draw(shown, found, distances, net.labels)
-    results = neighbors.results(shown, found, distances, net.labels)
-    return drawing.pixels_of(picture), results | {"searched": len(searched)}
-
-
-def _photographs(net, count: int):
-    return _images(net, "images", "validation").spread(count)
-
-
-def _images(net, flag: str, split: str):
-    """The images that a flag names, or a split of the run's records."""
-    from visualizing import photographs  # noqa: PLC0415
-
-    from official.alexnet.serving.prediction import find_images  # noqa: PLC0415
-
-    names = image_files.split(flags.FLAGS[flag].value or [])
-    if not names:
-        return photographs.Recorded(net.split(split).records)
-    paths = find_images(names, flag)
-    return photographs.files_with_labels(paths, net.labels)
+    """The directories of --runs=name=model_dir,... by name; else --model_dir's."""
+    runs = {}
+    for item in FLAGS.runs or []:
+        name, equals, folder = item.partition("=")
+        if not (name and equals and folder):
+            raise UserError(f"--runs={item}: should be name=model_dir")
+        if name in runs:
+            raise UserError(f"--runs: two runs are called {name}")
+        runs[name] = str(paths.local(folder, "--runs"))
+    model_dir = cli.path("model_dir")
+    return runs or {pathlib.Path(model_dir).absolute().name: model_dir}
 
 
 if __name__ == "__main__":

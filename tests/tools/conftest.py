@@ -52,7 +52,7 @@ def run_dir(records_dir, tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def net(run_dir) -> trained.Trained:
     config = run_files.load_config(str(run_dir))
-    return trained.from_run(config, str(run_dir), None, None)
+    return trained.find(config, str(run_dir))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """tools/visualize.py: as a user runs it."""
 
 import dataclasses
+import io
 import json
 import pathlib
 import re
@@ -16,7 +17,6 @@ from PIL import Image
 from official.alexnet import run_files
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.weights import get_weights
-from official.alexnet.serving.prediction import find_images
 from official.alexnet.training import checkpoints
 
 TOOLS = pathlib.Path(__file__).parents[2] / "tools"
@@ -24,7 +24,6 @@ sys.path.insert(0, str(TOOLS))
 
 from visualizing import (  # noqa: E402
     curves,
-    drawing,
     kernels,
     photographs,
     predictions,
@@ -45,24 +44,25 @@ def read_png(path: pathlib.Path) -> np.ndarray:
     return np.asarray(Image.open(path))
 
 
-def images_of(photos, net) -> photographs.Files:
-    paths = find_images([str(photos / "*" / "*.jpg")])
-    return photographs.files_with_labels(paths, net.labels)
+def images_of(photos, net) -> photographs.Images:
+    return photographs.find(net, [str(photos / "*" / "*.jpg")], "images", "train")
+
+
+NAMES = ["kernels", "predictions", "neighbors", "inputs", "curves"]
 
 
 @pytest.fixture(scope="module")
 def drawn(run_dir, photos, tmp_path_factory):
-    """All four pictures, of a run whose data set has moved."""
+    """All five pictures of a run."""
     pytest.importorskip("matplotlib")
     folder = tmp_path_factory.mktemp("drawn")
     done = visualize(
         f"--model_dir={run_dir}",
-        f"--output_dir={folder / 'pictures'}",
-        "--what=kernels,predictions,neighbors,curves",
+        f"--output_dir={folder}",
+        f"--what={','.join(NAMES)}",
         f"--images={photos}/*/*.jpg",
         "--num_images=4",
         "--top=2",
-        f"--logdir={folder / 'log'}",
     )
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout.splitlines()[-1])
@@ -70,21 +70,35 @@ def drawn(run_dir, photos, tmp_path_factory):
 
 def test_every_picture_is_written_and_goes_to_tensorboard(drawn):
     folder, results = drawn
-    names = ["kernels", "predictions", "neighbors", "curves"]
-    paths = [folder / "pictures" / f"{name}.png" for name in names]
-    assert results["written"] == [str(path) for path in paths]
+    assert results["written"] == [str(folder / f"{name}.png") for name in NAMES]
     found = {}
-    for path in sorted((folder / "log").glob("events*")):
+    for path in sorted(folder.glob("events*")):
         for record in tf.data.TFRecordDataset(str(path)):
             event = tf.compat.v1.Event.FromString(record.numpy())
             for value in event.summary.value:
                 found[value.tag] = (event.step, value.tensor.string_val[2])
-    assert list(found) == names
-    for path in paths:
-        step, encoded = found[path.stem]
-        assert step == 12
+    assert list(found) == NAMES
+    for name, (step, encoded) in found.items():
+        assert step == (0 if name == "inputs" else 12)
         pixels = tf.io.decode_png(encoded, channels=3).numpy()
-        np.testing.assert_array_equal(pixels, read_png(path))
+        np.testing.assert_array_equal(pixels, read_png(folder / f"{name}.png"))
+
+
+def test_inputs_are_the_first_of_training(drawn, run_dir):
+    """Eight, each resized to 112 pixels, with a gap of two."""
+    folder, _ = drawn
+    picture = read_png(folder / "inputs.png")
+    assert picture.shape == (112, 912, 3)
+    (event,) = (
+        value
+        for path in (run_dir / "train").glob("events*")
+        for record in tf.data.TFRecordDataset(str(path))
+        for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value
+        if value.tag == "input_images"
+    )
+    for i, encoded in enumerate(event.tensor.string_val[2:]):
+        one = Image.open(io.BytesIO(encoded)).resize((112, 112))
+        np.testing.assert_array_equal(picture[:, 114 * i : 114 * i + 112], one)
 
 
 def test_numbers_on_stdout(drawn, net, photos):
@@ -112,7 +126,7 @@ def test_numbers_on_stdout(drawn, net, photos):
 def test_an_export_and_search_images(exported, photos, tmp_path):
     pytest.importorskip("matplotlib")
     done = visualize(
-        f"--export_dir={exported}",
+        f"--model_dir={exported}",
         f"--output_dir={tmp_path}",
         "--what=neighbors",
         f"--images={photos}/n00000000",
@@ -125,16 +139,17 @@ def test_an_export_and_search_images(exported, photos, tmp_path):
     for query in results["neighbors"]["queries"]:
         assert query["neighbors"][0]["image"] == query["image"]
         assert query["neighbors"][0]["distance"] < 1e-2
-    assert (tmp_path / "tensorboard").is_dir()
+    assert results["source"] == str(exported / "alexnet.keras")
 
 
 MISTAKES = {
-    "no net": ([], "name a net with --model_dir or --export_dir, or --runs"),
-    "two nets": (["--model_dir=a", "--export_dir=b"], "both name a net"),
+    "no net": ([], "name a net with --model_dir, or --runs"),
     "a picture": (["--model_dir=a", "--what=kernel"], "did you mean kernels?"),
-    "curves of an export": (["--export_dir=a", "--what=curves"], "--what=curves needs"),
+    "none of it": (
+        ["--runs=a=b", "--what=kernels"],
+        "--what=kernels needs --model_dir",
+    ),
     "no run": (["--model_dir=a"], "--model_dir=a has no params.yaml"),
-    "no export": (["--export_dir=a"], "--export_dir=a has no params.yaml"),
     "runs": (["--runs=a"], "--runs=a: should be name=model_dir"),
     "a flag": (["--model_dir=a", "--image=x"], "did you mean --images?"),
 }
@@ -154,11 +169,9 @@ def test_no_checkpoint_and_no_metrics(run_dir, tmp_path):
     shutil.copy(run_dir / "params.yaml", tmp_path)
     config = run_files.load_config(str(tmp_path))
     with pytest.raises(UserError, match="holds no checkpoint"):
-        trained.from_run(config, str(tmp_path), None, None)
+        trained.find(config, str(tmp_path))
     with pytest.raises(UserError, match=r"metrics\.jsonl does not exist"):
         curves.read("run", str(tmp_path))
-    with pytest.raises(UserError, match=r"has no alexnet\.keras: export with keras"):
-        trained.from_export(config, str(tmp_path), None)
 
 
 def test_wrong_labels_and_images(run_dir, net, tmp_path):
@@ -173,9 +186,9 @@ def test_wrong_labels_and_images(run_dir, net, tmp_path):
         (run_dir / "statistics.npz", "is not a text file of class names"),
     ):
         with pytest.raises(UserError, match=message):
-            trained.from_run(net.config, str(run_dir), None, str(path))
+            trained.find(net.config, str(run_dir), labels=str(path))
     (tmp_path / "note.jpg").write_text("not an image")
-    files = photographs.Files((tmp_path / "note.jpg",), (-1,))
+    files = photographs.of_files([tmp_path / "note.jpg"], ["a"])
     with pytest.raises(UserError, match=r"note\.jpg is not a whole JPEG or PNG"):
         files.spread(1)
     model = dataclasses.replace(net.config.model, width=0.25)
@@ -188,39 +201,6 @@ def test_both_forms_checkpoints_are_read(net, run_dir):
     found = get_weights(net.model())
     for name, weights in checkpoints.read(checkpoints.latest(run_dir)).weights.items():
         np.testing.assert_array_equal(found[name], weights)
-
-
-@pytest.mark.slow
-def test_report_writes_the_same_pictures(run_dir, net, tmp_path):
-    pytest.importorskip("matplotlib")
-    (tmp_path / "run").mkdir()
-    for path in run_dir.iterdir():
-        (tmp_path / "run" / path.name).symlink_to(path)
-    metrics = (run_dir / "metrics.jsonl").read_text()
-    (tmp_path / "run" / "metrics.jsonl").unlink()
-    (tmp_path / "run" / "metrics.jsonl").write_text(metrics + '{"step": 14, "sp')
-    done = subprocess.run(
-        [
-            *(sys.executable, str(TOOLS / "report.py"), "--input_images"),
-            *(f"--runs=tiny={tmp_path / 'run'}", f"--output_dir={tmp_path / 'out'}"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "tiny.metrics.jsonl").read_text() == metrics
-    _, columns = kernels.first_kernels(net)
-    np.testing.assert_array_equal(
-        read_png(tmp_path / "out" / "tiny.conv1_kernels.png"),
-        kernels.draw(columns, "each"),
-    )
-    history = curves.read("tiny", str(run_dir))
-    np.testing.assert_array_equal(
-        read_png(tmp_path / "out" / "curves.png"),
-        drawing.pixels_of(curves.draw([history])),
-    )
-    assert read_png(tmp_path / "out" / "tiny.input_images.png").shape == (112, 912, 3)
 
 
 # The page
@@ -239,7 +219,7 @@ def test_the_pages_commands_have_these_flags_and_its_links_lead_somewhere():
         check=True,
     ).stdout
     known = set(re.findall(r"^ +--(\w+)", helped, re.MULTILINE))
-    assert {"what", "images", "runs", "export_dir"} <= given <= known
+    assert {"what", "images", "runs"} <= given <= known
     assert set(re.findall(r"`--(\w+)", text)) <= known | {"width"}
     for link in re.findall(r"\]\(([\w./-]+)\)", text):
         assert (page.parent / link).exists(), link

@@ -23,7 +23,6 @@ sys.path.insert(0, str(TOOLS))
 
 from visualizing import (  # noqa: E402
     drawing,
-    features,
     kernels,
     neighbors,
     photographs,
@@ -36,9 +35,16 @@ def read_png(path: pathlib.Path) -> np.ndarray:
     return np.asarray(Image.open(path))
 
 
-def images_of(photos, net) -> photographs.Files:
-    paths = find_images([str(photos / "*" / "*.jpg")])
-    return photographs.files_with_labels(paths, net.labels)
+def paths_of(photos) -> list[pathlib.Path]:
+    return find_images([str(photos / "*" / "*.jpg")])
+
+
+def images_of(photos, net) -> photographs.Images:
+    return photographs.of_files(paths_of(photos), net.labels)
+
+
+def labels_of(images: photographs.Images) -> list[int]:
+    return [images.read(number)[2] for number in range(images.count)]
 
 
 # Kernels
@@ -99,8 +105,8 @@ def test_color_share_is_the_part_off_the_grey_axis():
 
 
 def test_kernels_of_an_export_are_those_of_its_checkpoint(net, exported):
-    config = run_files.load_config(str(exported), "export_dir")
-    other = trained.from_export(config, str(exported), None)
+    config = run_files.load_config(str(exported))
+    other = trained.find(config, str(exported))
     assert other.labels == net.labels
     for name, weights in net.weights.items():
         np.testing.assert_array_equal(other.weights[name], weights, err_msg=name)
@@ -124,10 +130,11 @@ def test_kernels_of_other_nets(net, variant, layer, blocks):
 
 
 def test_folders_tell_the_class(photos, net):
-    assert images_of(photos, net).labels == (-1, -1, 0, 0, 2, 2)
-    labels = ("cat", "dog")
-    paths = [pathlib.Path("a/dog/1.jpg"), pathlib.Path("a/eel/1.jpg")]
-    assert photographs.files_with_labels(paths, labels).labels == (1, -1)
+    assert labels_of(images_of(photos, net)) == [-1, -1, 0, 0, 2, 2]
+    # Two classes of one name.
+    names = ["holiday", "n00000000 a", "n00000000 b"]
+    images = photographs.of_files(paths_of(photos), names)
+    assert labels_of(images) == [0, 0, -1, -1, -1, -1]
 
 
 def test_records_of_other_classes_are_matched_by_name(net, tmp_path):
@@ -140,7 +147,7 @@ def test_records_of_other_classes_are_matched_by_name(net, tmp_path):
     data = dataclasses.replace(net.config.data, data_dir=str(tmp_path))
     other = dataclasses.replace(net, config=dataclasses.replace(net.config, data=data))
     own, found = (
-        photographs.Recorded(one.split("train").records).spread(6)
+        photographs.of_records(one.split("train").records).spread(6)
         for one in (net, other)
     )
     assert [photo.label for photo in own] != [photo.label for photo in found]
@@ -157,18 +164,18 @@ def test_names_of_any_bytes(photos, tmp_path):
     folder.mkdir()
     path = folder / os.fsdecode(b"a\xf1o.jpg")
     shutil.copy(photos / "holiday" / "0.jpg", path)
-    images = photographs.files_with_labels(find_images([str(folder)]), ["caf\u00e9"])
-    assert images.labels == (0,)
-    ((place, encoded, _),) = images.dataset().as_numpy_iterator()
+    images = photographs.of_files(find_images([str(folder)]), ["caf\u00e9"])
+    assert labels_of(images) == [0]
+    (encoded,) = images.encoded.as_numpy_iterator()
     assert encoded == path.read_bytes()
-    assert images.photograph(place).name == str(folder / r"a\xf1o.jpg")
+    assert images.photograph(0).name == str(folder / r"a\xf1o.jpg")
 
 
 def test_a_picture_that_pillow_takes_and_the_net_does_not(tmp_path):
     path = tmp_path / "open_end.png"
     Image.new("RGB", (30, 20)).save(path)
     path.write_bytes(path.read_bytes()[:-12])
-    images = photographs.files_with_labels([path], ["a"])
+    images = photographs.of_files([path], ["a"])
     with pytest.raises(UserError, match=r"open_end\.png is damaged"):
         images.photograph(0)
     with pytest.raises(UserError, match=r"open_end\.png is damaged"):
@@ -177,8 +184,8 @@ def test_a_picture_that_pillow_takes_and_the_net_does_not(tmp_path):
 
 def test_photographs_are_spread_and_squares_are_those_of_evaluation(net):
     split = net.split("validation")
-    images = photographs.Recorded(split.records)
-    assert len(images) == 13
+    images = photographs.of_records(split.records)
+    assert images.count == 13
     shown = images.spread(4)
     # Records 0, 3, 6 of the first file, of 7, and 2 of the second, of 6.
     assert [one.name.rpartition(" ")[2] for one in shown] == ["0", "3", "6", "2"]
@@ -196,7 +203,7 @@ def test_photographs_are_spread_and_squares_are_those_of_evaluation(net):
 def test_a_file_with_fewer_records_than_counted_is_named(net):
     records = net.split("validation").records
     records = dataclasses.replace(records, file_sizes=(7, 9))
-    images = photographs.Recorded(records)
+    images = photographs.of_records(records)
     with pytest.raises(UserError, match=r"validation-00001-of-00002 has no record 6"):
         images.spread(100)
 
@@ -246,7 +253,7 @@ def test_bars_are_the_models_softmax(net, photos, crops):
 def test_predictions_are_those_of_the_served_model(net, exported, photos):
     served = tf.saved_model.load(str(exported / "saved_model"))
     images = images_of(photos, net)
-    encoded = tf.constant([path.read_bytes() for path in images.paths])
+    encoded = tf.constant([path.read_bytes() for path in paths_of(photos)])
     wanted = served.signatures["serving_default"](encoded)["probabilities"].numpy()
     scores = predictions.probabilities(net, images.spread(6), 1, batch_size=4)
     np.testing.assert_allclose(scores, wanted, atol=1e-4)
@@ -258,11 +265,7 @@ def test_labels_below_photographs_and_few_classes(net, photos):
     scores = np.full((3, 3), 1 / 3, np.float32)
     labels = ["n00000000 a $10 label, too", "b", "n00000002 " + "long " * 30]
     figure = predictions.draw(shown, scores, labels, top=5)
-    below = [
-        panel.texts[0].get_text()
-        for panel in figure.axes
-        if panel.images[:] and panel.texts
-    ]
+    below = [panel.get_xlabel() for panel in figure.axes if panel.get_xlabel()]
     assert below[0] == "a $10 label"
     assert below[1].startswith("long long") and len(below[1]) <= 26
     assert sum(len(panel.patches) for panel in figure.axes) == 9
@@ -288,98 +291,67 @@ def test_nearest_is_what_brute_force_finds():
     distances = np.sqrt(((queries[:, None] - table[None]) ** 2).sum(-1))
     wanted = np.argsort(distances, axis=1, kind="stable")[:, :6]
     assert list(wanted[0, :2]) == [3, 40]
-    for chunk in (1, 5, 7, 53, 100):
-        indices, found = neighbors.nearest(queries, table, 6, chunk)
+    for size in (1, 5, 7, 53):
+        batches = np.split(table, range(size, 53, size))
+        indices, found = neighbors.nearest(queries, batches, 6)
         np.testing.assert_array_equal(indices, wanted)
         np.testing.assert_allclose(
             found, np.take_along_axis(distances, wanted, 1), rtol=1e-5
         )
-    indices, _ = neighbors.nearest(queries, table[:4], 6)
+    indices, _ = neighbors.nearest(queries, [table[:4]], 6)
     assert indices.shape == (4, 4)
 
 
 def test_features_are_fc7_after_relu_and_neighbours_their_nearest(
-    net, exported, photos, tmp_path
+    net, exported, photos
 ):
     """By the SavedModel's features of every image, compared all with all."""
-    extractor = features.Extractor(net, batch_size=5)
-    searched = photographs.Recorded(net.split("train").records)
-    table = extractor.of_images(searched, tmp_path)
-    shown = images_of(photos, net).spread(6)
-    queries = extractor.of_photographs(shown)
-    assert table["features"].shape == (48, 512)
+    records = net.split("train").records
+    shown, searched = images_of(photos, net).spread(6), photographs.of_records(records)
     served = tf.saved_model.load(str(exported / "saved_model"))
     signature = served.signatures["features"]
-    encoded = [path.read_bytes() for path in images_of(photos, net).paths]
-    wanted = signature(tf.constant(encoded))["features"].numpy()
-    np.testing.assert_allclose(queries, wanted, rtol=1e-3, atol=1e-4)
+    encoded = tf.constant([path.read_bytes() for path in paths_of(photos)])
+    wanted = signature(encoded)["features"].numpy()
+    features = neighbors.extractor(net)
+    pixels = tf.constant(np.stack([one.pixels for one in shown]))
+    np.testing.assert_allclose(features(pixels), wanted, rtol=1e-3, atol=1e-4)
     rows = [
         (tf.train.Example.FromString(serialized.numpy()).features.feature, file, number)
-        for file, path in enumerate(searched.records.files)
+        for file, path in enumerate(records.files)
         for number, serialized in enumerate(tf.data.TFRecordDataset(path))
     ]
     jpegs = [row["image/encoded"].bytes_list.value[0] for row, _, _ in rows]
     all_features = signature(tf.constant(jpegs))["features"].numpy()
+    batches = list(neighbors.of_images(searched, features, 5))
+    assert [len(batch) for batch in batches] == [5] * 9 + [3]
+    np.testing.assert_allclose(
+        np.concatenate(batches), all_features, rtol=1e-3, atol=1e-4
+    )
     distances = np.sqrt(((wanted[:, None] - all_features[None]) ** 2).sum(-1))
-    nearest = np.sort(distances, axis=1)[:, :6]
-    indices, found = neighbors.nearest(queries, table["features"], 6)
-    np.testing.assert_allclose(found, nearest, rtol=1e-3)
-    for query, row in enumerate(neighbors.photographs(searched, table, indices)):
-        for one, distance in zip(row, found[query], strict=True):
-            path, _, number = one.name.rpartition(", record ")
+    _, numbers = neighbors.picture(net, shown, searched, 6)
+    for query, row in enumerate(numbers["queries"]):
+        near = [one["distance"] for one in row["neighbors"]]
+        np.testing.assert_allclose(near, np.sort(distances[query])[:6], rtol=1e-3)
+        for one in row["neighbors"]:
+            path, _, number = one["image"].rpartition(", record ")
             (place,) = (
                 i
                 for i, (_, file, n) in enumerate(rows)
-                if (searched.records.files[file], n) == (path, int(number))
+                if (records.files[file], n) == (path, int(number))
             )
-            np.testing.assert_allclose(distances[query, place], distance, rtol=1e-3)
+            np.testing.assert_allclose(
+                distances[query, place], one["distance"], rtol=1e-3
+            )
             stored = rows[place][0]["image/class/label"].int64_list.value[0]
-            assert one.label == stored - 1
-
-
-def test_features_are_kept_for_the_same_net_and_images_only(net, photos, tmp_path):
-    extractor = features.Extractor(net, batch_size=4)
-    images = images_of(photos, net)
-    table = np.array(extractor.of_images(images, tmp_path))
-    (path,) = tmp_path.iterdir()
-    stamp = path.stat().st_mtime_ns
-    again = extractor.of_images(images, tmp_path)
-    np.testing.assert_array_equal(again, table)
-    assert path.stat().st_mtime_ns == stamp
-    # Fewer images, other weights, another input.
-    fewer = photographs.Files(images.paths[:3], images.labels[:3])
-    extractor.of_images(fewer, tmp_path)
-    weights = net.weights | {"fc7/bias": net.weights["fc7/bias"] + 1}
-    other = dataclasses.replace(net, weights=weights)
-    features.Extractor(other, 4).of_images(images, tmp_path)
-    config = dataclasses.replace(
-        net.config, data=dataclasses.replace(net.config.data, input_scale="none")
-    )
-    other = dataclasses.replace(net, config=config)
-    found = features.Extractor(other, 4).of_images(images, tmp_path)
-    assert np.abs(found["features"] - table["features"]).max() > 1e-3
-    assert len(list(tmp_path.iterdir())) == 4
-    # A damaged file is made again.
-    path.write_bytes(path.read_bytes()[:-100])
-    np.testing.assert_array_equal(extractor.of_images(images, tmp_path), table)
-
-
-def test_features_that_do_not_fit_on_the_disk(net, photos, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(UserError, match="GB are free; name another --cache_dir"):
-        features.Extractor(net, 4).of_images(images_of(photos, net), tmp_path)
-    assert not list(tmp_path.iterdir())
+            assert one["label"] == net.labels[stored - 1]
 
 
 def test_an_image_among_the_searched_that_is_none(net, photos, tmp_path):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes((photos / "holiday" / "0.jpg").read_bytes()[:500])
-    paths = (photos / "holiday" / "0.jpg", bad)
-    extractor = features.Extractor(net, batch_size=2)
+    images = photographs.of_files([photos / "holiday" / "0.jpg", bad], ["a"])
     with pytest.raises(UserError, match=r"bad\.jpg is not a whole JPEG"):
-        extractor.of_images(photographs.Files(paths, (-1, -1)), tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+        list(neighbors.of_images(images, lambda squares: squares, 2))
 
 
 def test_neighbours_are_drawn_in_order(net, photos):
@@ -388,9 +360,10 @@ def test_neighbours_are_drawn_in_order(net, photos):
     figure = neighbors.draw(
         shown[4:], [shown[:3], shown[1:4]], np.arange(6.0).reshape(2, 3), net.labels
     )
-    drawn = [np.asarray(panel.images[0].get_array()) for panel in figure.axes]
+    panels = [panel for panel in figure.axes if panel.images]
+    drawn = [np.asarray(panel.images[0].get_array()) for panel in panels]
     wanted = [shown[i].pixels for i in (4, 0, 1, 2, 5, 1, 2, 3)]
     for pixels, one in zip(drawn, wanted, strict=True):
         np.testing.assert_array_equal(pixels, one)
-    texts = [[text.get_text() for text in panel.texts] for panel in figure.axes]
-    assert texts[:4] == [["class 2"], ["0"], ["1"], ["class 0", "2"]]
+    texts = [panel.get_xlabel() for panel in panels]
+    assert texts[:4] == ["class 2", "0", "1", "class 0\n2"]

@@ -5,17 +5,14 @@ import itertools
 import json
 import pathlib
 import statistics
-import typing
 from collections.abc import Sequence
 
-from official.alexnet import paths, run_files
+import numpy as np
+
+from official.alexnet import run_files
 from official.alexnet.errors import UserError
 from visualizing import drawing
 
-if typing.TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 PANELS = (
     ("loss", "cross-entropy (nats)", 1),
     ("accuracy", "top-1 (%)", 100),
@@ -39,11 +36,8 @@ class History:
 
     def points(self, split: str, key: str) -> list[tuple[int, float]]:
         """(step, value) of the split `train` or `validation`, in order of steps."""
-        return [
-            (row["step"], row[key])
-            for row in self.rows
-            if row["split"] == split and key in row
-        ]
+        rows = [row for row in self.rows if row["split"] == split and key in row]
+        return [(row["step"], row[key]) for row in rows]
 
     def rate_changes(self) -> list[tuple[int, float]]:
         """(step, new learning rate) of each change, by the training lines.
@@ -51,26 +45,8 @@ class History:
         A line tells the rate of the steps up to its own: the change is put at the
         line before, the first step that may have had it.
         """
-        rates = self.points("train", "learning_rate")
-        pairs = itertools.pairwise(rates)
+        pairs = itertools.pairwise(self.points("train", "learning_rate"))
         return [(step, new) for (step, old), (_, new) in pairs if new != old]
-
-
-def parse_runs(items: Sequence[str]) -> dict[str, str]:
-    """The runs of `--runs=name=model_dir,...`, directories by name.
-
-    Raises:
-        UserError: an item is not of that form, or a name comes twice.
-    """
-    runs = {}
-    for item in items:
-        name, equals, folder = item.partition("=")
-        if not (name and equals and folder):
-            raise UserError(f"--runs={item}: should be name=model_dir")
-        if name in runs:
-            raise UserError(f"--runs: two runs are called {name}")
-        runs[name] = str(paths.local(folder, "--runs"))
-    return runs
 
 
 def read(name: str, model_dir: str) -> History:
@@ -90,10 +66,10 @@ def read(name: str, model_dir: str) -> History:
         try:
             row = json.loads(line)
         except ValueError:
+            row = None
             if number == len(lines):  # Its writer was killed, or is writing.
                 print(f"{path}: the last line is cut short", flush=True)
                 break
-            row = None
         if not isinstance(row, dict) or not {"step", "split"} <= row.keys():
             raise UserError(f"{path}: line {number} is not one that training writes")
         rows.append(row)
@@ -104,76 +80,69 @@ def read(name: str, model_dir: str) -> History:
 
 def _steps_per_epoch(rows: Sequence[dict], model_dir: str) -> float | None:
     """By the distance of evaluations, whose length in epochs is a setting."""
-    if not (pathlib.Path(model_dir) / run_files.PARAMS_FILE).is_file():
-        return None
     steps = [row["step"] for row in rows if row["split"] == "validation"]
-    if len(steps) < 2:
-        return None  # The only one may be the end of the run.
+    has_settings = (pathlib.Path(model_dir) / run_files.PARAMS_FILE).is_file()
+    if len(steps) < 2 or not has_settings:
+        return None  # A single evaluation may be the end of the run.
     epochs = run_files.load_config(model_dir).train.epochs_between_evals
     # A run that was made longer has an evaluation at its first end as well.
     distances = [after - before for before, after in itertools.pairwise([0, *steps])]
     return statistics.mode(distances) / epochs
 
 
-def draw(histories: Sequence[History]) -> "Figure":
+def draw(histories: Sequence[History]) -> drawing.Figure:
     """Loss, top-1 and top-5 of runs: training as lines, validation as points.
 
     The axis is in steps, with epochs above it. Runs whose epochs have different
     numbers of steps are drawn over epochs alone. Dotted lines: the learning rate
     changes.
     """
-    figure = drawing.new_figure(12, 3.9, layout="constrained")
+    figure = drawing.new_figure(12, 3.9)
     lengths = [history.steps_per_epoch for history in histories]
+    length = lengths[0]
     alike = None not in lengths and max(lengths) < 1.01 * min(lengths)
     over_epochs = None not in lengths and not alike
     panels = figure.subplots(1, len(PANELS))
     for panel, (key, title, factor) in zip(panels, PANELS, strict=True):
         for i, history in enumerate(histories):
-            unit = history.steps_per_epoch if over_epochs else 1
-            color = COLORS[i % len(COLORS)]
-            for split, style in (("train", "-"), ("validation", "o--")):
-                points = history.points(split, key)
-                if points:
+            unit, color = history.steps_per_epoch if over_epochs else 1, f"C{i}"
+            for split, style, alpha in (("train", "-", 0.6), ("validation", "o--", 1)):
+                if points := history.points(split, key):
+                    steps, values = zip(*points, strict=True)
                     panel.plot(
-                        [step / unit for step, _ in points],
-                        [factor * value for _, value in points],
+                        *(
+                            [step / unit for step in steps],
+                            [factor * v for v in values],
+                        ),
                         style,
-                        color=color,
-                        label=f"{history.name}, {split}",
-                        markersize=3.5,
-                        linewidth=1.2,
-                        alpha=0.6 if split == "train" else 1,
+                        **{"color": color, "alpha": alpha, "markersize": 3.5},
+                        **{"linewidth": 1.2, "label": f"{history.name}, {split}"},
                     )
             for step, rate in history.rate_changes():
                 panel.axvline(step / unit, color=color, linestyle=":", linewidth=1)
                 panel.text(
                     *(step / unit, 0.98, f" lr {rate:.2g}"),
+                    **{"color": color, "fontsize": 7, "va": "top"},
                     transform=panel.get_xaxis_transform(),
-                    va="top",
-                    fontsize=7,
-                    color=color,
                 )
         panel.set(xlabel="epoch" if over_epochs else "step", ylabel=title)
         panel.grid(alpha=0.3)
         if alike:
-            length = lengths[0]
-            above = panel.secondary_xaxis(
-                "top", (lambda x, n=length: x / n, lambda x, n=length: x * n)
-            )
+            scales = (lambda steps: steps / length, lambda epochs: epochs * length)
+            above = panel.secondary_xaxis("top", scales)
             above.set_xlabel("epoch", fontsize=9)
             above.tick_params(labelsize=8)
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, names, loc="outside lower center", ncols=min(4, len(names)), fontsize=8
-    )
+    place = {"loc": "outside lower center", "ncols": min(4, len(names))}
+    figure.legend(handles, names, fontsize=8, **place)
     return figure
 
 
-def results(histories: Sequence[History]) -> dict[str, dict]:
-    """The last lines of each run, in numbers."""
-    last = {}
-    for history in histories:
-        last[history.name] = {"steps_per_epoch": history.steps_per_epoch}
-        for row in history.rows:
-            last[history.name][row["split"]] = row
-    return last
+def picture(histories: Sequence[History]) -> tuple[np.ndarray, dict[str, dict]]:
+    """The picture, and the last lines of each run."""
+    numbers = {
+        history.name: {"steps_per_epoch": history.steps_per_epoch}
+        | {row["split"]: row for row in history.rows}
+        for history in histories
+    }
+    return drawing.pixels_of(draw(histories)), numbers

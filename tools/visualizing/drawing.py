@@ -4,31 +4,40 @@ import io
 import pathlib
 import re
 import textwrap
-import typing
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
 from official.alexnet.data.atomic import atomic_write
 from official.alexnet.errors import UserError
 
-if typing.TYPE_CHECKING:
+try:
     from matplotlib.figure import Figure
+except ImportError:
+    Figure = None
 
 
-def new_figure(width: float, height: float, **options) -> "Figure":
-    """A figure of a size in inches.
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of a size in inches, whose panels leave room for what is around them.
 
     Raises:
         UserError: matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError as error:
+    if Figure is None:
         raise UserError(
             "this picture needs matplotlib: pip install 'official-alexnet[plots]'"
-        ) from error
-    return Figure(figsize=(width, height), **options)
+        )
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def empty_panels(figure: Figure, rows: int, columns: int, **ratios) -> np.ndarray:
+    """Panels without axes, (rows, columns)."""
+    panels = figure.subplots(rows, columns, squeeze=False, gridspec_kw=ratios)
+    for panel in panels.flat:
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set_visible(False)
+    return panels
 
 
 def short(label: str, width: int) -> str:
@@ -41,27 +50,40 @@ def short(label: str, width: int) -> str:
     return words if len(words) > width // 2 else name[: width - 1] + "…"
 
 
-def pixels_of(figure: "Figure", dpi: int = 100) -> np.ndarray:
+def pixels_of(figure: Figure) -> np.ndarray:
     """The figure as (height, width, 3) uint8."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=100, facecolor="white")
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
-def write_png(pixels: np.ndarray, path: pathlib.Path) -> None:
-    """Writes (height, width, 3) uint8; the file appears only when it is whole."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())
+def write(name: str, pixels: np.ndarray, folder: pathlib.Path, step: int) -> None:
+    """Writes (height, width, 3) uint8 to NAME.png, and beside it for TensorBoard."""
+    with atomic_write(folder / f"{name}.png") as temporary:
+        Image.fromarray(pixels).save(temporary, "PNG", optimize=True)
+    with tf.summary.create_file_writer(str(folder)).as_default(step=step):
+        tf.summary.image(name, pixels[None])
 
 
-def write_summary(
-    logdir: pathlib.Path, step: int, pictures: dict[str, np.ndarray]
-) -> None:
-    """Writes pictures, (height, width, 3) uint8 by name, for TensorBoard."""
-    import tensorflow as tf  # noqa: PLC0415
+def first_inputs(model_dir: str) -> np.ndarray:
+    """The first input images of a run's training, side by side, from its event files.
 
-    with tf.summary.create_file_writer(str(logdir)).as_default(step=step):
-        for name, pixels in pictures.items():
-            tf.summary.image(name, pixels[None])
+    Raises:
+        UserError: there are none.
+    """
+    folder = pathlib.Path(model_dir) / "train"
+    found = []
+    for file in sorted(folder.glob("events*")):
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                if value.tag == "input_images":
+                    # The first two strings are width and height.
+                    found.append((event.step, list(value.tensor.string_val)[2:]))
+    if not found:
+        raise UserError(f"{folder} holds no event file with input images")
+    _, images = min(found, key=lambda item: item[0])
+    row = Image.new("RGB", (114 * len(images), 112), "white")
+    for i, image in enumerate(images):
+        row.paste(Image.open(io.BytesIO(image)).resize((112, 112)), (114 * i, 0))
+    return np.asarray(row)

@@ -1,61 +1,82 @@
 """Images with the training images nearest to them, as Figure 4, right, has them."""
 
-import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
+import tensorflow as tf
 
+from official.alexnet.backend import keras
+from official.alexnet.data import preprocessing
 from visualizing import drawing
-from visualizing.photographs import UNKNOWN, Images, Photograph
+from visualizing.photographs import UNKNOWN, Images, Photograph, square
+from visualizing.trained import Trained
 
-if typing.TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
-# Rows of a chunk: 64 MB of 4096 features, and as much again for the differences.
-_CHUNK = 4096
+def extractor(net: Trained) -> Callable[[tf.Tensor], tf.Tensor]:
+    """From images to features: fc7 after its ReLU (or tanh), without dropout.
+
+    Returns:
+        A function from (batch, 256, 256, 3) uint8 to (batch, 4096) float32, at full
+        width, of the centre crops.
+    """
+    whole, normalize = net.model(), net.normalize()
+    (last,) = (one for one in whole.layers if one.name in ("relu7", "tanh7"))
+    model, side = keras.Model(whole.input, last.output), whole.input_shape[1]
+
+    @tf.function(reduce_retracing=True)
+    def features(squares: tf.Tensor) -> tf.Tensor:
+        crops = preprocessing.center_crop(squares, side)
+        return tf.cast(model(normalize(crops)), tf.float32)
+
+    return features
+
+
+def of_images(
+    images: Images, features: Callable[[tf.Tensor], tf.Tensor], batch_size: int
+) -> Iterator[np.ndarray]:
+    """The features of all images, batch by batch.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    squares = images.encoded.map(square, tf.data.AUTOTUNE)
+    done = 0
+    try:
+        for batch in squares.batch(batch_size).prefetch(2):
+            yield features(batch).numpy()
+            before, done = done, done + len(batch)
+            if done // 1024 > before // 1024 or done == images.count:
+                print(f"features: {done:,} of {images.count:,} images", flush=True)
+    except tf.errors.OpError as error:
+        raise images.explained(error) from error
 
 
 def nearest(
-    queries: np.ndarray, features: np.ndarray, count: int, chunk: int = _CHUNK
+    queries: np.ndarray, batches: Iterable[np.ndarray], count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The vectors of smallest Euclidean distance, found chunk by chunk.
+    """The vectors of smallest Euclidean distance, found batch by batch.
 
     Args:
         queries: (queries, size) float32.
-        features: (images, size) float32, perhaps on the disk.
+        batches: (images, size) float32 each; only one at a time is in memory.
         count: how many to find; fewer where there are fewer images.
-        chunk: images compared at once.
 
     Returns:
         Indices, (queries, count) int64, nearest first and of equal ones the earlier
         first; and their distances, float64.
     """
     indices = np.zeros((len(queries), 0), np.int64)
-    squares = np.zeros((len(queries), 0))
-    for start in range(0, len(features), chunk):
-        part = np.asarray(features[start : start + chunk])
+    squares, start = np.zeros((len(queries), 0)), 0
+    for batch in batches:
         # Differences, not products of vectors: these would cancel where it is close.
-        found = np.stack(
-            [np.sum((part - query) ** 2, axis=1, dtype=np.float64) for query in queries]
-        )
-        squares = np.concatenate([squares, found], axis=1)
-        numbers = np.arange(start, start + len(part))
-        numbers = np.broadcast_to(numbers, found.shape)
-        indices = np.concatenate([indices, numbers], axis=1)
+        found = [((batch - one) ** 2).sum(axis=1, dtype=np.float64) for one in queries]
+        numbers = np.tile(np.arange(start, start + len(batch)), (len(queries), 1))
+        start += len(batch)
+        squares, indices = np.hstack([squares, found]), np.hstack([indices, numbers])
         order = np.argsort(squares, axis=1, kind="stable")[:, :count]
         squares = np.take_along_axis(squares, order, axis=1)
         indices = np.take_along_axis(indices, order, axis=1)
     return indices, np.sqrt(squares)
-
-
-def photographs(
-    images: Images, table: np.ndarray, indices: np.ndarray
-) -> list[list[Photograph]]:
-    """The images behind rows of a table of features, query by query."""
-    return [
-        [images.photograph(int(place)) for place in table["place"][row]]
-        for row in indices
-    ]
 
 
 def draw(
@@ -63,86 +84,58 @@ def draw(
     neighbors: Sequence[Sequence[Photograph]],
     distances: np.ndarray,
     labels: Sequence[str],
-) -> "Figure":
+) -> drawing.Figure:
     """A row a query: the image, a gap, and its neighbours with label and distance."""
-    side, text, gap = 1.35, 0.34, 0.08
-    between = 0.3
     count = len(neighbors[0])
-    head = 0.32
-    width = (count + 1) * (side + gap) + between + gap
-    height = head + len(queries) * (side + text)
-    figure = drawing.new_figure(width, height)
+    figure = drawing.new_figure(1.43 * count + 1.9, 0.32 + 1.69 * len(queries))
+    panels = drawing.empty_panels(
+        figure, len(queries), count + 2, width_ratios=[1, 0.15, *[1] * count]
+    )
+    panels[0, 0].set_title("image", loc="left", fontsize=10)
+    panels[0, 2].set_title("nearest, by fc7", loc="left", fontsize=10)
 
-    def show(row: int, column: int, photograph: Photograph, *captions: str) -> None:
-        left = gap + column * (side + gap) + (between if column else 0)
-        bottom = height - head - row * (side + text) - side
-        panel = figure.add_axes(
-            (left / width, bottom / height, side / width, side / height)
-        )
+    def show(panel, photograph: Photograph, *captions: str) -> None:
         panel.imshow(photograph.pixels)
-        panel.set_axis_off()
-        for line, caption in enumerate(captions, 1):
-            panel.text(
-                *(0.5, -0.1 * line, caption),
-                transform=panel.transAxes,
-                ha="center",
-                fontsize=7.5,
-                parse_math=False,
-            )
+        name = drawing.short(photograph.line(labels) or "", 24)
+        text = "\n".join(filter(None, [name, *captions]))
+        panel.set_xlabel(text, fontsize=7.5, parse_math=False)
 
-    for left, words in ((0, "image"), (side + gap + between, "nearest, by fc7")):
-        figure.text(
-            *((gap + left) / width, 1 - head / 2 / height, words),
-            va="center",
-            fontsize=10,
-        )
-    for row, (query, found) in enumerate(zip(queries, neighbors, strict=True)):
-        show(row, 0, query, _name(query, labels))
-        for i, neighbor in enumerate(found):
-            distance = f"{distances[row, i]:.3g}"
-            captions = filter(None, (_name(neighbor, labels), distance))
-            show(row, i + 1, neighbor, *captions)
+    rows = zip(panels, queries, neighbors, distances, strict=True)
+    for (first, _, *others), query, found, far in rows:
+        show(first, query)
+        for panel, neighbor, distance in zip(others, found, far, strict=True):
+            show(panel, neighbor, f"{distance:.3g}")
     return figure
 
 
-def _name(photograph: Photograph, labels: Sequence[str]) -> str:
-    known = photograph.label != UNKNOWN
-    return drawing.short(labels[photograph.label], 24) if known else ""
+def picture(
+    net: Trained, queries: Sequence[Photograph], searched: Images, count: int
+) -> tuple[np.ndarray, dict]:
+    """The picture, the neighbours, and how many are of their query's class.
 
-
-def results(
-    queries: Sequence[Photograph],
-    neighbors: Sequence[Sequence[Photograph]],
-    distances: np.ndarray,
-    labels: Sequence[str],
-) -> dict:
-    """The neighbours in numbers, and how many are of their query's class."""
-    pairs = [
-        query.label == neighbor.label
-        for query, found in zip(queries, neighbors, strict=True)
-        for neighbor in found
-        if UNKNOWN not in (query.label, neighbor.label)
-    ]
-    return {
-        "same_class": sum(pairs),
-        "of": len(pairs),
-        "queries": [
-            {
-                "image": query.name,
-                "label": _line(query, labels),
-                "neighbors": [
-                    {
-                        "image": neighbor.name,
-                        "label": _line(neighbor, labels),
-                        "distance": round(float(distance), 4),
-                    }
-                    for neighbor, distance in zip(found, row, strict=True)
-                ],
-            }
-            for query, found, row in zip(queries, neighbors, distances, strict=True)
-        ],
-    }
-
-
-def _line(photograph: Photograph, labels: Sequence[str]) -> str | None:
-    return None if photograph.label == UNKNOWN else labels[photograph.label]
+    Args:
+        net: the net.
+        queries: what to find the neighbours of.
+        searched: where to look for them.
+        count: neighbours a query.
+    """
+    features, labels = extractor(net), net.labels
+    size = net.config.train.batch_size
+    pixels = np.stack([query.pixels for query in queries])
+    squares = tf.data.Dataset.from_tensor_slices(pixels).batch(size)
+    own = np.concatenate([features(batch) for batch in squares])
+    indices, distances = nearest(own, of_images(searched, features, size), count)
+    neighbors = [[searched.photograph(int(i)) for i in row] for row in indices]
+    rows, same = [], []
+    for query, found, far in zip(queries, neighbors, distances, strict=True):
+        near = [
+            {"image": one.name, "label": one.line(labels), "distance": round(d, 4)}
+            for one, d in zip(found, far.tolist(), strict=True)
+        ]
+        row = {"image": query.name, "label": query.line(labels), "neighbors": near}
+        rows.append(row)
+        known = [one.label for one in found if UNKNOWN not in (one.label, query.label)]
+        same += [label == query.label for label in known]
+    pixels = drawing.pixels_of(draw(queries, neighbors, distances, labels))
+    numbers = {"same_class": sum(same), "of": len(same), "queries": rows}
+    return pixels, numbers | {"searched": searched.count}

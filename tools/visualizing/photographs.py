@@ -1,9 +1,11 @@
 """Images to look at, with their labels: files, or the records of a split."""
 
+import bisect
 import dataclasses
+import itertools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,10 +17,12 @@ from official.alexnet.data import (
     pictures,
     preprocessing,
     reading,
+    schemas,
 )
 from official.alexnet.data.records import Records
 from official.alexnet.errors import UserError
-from official.alexnet.serving.prediction import read_image
+from official.alexnet.serving.prediction import find_images, read_image
+from visualizing.trained import Trained
 
 UNKNOWN = -1
 
@@ -37,152 +41,112 @@ class Photograph:
     pixels: np.ndarray
     label: int
 
+    def line(self, labels: Sequence[str]) -> str | None:
+        """Its class's line of the names of the classes; None: not known."""
+        return None if self.label == UNKNOWN else labels[self.label]
+
 
 @dataclasses.dataclass(frozen=True)
-class Files:
-    """Image files; an image's place is its index.
+class Images:
+    """Many images, numbered from 0.
 
     Attributes:
-        paths: of the files.
-        labels: 0-based classes, or `UNKNOWN`, one a file.
+        count: how many.
+        read: (name, encoded image, label) of a number; raises a UserError.
+        encoded: all encoded images, in order.
+        explained: the error to raise for one of `encoded`.
     """
 
-    paths: tuple[pathlib.Path, ...]
-    labels: tuple[int, ...]
+    count: int
+    read: Callable[[int], tuple[str, bytes, int]]
+    encoded: tf.data.Dataset
+    explained: Callable[[tf.errors.OpError], Exception]
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def dataset(self) -> tf.data.Dataset:
-        """(place int64, encoded image, label int32) of every image, in order."""
-        # Their bytes, as a name may be no UTF-8.
-        names = tf.constant([os.fsencode(path) for path in self.paths])
-        labels = tf.constant(self.labels, tf.int32)
-
-        def read(place: tf.Tensor):
-            return place, tf.io.read_file(names[place]), labels[place]
-
-        return tf.data.Dataset.range(len(self)).map(read, tf.data.AUTOTUNE)
-
-    def photograph(self, place: int) -> Photograph:
-        """The image at a place.
+    def photograph(self, number: int) -> Photograph:
+        """One image.
 
         Raises:
             UserError: it is not a whole image.
         """
-        encoded = read_image(self.paths[place])
-        name = image_files.text(self.paths[place])
+        name, encoded, label = self.read(number)
         try:
-            pixels = square(encoded).numpy()
+            return Photograph(name, square(encoded).numpy(), label)
         except tf.errors.OpError as error:
             reason = pictures.fault(tf.constant(encoded)).numpy().decode()
             raise UserError(f"{name} {reason}") from error
-        return Photograph(name, pixels, self.labels[place])
 
     def spread(self, count: int) -> list[Photograph]:
         """`count` images, spread evenly over all; all if there are fewer."""
-        return [self.photograph(i) for i in evenly(len(self), count)]
-
-    def explained(self, error: tf.errors.OpError) -> Exception:
-        """The error to raise for one of `dataset`."""
-        for place in range(len(self)):
-            self.photograph(place)  # Raises the UserError of the file it was.
-        return error
-
-    def identity(self) -> list:
-        """What a cache must know these images by."""
-        return [_stamp(path) for path in self.paths] + list(self.labels)
+        count = min(self.count, count)
+        return [self.photograph(i * self.count // count) for i in range(count)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Recorded:
-    """The images of a split; an image's place is its record's tag (`reading`).
+def find(net: Trained, names: Sequence[str], flag: str, split: str) -> Images:
+    """The images that a flag names; where it names none, a split of the run's records.
 
-    Attributes:
-        records: of the split.
+    Raises:
+        UserError: a name stands for no image, or there are no such records.
     """
-
-    records: Records
-
-    def __len__(self) -> int:
-        return self.records.num_examples
-
-    def dataset(self) -> tf.data.Dataset:
-        """As `Files.dataset`."""
-
-        def parse(tag: tf.Tensor, serialized: tf.Tensor):
-            encoded, labels = reading.parse_records(serialized[None], self.records)
-            return tag, encoded[0], labels[0]
-
-        files = tf.data.Dataset.range(len(self.records.files))
-        return reading.read_files(files, self.records).map(parse, tf.data.AUTOTUNE)
-
-    def photograph(self, place: int) -> Photograph:
-        """As `Files.photograph`."""
-        file, number = reading.place_of(place)
-        path = self.records.files[file]
-        serialized = tf.constant([framing.record(path, number)])
-        try:
-            encoded, labels = reading.parse_records(serialized, self.records)
-            pixels = square(encoded[0]).numpy()
-        except tf.errors.OpError as error:
-            raise self.explained(error) from error
-        return Photograph(f"{path}, record {number}", pixels, int(labels[0]))
-
-    def spread(self, count: int) -> list[Photograph]:
-        """As `Files.spread`, over the records file by file."""
-        wanted = evenly(len(self), count)
-        found, before = [], 0
-        for file, size in enumerate(self.records.file_sizes):
-            found += [
-                self.photograph(reading.tag_of(file, i - before))
-                for i in wanted
-                if before <= i < before + size
-            ]
-            before += size
-        return found
-
-    def explained(self, error: tf.errors.OpError) -> Exception:
-        """As `Files.explained`."""
-        return reading.as_user_error(error, self.records) or UserError(
-            f"{pathlib.Path(self.records.files[0]).parent}: a record cannot be used; "
-            "tools/validate_records.py --decode says which"
-        )
-
-    def identity(self) -> list:
-        """As `Files.identity`."""
-        return [_stamp(path) for path in self.records.files] + [
-            self.records.first_label,
-            self.records.label_map,
-        ]
+    if names:
+        return of_files(find_images(names, flag), net.labels)
+    return of_records(net.split(split).records)
 
 
-Images = Files | Recorded
-
-
-def files_with_labels(paths: Sequence[pathlib.Path], labels: Sequence[str]) -> Files:
+def of_files(paths: Sequence[pathlib.Path], labels: Sequence[str]) -> Images:
     """Image files, labelled by the folders they are in.
 
     A folder tells the class if it has the name of just one; see `classes.key`.
     """
     keys = [classes.key(line) for line in labels]
     number_of = {key: i for i, key in enumerate(keys) if keys.count(key) == 1}
-    folders = (classes.key(path.absolute().parent.name) for path in paths)
-    known = tuple(number_of.get(key, UNKNOWN) for key in folders)
-    return Files(tuple(paths), known)
+
+    def read(number: int) -> tuple[str, bytes, int]:
+        path = paths[number]
+        label = number_of.get(classes.key(path.absolute().parent.name), UNKNOWN)
+        return image_files.text(path), read_image(path), label
+
+    def explained(error: tf.errors.OpError) -> Exception:
+        for number in range(len(paths)):
+            images.photograph(number)  # Raises the UserError of the file it was.
+        return error
+
+    # Their bytes, as a name may be no UTF-8.
+    names = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in paths])
+    encoded = names.map(tf.io.read_file, tf.data.AUTOTUNE)
+    images = Images(len(paths), read, encoded, explained)
+    return images
 
 
-def evenly(total: int, count: int) -> list[int]:
-    """`count` numbers spread over 0..total - 1, or all of them."""
-    count = min(total, count)
-    return [i * total // count for i in range(count)]
+def of_records(records: Records) -> Images:
+    """The images of a split, file by file."""
+    starts = [0, *itertools.accumulate(records.file_sizes)]
+
+    def read(number: int) -> tuple[str, bytes, int]:
+        file = bisect.bisect(starts, number) - 1
+        path, in_file = records.files[file], number - starts[file]
+        name = f"{path}, record {in_file}"
+        serialized = framing.record(path, in_file)
+        if fault := reading.fault(serialized, records):
+            raise UserError(f"{name} {fault}")
+        label = schemas.stored_label(serialized, records.schema) - records.first_label
+        if records.label_map is not None:
+            label = records.label_map[label]
+        return name, schemas.encoded_image(serialized, records.schema), label
+
+    def explained(error: tf.errors.OpError) -> Exception:
+        return reading.as_user_error(error, records) or UserError(
+            f"{pathlib.Path(records.files[0]).parent}: a record cannot be used; "
+            "tools/validate_records.py --decode says which"
+        )
+
+    def image_of(_, serialized: tf.Tensor) -> tf.Tensor:
+        return reading.parse_records(serialized[None], records)[0][0]
+
+    files = tf.data.Dataset.range(len(records.files))
+    encoded = reading.read_files(files, records).map(image_of, tf.data.AUTOTUNE)
+    return Images(records.num_examples, read, encoded, explained)
 
 
 def square(encoded: bytes | tf.Tensor) -> tf.Tensor:
     """The (256, 256, 3) uint8 image that preparation makes of an encoded one."""
     return preprocessing.resize_to_square(preprocessing.decode_image(encoded))
-
-
-def _stamp(path: str | pathlib.Path) -> list:
-    status = os.stat(path)  # noqa: PTH116
-    return [str(pathlib.Path(path).absolute()), status.st_size, status.st_mtime_ns]

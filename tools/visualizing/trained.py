@@ -83,51 +83,44 @@ class Trained:
         return split
 
 
-def from_run(
-    config: Config, model_dir: str, checkpoint_path: str | None, labels: str | None
+def find(
+    config: Config,
+    model_dir: str,
+    checkpoint_path: str | None = None,
+    labels: str | None = None,
 ) -> Trained:
-    """The net of a checkpoint of either form; the latest by default.
+    """The net of a run's checkpoint of either form, or of an export's .keras file.
+
+    Args:
+        config: its settings.
+        model_dir: directory of the run, or what `alexnet-export` wrote.
+        checkpoint_path: of the run; None: the latest.
+        labels: file with the names of the classes; None: the run's own.
 
     Raises:
         UserError: there is no checkpoint, it cannot be read, or the labels are those
             of other classes.
     """
     folder = pathlib.Path(model_dir)
+    names = _names(folder, labels, config.model.num_classes)
+    path = folder / formats.FILES["keras"]
+    if path.is_file() and not checkpoint_path:
+        weights = files.read(str(path), config.model.net()).weights
+        return Trained(config, folder, str(path), 0, weights, names)
     path, contents = checkpoints.find(folder, checkpoint_path)
-    names = _names(config, folder, labels)
     return Trained(config, folder, path, contents.step, contents.weights, names)
 
 
-def from_export(config: Config, export_dir: str, labels: str | None) -> Trained:
-    """The net that `alexnet-export` wrote.
-
-    Raises:
-        UserError: the export has no .keras file, or one that cannot be read.
-    """
-    folder = pathlib.Path(export_dir)
-    path = folder / formats.FILES["keras"]
-    if not path.is_file():
-        raise UserError(
-            f"--export_dir={folder} has no {path.name}: export with keras among the "
-            "--formats of alexnet-export, or name the run with --model_dir"
-        )
-    weights = files.read(str(path), config.model.net()).weights
-    return Trained(
-        config, folder, str(path), 0, weights, _names(config, folder, labels)
-    )
-
-
 def _names(
-    config: Config, folder: pathlib.Path, labels: str | None
+    folder: pathlib.Path, labels: str | None, num_classes: int
 ) -> tuple[str, ...] | None:
-    own = run_files.class_names(folder)
-    names = classes.read_names(pathlib.Path(labels)) if labels else own
-    if labels and names is None:
-        raise UserError(f"--labels={labels}: no such file")
-    if names and len(names) != config.model.num_classes:
-        raise UserError(
-            f"{labels or folder / run_files.LABELS_FILE} has {len(names)} lines, but "
-            f"the net has {config.model.num_classes} classes"
-        )
+    own = names = run_files.class_names(folder)
+    path = pathlib.Path(labels or folder / run_files.LABELS_FILE)
+    if labels:
+        names = classes.read_names(path)
+        if names is None:
+            raise UserError(f"--labels={labels}: no such file")
+    if names:
+        classes.read_labels(path, num_classes)  # As many as the net has.
     classes.check_same(own, names, str(folder), "leave --labels out")
     return names
