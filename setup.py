@@ -50,15 +50,17 @@ setuptools.setup(
             "safetensors>=0.4",
             "torch>=2.4",
         ],
-        "plots": ["matplotlib>=3.8"],
+        "plots": ["matplotlib>=3.8", "pandas>=2.2", "scipy>=1.12"],
         "test": [
             "matplotlib>=3.8",
             "onnx>=1.21,<2",
             "onnxruntime>=1.18",
             "packaging>=24.0",
+            "pandas>=2.2",
             "pytest>=9.0.3",
             "pytest-xdist>=3.5",
             "ruff>=0.12",
+            "scipy>=1.12",
         ],
     },
     entry_points={

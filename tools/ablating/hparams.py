@@ -7,8 +7,14 @@ The standard error and the difference to the baseline are metrics of their own.
 import pathlib
 import shutil
 
-from ablating import report, statistics
-from ablating.plan import BASELINE, Plan
+import pandas as pd
+from tensorboard.compat.proto import event_pb2
+from tensorboard.plugins.hparams import api
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from ablating.effects import by_seed, differences
+from ablating.plan import BASELINE, MAIN_MEASURE, Plan
 
 _METRICS = {
     "ten_crop_top_1_error": "top-1 error, ten crops (%)",
@@ -22,68 +28,45 @@ _METRICS = {
     "train_error": "training error (%)",
     "parameters": "parameters",
 }
-_UNCHANGED = "as the baseline"
 
 
 def write(plan: Plan, results: list[dict], folder: pathlib.Path) -> None:
     """Writes event files, in place of those of an earlier call."""
-    from tensorboard.plugins.hparams import api  # noqa: PLC0415
-
     if folder.is_dir():
         shutil.rmtree(folder)
-    settings = sorted({key for row in plan.rows for key in row.changed})
-    hparams = {"row": [row.name for row in plan.rows]}
-    for key in settings:
-        values = [row.changed.get(key, _UNCHANGED) for row in plan.rows]
-        hparams[key] = list(dict.fromkeys(values))
+    settings = dict.fromkeys(sorted({key for row in plan.rows for key in row.changed}))
+    settings = {
+        row.name: {"row": row.name}
+        | {key: row.changed.get(key, "as the baseline") for key in settings}
+        for row in plan.rows
+    }
+    columns = pd.DataFrame(settings).T
     config = api.hparams_config_pb(
-        [api.HParam(name, api.Discrete(values)) for name, values in hparams.items()],
+        [api.HParam(key, api.Discrete(list(columns[key].unique()))) for key in columns],
         [api.Metric(tag, display_name=name) for tag, name in _METRICS.items()],
     )
     _write_summaries(folder, [config])
-    found = report.differences(plan, results, report.MAIN_MEASURE)
-    for row in plan.rows:
-        own = [result for result in results if result["row"] == row.name]
-        values = {"row": row.name} | {
-            key: row.changed.get(key, _UNCHANGED) for key in settings
-        }
-        mean = statistics.estimate([result[report.MAIN_MEASURE] for result in own])
-        for result in own:
-            metrics = {name: result[name] for name in _METRICS if name in result}
-            if mean.error is not None:
-                metrics["ten_crop_top_1_standard_error"] = mean.error
-            if row.name == BASELINE:
-                metrics["difference"] = 0.0
-            elif result["seed"] in found[row.name].by_seed:
-                difference = found[row.name]
-                metrics["difference"] = difference.by_seed[result["seed"]]
-                if difference.own.error is not None:
-                    metrics["difference_standard_error"] = difference.own.error
-            start = api.hparams_pb(values, trial_id=row.name)
-            scalars = [_scalar(name, value) for name, value in metrics.items()]
-            session = folder / row.name / f"seed{result['seed']}"
-            _write_summaries(session, [start, *scalars])
-
-
-def _scalar(name: str, value: float):
-    import tensorflow as tf  # noqa: PLC0415
-    from tensorboard.compat.proto import summary_pb2  # noqa: PLC0415
-    from tensorboard.plugins.scalar import metadata  # noqa: PLC0415
-
-    summary = summary_pb2.Summary()
-    item = summary.value.add(
-        tag=name, metadata=metadata.create_summary_metadata(name, "")
-    )
-    proto = tf.make_tensor_proto(float(value), tf.float32)
-    item.tensor.ParseFromString(proto.SerializeToString())
-    return summary
+    values = by_seed(plan, results, MAIN_MEASURE)
+    apart = differences(values)
+    apart[BASELINE] = 0 * values[BASELINE]
+    errors = {
+        "ten_crop_top_1_standard_error": values.sem(),
+        "difference_standard_error": apart.drop(columns=BASELINE).sem(),
+    }
+    for result in results:
+        name, seed = result["row"], result["seed"]
+        metrics = {tag: result[tag] for tag in _METRICS if tag in result}
+        metrics["difference"] = apart.loc[seed, name]
+        metrics |= {tag: error.get(name) for tag, error in errors.items()}
+        start = api.hparams_pb(settings[name], trial_id=name)
+        scalars = [
+            scalar_pb(tag, value) for tag, value in metrics.items() if pd.notna(value)
+        ]
+        _write_summaries(folder / name / f"seed{seed}", [start, *scalars])
 
 
 def _write_summaries(folder: pathlib.Path, summaries: list) -> None:
-    from tensorboard.compat.proto import event_pb2  # noqa: PLC0415
-    from tensorboard.summary.writer import event_file_writer  # noqa: PLC0415
-
-    writer = event_file_writer.EventFileWriter(str(folder))
+    writer = EventFileWriter(str(folder))
     for summary in summaries:
         writer.add_event(event_pb2.Event(step=0, summary=summary))
     writer.close()

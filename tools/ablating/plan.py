@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import pathlib
 import re
+from collections.abc import Collection, Mapping
 
 from official.alexnet import config as config_lib
 from official.alexnet import config_files, paths, plain_yaml
@@ -14,7 +15,18 @@ PACKAGED = pathlib.Path(__file__).parents[1] / "ablations"
 BASELINE = "baseline"
 HPARAMS_DIR = "hparams"  # Beside the rows' folders.
 MEASURES = ("ten_crop_top_1_error", "top_1_error", "train_loss")
-_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+MAIN_MEASURE = MEASURES[0]
+# What a mapping of a plan may hold: a type, or the values to choose from.
+_PLAN = {"title": str, "config_file": str, "baseline": dict, "changes": dict}
+_CHANGE = {"settings": dict, "paper": dict, "note": str}
+_CLAIM = {
+    "effect": ("worse", "better"),
+    "section": str,
+    "says": str,
+    "top_1": int | float,
+    "top_5": int | float,
+    "measure": MEASURES,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +47,7 @@ class Claim:
     says: str
     top_1: float | None = None
     top_5: float | None = None
-    measure: str = MEASURES[0]
+    measure: str = MAIN_MEASURE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,36 +95,30 @@ def load(path: str) -> Plan:
     Raises:
         UserError: there is no such file, or a mistake in it, with the key's name.
     """
-    names = sorted(file.stem for file in PACKAGED.glob("*.yaml"))
     file = paths.local(path, "--plan")
     if not file.is_file():
-        if path.removesuffix(".yaml") not in names:
-            raise UserError(
-                f"--plan={path}: no such file, and the tool has only "
-                + ", ".join(names)
-            )
         file = PACKAGED / f"{path.removesuffix('.yaml')}.yaml"
+        if file not in (names := sorted(PACKAGED.glob("*.yaml"))):
+            known = ", ".join(name.stem for name in names)
+            raise UserError(
+                f"--plan={path}: no such file, and the tool has only {known}"
+            )
     return parse(file.read_bytes(), file.stem, str(path))
 
 
 def parse(text: str | bytes, name: str, source: str) -> Plan:
     """A plan from YAML text; `source` is what an error calls it."""
-    content = plain_yaml.read(text, source)
-    _check_keys(content, ("title", "config_file", "baseline", "changes"), source)
-    changes = content.get("changes")
-    if not isinstance(changes, dict) or not changes:
+    content = _checked(plain_yaml.read(text, source), _PLAN, source)
+    if not content.get("changes"):
         raise UserError(f"{source}: changes should name the rows of the table")
     base = Config()
-    if content.get("config_file"):
-        recipe = str(content["config_file"])
+    if recipe := content.get("config_file"):
         base = config_files.override(base, config_files.load(recipe), recipe)
-    settings = _sections(content.get("baseline"), f"{source}: baseline")
-    base = config_files.override(base, settings, f"{source}: baseline")
-    _check_config(base, f"{source}: baseline")
+    base = _override(base, content.get("baseline", {}), f"{source}: baseline")
     rows = [Row(BASELINE, base)]
-    for key, change in changes.items():
+    for key, change in content["changes"].items():
         rows.append(_row(str(key), change, base, f"{source}: {key}"))
-    return Plan(name, str(content.get("title") or name), tuple(rows), source)
+    return Plan(name, content.get("title", name), tuple(rows), source)
 
 
 def choose(plan: Plan, only: list[str]) -> Plan:
@@ -123,8 +129,7 @@ def choose(plan: Plan, only: list[str]) -> Plan:
     """
     names = [row.name for row in plan.rows]
     for name in only:
-        if name not in names:
-            raise UserError(f"--only: {plan.name} has no row {_unknown(name, names)}")
+        _check_name(name, names, f"--only: {plan.name} has no row")
     chosen = {*(only or names), BASELINE}
     rows = tuple(row for row in plan.rows if row.name in chosen)
     return dataclasses.replace(plan, rows=rows)
@@ -136,11 +141,10 @@ def run_config(row: Row, seed: int, data_dir: str | None) -> Config:
     Raises:
         UserError: they name no data, or do not go together.
     """
-    data = row.config.data
+    settings = {"train": {"seed": seed}}
     if data_dir is not None:
-        data = dataclasses.replace(data, data_dir=data_dir)
-    train = dataclasses.replace(row.config.train, seed=seed)
-    config = dataclasses.replace(row.config, data=data, train=train)
+        settings["data"] = {"data_dir": data_dir}
+    config = config_files.override(row.config, settings, "flags")
     config_lib.check(config)
     return config
 
@@ -156,67 +160,38 @@ def flat(config: Config) -> dict[str, object]:
 
 def _row(name: str, change, base: Config, source: str) -> Row:
     taken = (BASELINE, HPARAMS_DIR)
-    if not _NAME.fullmatch(name) or name in taken:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name) or name in taken:
         raise UserError(
             f"{source}: a row's name is a folder's: small letters, digits and _, and "
             f"not {' or '.join(taken)}"
         )
-    _check_keys(change, ("settings", "paper", "note"), source)
-    settings = _sections(change.get("settings"), source)
-    if not any(settings.values()):
-        raise UserError(f"{source} changes nothing: give it settings")
-    config = config_files.override(base, settings, source)
-    _check_config(config, source)
+    change = _checked(change, _CHANGE, source)
+    config = _override(base, change.get("settings", {}), source)
     before, after = flat(base), flat(config)
-    changed = {key: _show(after[key]) for key in after if after[key] != before[key]}
+    changed = {
+        key: config_files.show(value)
+        for key, value in after.items()
+        if value != before[key]
+    }
     if not changed:
         raise UserError(f"{source} changes nothing: its settings are the baseline's")
-    claim, note = change.get("paper"), change.get("note")
-    if not isinstance(note, str | None):
-        raise UserError(f"{source}: note should be text, not {note!r}")
-    return Row(
-        name,
-        config,
-        changed,
-        None if claim is None else _claim(claim, f"{source}: paper"),
-        note,
-    )
+    claim = None
+    if "paper" in change:
+        says = _checked(change["paper"], _CLAIM, f"{source}: paper")
+        for key in ("effect", "section", "says"):
+            if key not in says:
+                raise UserError(f"{source}: paper lacks {key}")
+        claim = Claim(**says)
+    return Row(name, config, changed, claim, change.get("note"))
 
 
-def _claim(values, source: str) -> Claim:
-    fields = [field.name for field in dataclasses.fields(Claim)]
-    _check_keys(values, fields, source)
-    for key in ("effect", "section", "says"):
-        if not values.get(key):
-            raise UserError(f"{source} lacks {key}")
-    if not isinstance(values["says"], str):
-        raise UserError(f"{source}: says should be text, not {values['says']!r}")
-    for key, choices in (("effect", ("worse", "better")), ("measure", MEASURES)):
-        if key in values and values[key] not in choices:
-            raise UserError(
-                f"{source}: {key} should be one of {', '.join(choices)}, not "
-                f"{values[key]!r}"
-            )
-    for key in ("top_1", "top_5"):
-        value = values.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float | None):
-            raise UserError(f"{source}: {key} should be points of error, not {value!r}")
-    return Claim(**{**values, "section": str(values["section"])})
-
-
-def _sections(settings, source: str) -> dict[str, dict]:
-    settings = settings or {}
-    if not isinstance(settings, dict) or not all(
-        isinstance(section, dict) for section in settings.values()
-    ):
+def _override(base: Config, settings: dict, source: str) -> Config:
+    if not all(isinstance(section, dict) for section in settings.values()):
         raise UserError(
             f"{source} should hold sections of settings, such as "
             "`model: {dropout: 0}`"
         )
-    return settings
-
-
-def _check_config(config: Config, source: str) -> None:
+    config = config_files.override(base, settings, source)
     try:
         config_lib.check(config, reads_data=False)
     except UserError as error:
@@ -228,25 +203,27 @@ def _check_config(config: Config, source: str) -> None:
             f"{source}: train.eval_crops should be 1; ten crops are evaluated at the "
             "end in any case"
         )
+    return config
 
 
-def _check_keys(values, known: tuple[str, ...] | list[str], source: str) -> None:
+def _checked(values, kinds: Mapping[str, object], source: str) -> dict:
+    """A mapping without unknown keys, whose values are of their kinds."""
     if not isinstance(values, dict):
-        raise UserError(f"{source} should hold {', '.join(known)}")
-    for key in values:
-        if key not in known:
-            raise UserError(f"{source} has no key {_unknown(key, known)}")
+        raise UserError(f"{source} should hold {', '.join(kinds)}")
+    for key, value in values.items():
+        _check_name(key, kinds, f"{source} has no key")
+        kind, words = kinds[key], None
+        if isinstance(kind, tuple):
+            words = None if value in kind else f"one of {', '.join(kind)}"
+        elif not isinstance(value, kind) or isinstance(value, bool):
+            words = {str: "text", dict: "a mapping"}.get(kind, "a number")
+        if words:
+            raise UserError(f"{source}: {key} should be {words}, not {value!r}")
+    return values
 
 
-def _unknown(name, known) -> str:
-    close = difflib.get_close_matches(str(name), list(known), n=1)
-    advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-    return f"{name!r}; {advice}"
-
-
-def _show(value) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(map(str, value)) or "none"
-    return str(value)
+def _check_name(name, known: Collection[str], source: str) -> None:
+    if name not in known:
+        close = difflib.get_close_matches(str(name), known, n=1)
+        advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        raise UserError(f"{source} {name!r}; {advice}")

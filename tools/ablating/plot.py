@@ -2,104 +2,71 @@
 
 import pathlib
 
-from ablating import report
-from ablating.plan import BASELINE, Claim, Plan
-from ablating.statistics import Estimate
+import numpy as np
+from matplotlib.figure import Figure
+
+from ablating.effects import by_seed, differences, effects
+from ablating.plan import MAIN_MEASURE, Plan
 from official.alexnet.data.atomic import atomic_write
-from official.alexnet.errors import UserError
 
-
-def check_available() -> None:
-    """Raises a UserError where matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401, PLC0415
-    except ImportError as error:
-        raise UserError(
-            "the plot needs matplotlib: pip install 'official-alexnet[plots]'"
-        ) from error
+_RED = {"color": "tab:red", "markerfacecolor": "none", "linestyle": "", "ms": 7}
+_SEEDS = {"marker": ".", "color": "black", "linestyle": "", "ms": 4}
+_POOLED = {"marker": "s", "color": "tab:blue", "ms": 5}
+_OWN = {"color": "lightgray", "linewidth": 7}
+# What the paper says: an arrow where it says no figure.
+_FIGURE, _WORSE, _BETTER = (_RED | {"marker": marker} for marker in "D><")
 
 
 def draw(plan: Plan, results: list[dict], path: pathlib.Path) -> None:
     """Draws each row's difference, its intervals and the paper's figure."""
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    found = report.differences(plan, results, report.MAIN_MEASURE)
-    rows = [row for row in plan.rows if row.name != BASELINE]
+    values = by_seed(plan, results, MAIN_MEASURE)
+    seeds, found, rows = differences(values), effects(values), plan.rows[1:]
+    mean, heights = found["mean"], np.arange(len(rows))
     figure = Figure(figsize=(8, 1.3 + 0.36 * len(rows)), layout="constrained")
     panel = figure.subplots()
     panel.axvline(0, color="black", linewidth=0.8)
-    shown = [0.0]
-    for height, row in enumerate(rows):
-        difference = found[row.name]
-        seeds = list(difference.by_seed.values())
-        shown += seeds
-        panel.plot(seeds, [height] * len(seeds), "k.", markersize=4, zorder=4)
-        own, pooled = difference.own, difference.pooled
-        _draw_interval(panel, own, height, color="lightgray", fmt="none", linewidth=7)
-        _draw_interval(panel, pooled, height, color="tab:blue", fmt="s", linewidth=2)
-        if difference.pooled is not None and difference.pooled.half_width is not None:
-            mean, half = difference.pooled.mean, difference.pooled.half_width
-            shown += [mean - half, mean + half]
-        if row.claim is not None and row.claim.measure == report.MAIN_MEASURE:
-            shown.append(_draw_claim(panel, row.claim, height))
-    low, high = min(shown), max(shown)
+    panel.hlines(heights, mean - found["own"], mean + found["own"], **_OWN)
+    style = {"fmt": "s", "color": "tab:blue", "linewidth": 2, "markersize": 5}
+    known = found["pooled"].notna()
+    panel.errorbar(
+        mean[known], heights[known], xerr=found["pooled"][known], zorder=3, **style
+    )
+    for _, of_seed in seeds.iterrows():
+        panel.plot(of_seed, heights, zorder=4, **_SEEDS)
+    shown = [0.0, *seeds.to_numpy().flat]
+    shown += [*(mean - found["pooled"]), *(mean + found["pooled"])]
+    for height, row in zip(heights, rows, strict=True):
+        if row.claim is not None and row.claim.measure == MAIN_MEASURE:
+            says = _FIGURE
+            if row.claim.top_1 is None:
+                says = _WORSE if row.claim.effect == "worse" else _BETTER
+            shown.append(row.claim.top_1 or 0.0)
+            panel.plot(shown[-1], height, zorder=5, **says)
+    low, high = np.nanmin(shown), np.nanmax(shown)
     margin = 0.08 * (high - low) or 1.0
-    panel.set_xlim(low - margin, high + margin)
-    for height, row in enumerate(rows):
-        _mark_cut(panel, found[row.name].own, height)
-    panel.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=8)
-    panel.invert_yaxis()
+    low, high = low - margin, high + margin
+    panel.set_xlim(low, high)
+    # Arrows where an interval goes beyond the panel.
+    cut = {"color": "gray", "linestyle": "", "ms": 5, "clip_on": False}
+    for is_cut, edge, marker in (
+        (mean - found["own"] < low, low, "<"),
+        (mean + found["own"] > high, high, ">"),
+    ):
+        panel.plot(np.full(is_cut.sum(), edge), heights[is_cut], marker, **cut)
+    panel.set_yticks(heights, [row.name for row in rows], fontsize=8)
+    panel.set_ylim(len(rows) - 0.4, -0.6)
     panel.grid(axis="x", alpha=0.3)
     panel.set_xlabel(
         "points of top-1 error, ten crops, more than the baseline (right: worse)"
     )
-    _draw_legend(panel)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=100, format="png")
-
-
-def _draw_interval(panel, estimate: Estimate | None, height: int, **style) -> None:
-    if estimate is None or estimate.half_width is None:
-        return
-    panel.errorbar(
-        estimate.mean,
-        height,
-        xerr=estimate.half_width,
-        markersize=5,
-        **style,
-    )
-
-
-def _mark_cut(panel, estimate: Estimate | None, height: int) -> None:
-    """Arrows where an interval goes on beyond the panel."""
-    if estimate is None or estimate.half_width is None:
-        return
-    low, high = panel.get_xlim()
-    style = {"color": "gray", "markersize": 5, "clip_on": False}
-    if estimate.mean - estimate.half_width < low:
-        panel.plot(low, height, "<", **style)
-    if estimate.mean + estimate.half_width > high:
-        panel.plot(high, height, ">", **style)
-
-
-def _draw_claim(panel, claim: Claim, height: int) -> float:
-    """The paper's figure, or an arrow for what it says without one."""
-    style = {"color": "tab:red", "markersize": 7, "markerfacecolor": "none"}
-    if claim.top_1 is not None:
-        panel.plot(claim.top_1, height, "D", **style)
-        return claim.top_1
-    panel.plot(0, height, ">" if claim.effect == "worse" else "<", **style)
-    return 0.0
-
-
-def _draw_legend(panel) -> None:
-    red = {"color": "tab:red", "markerfacecolor": "none", "linestyle": ""}
     for label, style in {
-        "one seed": {"marker": ".", "color": "black", "linestyle": "", "ms": 4},
-        "mean, 95 % interval (pooled)": {"marker": "s", "color": "tab:blue", "ms": 5},
-        "95 % interval of the row alone": {"color": "lightgray", "linewidth": 7},
-        "the paper's figure": {"marker": "D", **red},
-        "the paper: worse, no figure": {"marker": ">", **red},
+        "one seed": _SEEDS,
+        "mean, 95 % interval (pooled)": _POOLED,
+        "95 % interval of the row alone": _OWN,
+        "the paper's figure": _FIGURE,
+        "the paper: worse, no figure": _WORSE,
     }.items():
         panel.plot([], [], label=label, **style)
     panel.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.4, -0.13), ncols=3)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")

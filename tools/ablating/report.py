@@ -1,57 +1,34 @@
 """What finished runs say: CSV, tables, and the page that holds them."""
 
-import csv
-import dataclasses
 import gzip
-import io
 import json
 import pathlib
-import shlex
 
+import numpy as np
+import pandas as pd
+
+from ablating import hparams, plot, runs
 from ablating import plan as plans
-from ablating import runs, statistics
-from ablating.plan import BASELINE, Claim, Plan, Row
-from ablating.statistics import Estimate
-from official.alexnet.data.atomic import atomic_write
+from ablating.effects import by_seed, effects, verdict
+from ablating.plan import MAIN_MEASURE, Claim, Plan, Row
+from official.alexnet import run_files
+from official.alexnet.data import atomic
 
-COLUMNS = (
-    "row",
-    "seed",
+ERRORS = (
     "top_1_error",
     "top_5_error",
     "ten_crop_top_1_error",
     "ten_crop_top_5_error",
-    "train_loss",
-    "train_error",
-    "steps",
-    "parameters",
-    "seconds",
-    "cpu_seconds",
-    "images_per_second",
-    "commit",
 )
-MAIN_MEASURE = plans.MEASURES[0]
+COLUMNS = (
+    *("row", "seed", *ERRORS, "train_loss", "train_error", "steps", "parameters"),
+    *("seconds", "cpu_seconds", "images_per_second", "commit"),
+)
 _LABELS = {
     "ten_crop_top_1_error": "top-1, ten crops",
     "top_1_error": "top-1, one crop",
     "train_loss": "training loss",
 }
-_START, _END = "<!-- results: written by tools/ablate.py -->", "<!-- end of results -->"
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """What a row's change does to one measure.
-
-    Attributes:
-        by_seed: row minus baseline.
-        own: their mean, with the spread of the row's own differences.
-        pooled: the same mean, with the spread of all rows and the baseline together.
-    """
-
-    by_seed: dict[int, float]
-    own: Estimate | None
-    pooled: Estimate | None
 
 
 def collect(plan: Plan, output_dir: pathlib.Path, data_dir: str | None) -> list[dict]:
@@ -69,21 +46,12 @@ def collect(plan: Plan, output_dir: pathlib.Path, data_dir: str | None) -> list[
     for row in plan.rows:
         found = []
         for folder in _finished(row, output_dir):
-            seed = runs.kept_config(folder).train.seed
-            runs.check_same(folder, plans.run_config(row, seed, data_dir))
-            text = (folder / runs.RESULTS_FILE).read_text("utf-8")
-            found.append(json.loads(text))
+            result = json.loads((folder / runs.RESULTS_FILE).read_text("utf-8"))
+            config = plans.run_config(row, result["seed"], data_dir)
+            runs.check_same(folder, config)
+            found.append(result)
         results += sorted(found, key=lambda result: result["seed"])
     return results
-
-
-def given_data_dir(plan: Plan, output_dir: pathlib.Path) -> str | None:
-    """The --data_dir of the first finished run; None where it is the plan's."""
-    for row in plan.rows:
-        for folder in _finished(row, output_dir):
-            data_dir = runs.kept_config(folder).data.data_dir
-            return None if data_dir == row.config.data.data_dir else data_dir
-    return None
 
 
 def _finished(row: Row, output_dir: pathlib.Path) -> list[pathlib.Path]:
@@ -91,45 +59,31 @@ def _finished(row: Row, output_dir: pathlib.Path) -> list[pathlib.Path]:
     return sorted(file.parent for file in files)
 
 
-def differences(plan: Plan, results: list[dict], measure: str) -> dict[str, Difference]:
-    """Each row's difference to the baseline, paired by seed."""
-    values = {row.name: _by_seed(results, row.name, measure) for row in plan.rows}
-    found = {}
-    for name, pooled in statistics.pooled(values, BASELINE).items():
-        pairs = statistics.paired(values[name], values[BASELINE])
-        own = statistics.estimate(list(pairs.values()))
-        found[name] = Difference(pairs, own, pooled)
-    return found
-
-
-def verdict(claim: Claim | None, estimate: Estimate | None) -> str:
-    """Whether the sign is the paper's: yes, no, or not distinguishable from 0."""
-    if claim is None:
-        return "-"
-    sign = None if estimate is None else estimate.sign()
-    if sign is None:
-        return "one seed" if estimate else "not run"
-    if sign == 0:
-        return "not distinguishable"
-    return "yes" if sign == (1 if claim.effect == "worse" else -1) else "no"
-
-
 def write(plan: Plan, results: list[dict], folder: pathlib.Path) -> None:
-    """Writes results.csv and table.md."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / "results.csv") as temporary:
-        temporary.write_text(as_csv(results), "utf-8")
-    with atomic_write(folder / "table.md") as temporary:
-        temporary.write_text(as_tables(plan, results), "utf-8")
+    """Writes results.csv, table.md, plot.png, hparams/, and metrics.jsonl.gz.
+
+    Args:
+        plan: what was run.
+        results: of `collect`.
+        folder: of the runs, whose metrics are put together.
+    """
+    atomic.write_text(folder / "results.csv", as_csv(results))
+    atomic.write_text(folder / "table.md", as_page(plan, results))
+    lines = []
+    for result in results:
+        name = {"row": result["row"], "seed": result["seed"]}
+        file = folder / result["row"] / f"seed{result['seed']}" / run_files.METRICS_FILE
+        for line in file.read_text("utf-8").splitlines():
+            lines.append(json.dumps(name | json.loads(line)) + "\n")
+    with atomic.atomic_write(folder / "metrics.jsonl.gz") as temporary:
+        temporary.write_bytes(gzip.compress("".join(lines).encode(), 9, mtime=0))
+    plot.draw(plan, results, folder / "plot.png")
+    hparams.write(plan, results, folder / plans.HPARAMS_DIR)
 
 
 def as_csv(results: list[dict]) -> str:
     """One line a run; errors are percentages, seconds of all the run's processes."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([result[name] for name in COLUMNS] for result in results)
-    return text.getvalue()
+    return pd.DataFrame(results, columns=COLUMNS).to_csv(index=False)
 
 
 def as_tables(plan: Plan, results: list[dict]) -> str:
@@ -138,61 +92,87 @@ def as_tables(plan: Plan, results: list[dict]) -> str:
         "| row | change | seeds | top-1, one crop | top-5, one crop | top-1, ten crops "
         "| top-5, ten crops | training loss | training error | parameters |",
         "| --- | --- | ---: " + "| ---: " * 7 + "|",
-        *(_net_line(row, results) for row in plan.rows),
     ]
-    by_measure = {
-        measure: differences(plan, results, measure) for measure in plans.MEASURES
-    }
+    frame = pd.DataFrame(results, columns=COLUMNS)
+    for row in plan.rows:
+        own = frame[frame["row"] == row.name]
+        change = ", ".join(f"{key}={value}" for key, value in row.changed.items())
+        digits = dict.fromkeys(ERRORS, 1) | {"train_loss": 3, "train_error": 1}
+        cells = [
+            _plus_minus(own[m].mean(), own[m].sem(), f".{digits[m]}f") for m in digits
+        ]
+        count = f"{own['parameters'].iloc[0]:,}" if len(own) else ""
+        nets.append(_line(row.name, change and f"`{change}`", len(own), *cells, count))
     changes = [
         "| row | measure | difference | 95 % interval | 95 % interval, pooled | paper "
         "| sign agrees | sign agrees, pooled |",
         "| --- | --- | ---: | ---: | ---: | --- | --- | --- |",
     ]
-    for row in plan.rows:
-        if row.name == BASELINE:
-            continue
-        measures = [MAIN_MEASURE]
-        if row.claim and row.claim.measure != MAIN_MEASURE:
-            measures.append(row.claim.measure)
-        for measure in measures:
-            difference = by_measure[measure][row.name]
-            changes.append(_change_line(row, measure, difference))
+    found = {m: effects(by_seed(plan, results, m)) for m in plans.MEASURES}
+    for row in plan.rows[1:]:
+        measures = [MAIN_MEASURE, row.claim.measure] if row.claim else [MAIN_MEASURE]
+        for measure in dict.fromkeys(measures):
+            claim = row.claim if measure == measures[-1] else None
+            effect = found[measure].loc[row.name]
+            changes.append(_change_line(row.name, measure, effect, claim))
     notes = [f"- `{row.name}`: {_note(row)}" for row in plan.rows if _note(row)]
     return "\n".join([*nets, "", *changes, "", *notes, ""])
 
 
-def write_page(
-    plan: Plan, results: list[dict], folder: pathlib.Path, run_dir: pathlib.Path
-) -> None:
-    """Writes metrics.jsonl.gz, and the part of README.md between its two marks.
+def _change_line(
+    name: str, measure: str, effect: pd.Series, claim: Claim | None
+) -> str:
+    form = "+.3f" if measure == "train_loss" else "+.1f"
+    mean, widths = effect["mean"], (effect["own"], effect["pooled"])
+    return _line(
+        name,
+        _LABELS[measure],
+        _plus_minus(mean, effect["sem"], form),
+        *(
+            "" if np.isnan(half) else f"{mean - half:{form}} to {mean + half:{form}}"
+            for half in widths
+        ),
+        _paper(claim),
+        *(verdict(claim, mean, half) for half in widths),
+    )
 
-    What stands outside the marks is left as it is; a page without them gets them at
-    its end.
-    """
-    with atomic_write(folder / "metrics.jsonl.gz") as temporary:
-        temporary.write_bytes(gzip.compress(_metrics(results, run_dir), 9, mtime=0))
-    page = folder / "README.md"
-    text = page.read_text("utf-8") if page.is_file() else f"# {plan.title}\n"
-    before, _, rest = text.partition(_START)
-    after = rest.partition(_END)[2]
-    part = "\n\n".join([_START, _page_part(plan, results).strip(), _END])
-    with atomic_write(page) as temporary:
-        temporary.write_text(f"{before.rstrip()}\n\n{part}{after.rstrip()}\n", "utf-8")
+
+def _line(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
 
 
-def _page_part(plan: Plan, results: list[dict]) -> str:
-    seeds = sorted({result["seed"] for result in results})
-    wanted = len(plan.rows) * len(seeds)
-    commits = sorted({str(result["commit"]) for result in results})
-    versions = sorted({_show_versions(result["versions"]) for result in results})
-    cpu = sum(result["cpu_seconds"] for result in results)
-    listed = ",".join(map(str, seeds))
-    return f"""
+def _plus_minus(mean: float, error: float, form: str) -> str:
+    if np.isnan(mean):
+        return ""
+    spread = "" if np.isnan(error) else f" ± {error:{form.lstrip('+')}}"
+    return f"{mean:{form}}{spread}"
+
+
+def _paper(claim: Claim | None) -> str:
+    if claim is None:
+        return "-"
+    figures = {"top-1": claim.top_1, "top-5": claim.top_5}
+    said = [f"{v:+.1f} {name}" for name, v in figures.items() if v is not None]
+    return f"{', '.join(said) or claim.effect} ({claim.section})"
+
+
+def _note(row: Row) -> str:
+    says = f"{row.claim.section}: {row.claim.says}." if row.claim else ""
+    return " ".join(filter(None, [says, row.note]))
+
+
+def as_page(plan: Plan, results: list[dict]) -> str:
+    """The tables in Markdown, with what was run and how to read them."""
+    frame = pd.DataFrame(results)
+    seeds = sorted(frame["seed"].unique())
+    listed, wanted = ",".join(map(str, seeds)), len(plan.rows) * len(seeds)
+    minutes = frame["cpu_seconds"].sum() / 60
+    texts = frame["versions"].map(lambda found: ", ".join(map(" ".join, found.items())))
+    last = _listed(frame["log_steps"], "/")
+    return f"""\
 {len(results)} of {wanted} runs of the plan `{plan.name}` are finished: seeds {listed}.
-They took {cpu / 60:.0f} minutes of processor time. Commit {", ".join(commits)};
-{"; ".join(versions)}.
-
-![Differences to the baseline](plot.png)
+They took {minutes:.0f} minutes of processor time. Commit {_listed(frame["commit"])};
+{_listed(texts, "; ")}.
 
 {as_tables(plan, results).strip()}
 
@@ -202,120 +182,10 @@ makes it worse. The first interval has the spread of the row's own differences; 
 or three seeds that is known so badly that the interval is wide. The second has the
 spread that is left in all rows, the baseline's among them, after each row's mean and
 each seed's are taken out; it takes that to be the same in every row.
-Training loss and error are of the last {_of_last(results)} steps as they were trained:
+Training loss and error are of the last {last} steps as they were trained:
 with dropout, crops and noise where the row has them.
-
-One line a run is in [results.csv](results.csv), every line of every run's metrics in
-[metrics.jsonl.gz](metrics.jsonl.gz).
-
-Written by this command, where words in capitals stand for directories:
-
-```console
-$ python tools/ablate.py --plan={_shown(plan.source)} --seeds={listed} \\
-    --data_dir=RECORDS --output_dir=RUNS --report_dir=PAGE
-```
 """
 
 
-def _shown(source: str) -> str:
-    """A plan's file, without the folders of this machine."""
-    path = pathlib.PurePath(source)
-    is_elsewhere = path.is_absolute() or ".." in path.parts
-    return shlex.quote(path.name if is_elsewhere else source)
-
-
-def _of_last(results: list[dict]) -> str:
-    return "/".join(sorted({str(result["log_steps"]) for result in results}))
-
-
-def _show_versions(versions: dict[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in versions.items())
-
-
-def _metrics(results: list[dict], run_dir: pathlib.Path) -> bytes:
-    lines = []
-    for result in results:
-        name = {"row": result["row"], "seed": result["seed"]}
-        folder = run_dir / result["row"] / f"seed{result['seed']}"
-        for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines():
-            lines.append(json.dumps(name | json.loads(line)) + "\n")
-    return "".join(lines).encode()
-
-
-def _by_seed(results: list[dict], row: str, measure: str) -> dict[int, float]:
-    return {
-        result["seed"]: result[measure] for result in results if result["row"] == row
-    }
-
-
-def _net_line(row: Row, results: list[dict]) -> str:
-    own = [result for result in results if result["row"] == row.name]
-
-    def mean(measure: str, digits: int = 1) -> str:
-        estimate = statistics.estimate([result[measure] for result in own])
-        return _plus_minus(estimate, digits)
-
-    change = ", ".join(f"{key}={value}" for key, value in row.changed.items())
-    cells = [
-        row.name,
-        f"`{change}`" if change else "",
-        str(len(own)),
-        *(mean(measure) for measure in COLUMNS[2:6]),
-        mean("train_loss", 3),
-        mean("train_error"),
-        f"{own[0]['parameters']:,}" if own else "",
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def _change_line(row: Row, measure: str, difference: Difference) -> str:
-    digits = 3 if measure == "train_loss" else 1
-    judged = row.claim is not None and row.claim.measure == measure
-    claim = row.claim if judged else None
-    cells = [
-        row.name,
-        _LABELS[measure],
-        _plus_minus(difference.own, digits, signed=True),
-        _interval(difference.own, digits),
-        _interval(difference.pooled, digits),
-        _paper(claim),
-        verdict(claim, difference.own),
-        verdict(claim, difference.pooled),
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def _paper(claim: Claim | None) -> str:
-    if claim is None:
-        return "-"
-    figures = [
-        f"{value:+.1f} {name}"
-        for name, value in (("top-1", claim.top_1), ("top-5", claim.top_5))
-        if value is not None
-    ]
-    return f"{', '.join(figures) or claim.effect} ({claim.section})"
-
-
-def _note(row: Row) -> str:
-    says = f"{row.claim.section}: {row.claim.says}." if row.claim else ""
-    return " ".join(filter(None, [says, row.note]))
-
-
-def _plus_minus(estimate: Estimate | None, digits: int, *, signed: bool = False) -> str:
-    if estimate is None:
-        return ""
-    sign = "+" if signed else ""
-    text = f"{estimate.mean:{sign}.{digits}f}"
-    if estimate.error is not None:
-        text += f" ± {estimate.error:.{digits}f}"
-    return text
-
-
-def _interval(estimate: Estimate | None, digits: int) -> str:
-    if estimate is None or estimate.half_width is None:
-        return ""
-    low, high = (
-        estimate.mean - estimate.half_width,
-        estimate.mean + estimate.half_width,
-    )
-    return f"{low:+.{digits}f} to {high:+.{digits}f}"
+def _listed(values: pd.Series, comma: str = ", ") -> str:
+    return comma.join(sorted(set(map(str, values))))

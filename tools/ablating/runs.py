@@ -2,28 +2,30 @@
 
 A run has a folder of its own, `<output_dir>/<row>/seed<seed>`, the model_dir of its
 training. `results.json` is written last and at once: where it is, the run is finished;
-where it is not, the same commands go on from the latest checkpoint.
+where it is not, the same commands resume from the latest checkpoint.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import importlib.metadata
+import itertools
 import json
+import math
 import os
 import pathlib
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ablating import plan as plans
 from official.alexnet import config_files, run_files
-from official.alexnet.config import Config
-from official.alexnet.data.atomic import atomic_write
+from official.alexnet.config import Config, ModelConfig
+from official.alexnet.data import atomic
 from official.alexnet.errors import UserError
+from official.alexnet.weights import structure
 
 SETTINGS_FILE = "settings.yaml"
 RESULTS_FILE = "results.json"
@@ -68,9 +70,7 @@ def runs_of(
     """
     return [
         Run(
-            row.name,
-            seed,
-            output_dir / row.name / f"seed{seed}",
+            *(row.name, seed, output_dir / row.name / f"seed{seed}"),
             plans.run_config(row, seed, data_dir),
         )
         for seed in seeds
@@ -101,9 +101,8 @@ def prepare(run: Run) -> None:
     is_started = any(file != path for file in run.folder.iterdir())
     if is_started and path.is_file():
         check_same(run.folder, run.config)
-        return
-    with atomic_write(path) as temporary:
-        temporary.write_text(run.config.to_yaml(), "utf-8")
+    else:
+        atomic.write_text(path, run.config.to_yaml())
 
 
 def kept_config(folder: pathlib.Path) -> Config:
@@ -125,20 +124,18 @@ def check_same(folder: pathlib.Path, config: Config) -> None:
         UserError: it was not.
     """
     earlier, now = plans.flat(kept_config(folder)), plans.flat(config)
-    other = [key for key in now if now[key] != earlier[key]]
-    if other:
+    if other := [key for key in now if now[key] != earlier[key]]:
         raise UserError(
             f"{folder} holds a run with another {', '.join(other)}: name another "
             "--output_dir, or delete that folder"
         )
 
 
-def execute(run: Run, lock: int) -> dict:
-    """Trains and evaluates, going on where an earlier process stopped.
+def execute(run: Run) -> dict:
+    """Trains and evaluates, from where an earlier process stopped.
 
     Args:
         run: prepared.
-        lock: descriptor that the children keep open, see `locked`.
 
     Returns:
         The results, which are in the run's folder by then.
@@ -147,9 +144,8 @@ def execute(run: Run, lock: int) -> dict:
         RunFailed: a child process failed.
         KeyboardInterrupt: after the child was stopped.
     """
-    output = ""
     for command in commands(run):
-        output = _call(command, run.folder, lock)
+        output = _call(command, run.folder)
     try:
         ten_crops = json.loads(output.splitlines()[-1])
     except (ValueError, IndexError) as error:
@@ -157,45 +153,19 @@ def execute(run: Run, lock: int) -> dict:
             f"the evaluation's last line is not JSON: {output!r}"
         ) from error
     results = _gather(run, ten_crops)
-    with atomic_write(run.folder / RESULTS_FILE) as temporary:
-        temporary.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    atomic.write_text(run.folder / RESULTS_FILE, json.dumps(results, indent=1) + "\n")
     return results
 
 
-@contextlib.contextmanager
-def locked(output_dir: pathlib.Path) -> Iterator[int]:
-    """Keeps the folder to this process and its children.
-
-    A child inherits the descriptor, so that one that outlives its parent keeps others
-    from its checkpoints.
-
-    Raises:
-        UserError: another process is at work there.
-    """
-    output_dir.mkdir(parents=True, exist_ok=True)
-    with (output_dir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"--output_dir={output_dir}: another process is at work there"
-            ) from None
-        yield file.fileno()
-
-
-def _call(command: list[str], folder: pathlib.Path, lock: int) -> str:
+def _call(command: list[str], folder: pathlib.Path) -> str:
     """Runs a command; returns its stdout. What it says goes to the run's log."""
     started, cpu_before = time.perf_counter(), _cpu_seconds_of_children()
-    commit = _commit()  # Of the code that the child imports.
+    line = {"command": command, "commit": _commit()}  # Of the code that it imports.
     with (
         (folder / LOG_FILE).open("ab") as log,
+        # In a session of its own: a Ctrl-C reaches this process, which stops the child.
         subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            pass_fds=[lock],
-            # A Ctrl-C reaches this process only, which stops the child.
-            start_new_session=True,
+            command, stdout=subprocess.PIPE, stderr=log, start_new_session=True
         ) as process,
     ):
         try:
@@ -203,31 +173,25 @@ def _call(command: list[str], folder: pathlib.Path, lock: int) -> str:
             process.wait()
         finally:
             _stop(process)
-            line = {
-                "command": command,
-                "status": process.returncode,
-                "commit": commit,
-                "seconds": round(time.perf_counter() - started, 2),
-                "cpu_seconds": round(_cpu_seconds_of_children() - cpu_before, 2),
-            }
-            with (folder / COMMANDS_FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            line["status"] = process.returncode
+            line["seconds"] = round(time.perf_counter() - started, 2)
+            line["cpu_seconds"] = round(_cpu_seconds_of_children() - cpu_before, 2)
+            atomic.append_text(folder / COMMANDS_FILE, json.dumps(line) + "\n")
     if process.returncode:
-        lines = (folder / LOG_FILE).read_text("utf-8", "replace").split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), "")
+        said = (folder / LOG_FILE).read_text("utf-8", "replace").split("\n")
+        last = next((text for text in reversed(said) if text.strip()), "")
         raise RunFailed(f"status {process.returncode}: {last.strip()[:300]}")
     return output
 
 
 def _stop(process: subprocess.Popen) -> None:
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(_SECONDS_TO_STOP)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _cpu_seconds_of_children() -> float:
@@ -237,18 +201,16 @@ def _cpu_seconds_of_children() -> float:
 
 def _gather(run: Run, ten_crops: dict) -> dict:
     """The results of a run, from its metrics, checkpoint and last evaluation."""
-    lines = [
-        json.loads(line)
-        for line in (run.folder / run_files.METRICS_FILE)
-        .read_text("utf-8")
-        .splitlines()
-    ]
+    lines = _json_lines(run.folder / run_files.METRICS_FILE)
     training = [line for line in lines if line["split"] == "train"]
     one_crop = [line for line in lines if line["split"] == "validation"][-1]
-    steps = one_crop["step"]
-    if not ten_crops["step"] == training[-1]["step"] == steps:
+    if not ten_crops["step"] == training[-1]["step"] == one_crop["step"]:
         raise RunFailed(f"the results are of different steps: {ten_crops}, {one_crop}")
     done = _json_lines(run.folder / COMMANDS_FILE)
+    steps = [0, *(line["step"] for line in training)]
+    parts = [after - before for before, after in itertools.pairwise(steps)]
+    speeds = [line["images_per_second"] for line in training]
+    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
     return {
         "row": run.row,
         "seed": run.seed,
@@ -258,15 +220,27 @@ def _gather(run: Run, ten_crops: dict) -> dict:
         "ten_crop_top_5_error": _percent_wrong(ten_crops["top_5_accuracy"]),
         "train_loss": training[-1]["loss"],
         "train_error": _percent_wrong(training[-1]["accuracy"]),
-        "steps": steps,
+        "steps": steps[-1],
         "log_steps": run.config.train.log_steps,
-        "parameters": _count_parameters(ten_crops["checkpoint"]),
+        "parameters": count_parameters(run.config.model),
         "seconds": round(sum(line["seconds"] for line in done), 1),
         "cpu_seconds": round(sum(line["cpu_seconds"] for line in done), 1),
-        "images_per_second": _speed(training, run.config.train.batch_size),
+        # Of the training steps alone.
+        "images_per_second": round(statistics.harmonic_mean(speeds, parts), 1),
         "commit": " ".join(dict.fromkeys(str(line.get("commit")) for line in done)),
-        "versions": _versions(),
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("tensorflow", "keras", "numpy")
+        }
+        | {"python": platform.python_version()}
+        | ({"TF_ENABLE_ONEDNN_OPTS": onednn} if onednn else {}),
     }
+
+
+def count_parameters(model: ModelConfig) -> int:
+    """The number of trained weights."""
+    shapes = structure.weight_shapes(model.net(), model.num_classes)
+    return sum(math.prod(shapes[name]) for name in shapes if "/moving_" not in name)
 
 
 def _json_lines(path: pathlib.Path) -> list[dict]:
@@ -277,36 +251,11 @@ def _percent_wrong(accuracy: float) -> float:
     return round(100 * (1 - accuracy), 4)
 
 
-def _speed(training: list[dict], batch_size: int) -> float:
-    """Images a second of the training steps alone."""
-    images = seconds = step = 0
-    for line in training:
-        part = (line["step"] - step) * batch_size
-        images, step = images + part, line["step"]
-        seconds += part / line["images_per_second"]
-    return round(images / seconds, 1)
-
-
-def _count_parameters(checkpoint: str) -> int:
-    """Trained weights of a checkpoint: those that have a velocity."""
-    from official.alexnet.training import checkpoints  # noqa: PLC0415
-
-    velocity = checkpoints.read(checkpoint).velocity
-    return sum(int(array.size) for array in velocity.values())
-
-
 def _commit() -> str | None:
     root = pathlib.Path(__file__).parents[2]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-    with contextlib.suppress(OSError):
+    try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return done.stdout.strip() or None
-    return None
-
-
-def _versions() -> dict[str, str]:
-    names = ("tensorflow", "keras", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in names}
-    versions["python"] = platform.python_version()
-    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
-    return versions | ({"TF_ENABLE_ONEDNN_OPTS": onednn} if onednn else {})
+    except OSError:
+        return None
+    return done.stdout.strip() or None
