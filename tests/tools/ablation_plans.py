@@ -1,10 +1,5 @@
 """A plan of two rows whose runs take seconds, and results as runs leave them."""
 
-import pathlib
-import sys
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tools"))
-
 from ablating import plan as plans
 from ablating import report
 

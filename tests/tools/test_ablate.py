@@ -14,22 +14,15 @@ import sys
 import time
 
 import pytest
-
-pytest.importorskip("pandas")
-pytest.importorskip("scipy")
-pytest.importorskip("matplotlib")
-
+from ablating import plan as plans
+from ablating import runs
 from ablation_plans import TINY, tiny_plan
+
+from official.alexnet import run_files
+from official.alexnet.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
 TOOLS = ROOT / "tools"
-sys.path.insert(0, str(TOOLS))
-
-from ablating import plan as plans  # noqa: E402
-from ablating import runs  # noqa: E402
-
-from official.alexnet import run_files  # noqa: E402
-from official.alexnet.errors import UserError  # noqa: E402
 
 TIMES = ("seconds", "cpu_seconds", "images_per_second")
 
@@ -244,7 +237,7 @@ def test_other_settings_in_a_folder_are_refused(fake_runs):
     # Nothing was started there.
     runs.prepare(dataclasses.replace(run, config=changed))
     runs.prepare(run)
-    (run.folder / "log.txt").touch()
+    (run.folder / "params.yaml").write_text(run.config.to_yaml())
     with pytest.raises(UserError, match=r"seed0 holds a run with another train\.learn"):
         runs.prepare(dataclasses.replace(run, config=changed))
     runs.prepare(run)

@@ -7,7 +7,12 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
+from ablating import effects, hparams, plot, report, runs
+from ablating import plan as plans
+from ablating.plan import Claim
+from ablation_plans import result, tiny_plan
 from tensorboard import context
 from tensorboard.backend.event_processing import (
     data_provider,
@@ -16,16 +21,8 @@ from tensorboard.backend.event_processing import (
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
-pd = pytest.importorskip("pandas")
-pytest.importorskip("scipy")
-pytest.importorskip("matplotlib")
-
-from ablating import effects, hparams, plot, report, runs  # noqa: E402
-from ablating import plan as plans  # noqa: E402
-from ablating.plan import Claim  # noqa: E402
-from ablation_plans import result, tiny_plan  # noqa: E402
-
-from official.alexnet.errors import UserError  # noqa: E402
+from official.alexnet import run_files
+from official.alexnet.errors import UserError
 
 # Statistics
 
@@ -125,7 +122,7 @@ def write_run(folder, row, seed, data_dir="records", **train):
     config = plans.run_config(row, seed, data_dir)
     train = dataclasses.replace(config.train, **train)
     text = dataclasses.replace(config, train=train).to_yaml()
-    (own / runs.SETTINGS_FILE).write_text(text)
+    (own / run_files.PARAMS_FILE).write_text(text)
     (own / runs.RESULTS_FILE).write_text(json.dumps(result(row.name, seed, 30.0)))
 
 

@@ -2,19 +2,13 @@
 
 import dataclasses
 import json
-import pathlib
 import shutil
-import sys
 
 import numpy as np
 import pytest
+from visualizing import curves
 
 from official.alexnet.errors import UserError
-
-TOOLS = pathlib.Path(__file__).parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
-
-from visualizing import curves  # noqa: E402
 
 
 def test_curves_are_the_lines_of_metrics(run_dir):

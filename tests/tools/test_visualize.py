@@ -13,6 +13,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from visualizing import (
+    curves,
+    kernels,
+    photographs,
+    predictions,
+    trained,
+)
 
 from official.alexnet import run_files
 from official.alexnet.errors import UserError
@@ -20,15 +27,6 @@ from official.alexnet.modeling.weights import get_weights
 from official.alexnet.training import checkpoints
 
 TOOLS = pathlib.Path(__file__).parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
-
-from visualizing import (  # noqa: E402
-    curves,
-    kernels,
-    photographs,
-    predictions,
-    trained,
-)
 
 
 def visualize(*arguments: object) -> subprocess.CompletedProcess:
@@ -194,11 +192,11 @@ def test_wrong_labels_and_images(run_dir, net, tmp_path):
     model = dataclasses.replace(net.config.model, width=0.25)
     config = dataclasses.replace(net.config, model=model)
     with pytest.raises(UserError, match="does not fit"):
-        dataclasses.replace(net, config=config).model()
+        _ = dataclasses.replace(net, config=config).model
 
 
 def test_both_forms_checkpoints_are_read(net, run_dir):
-    found = get_weights(net.model())
+    found = get_weights(net.model)
     for name, weights in checkpoints.read(checkpoints.latest(run_dir)).weights.items():
         np.testing.assert_array_equal(found[name], weights)
 

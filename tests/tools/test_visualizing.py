@@ -4,24 +4,12 @@ import dataclasses
 import os
 import pathlib
 import shutil
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-
-from official.alexnet import run_files
-from official.alexnet.config import (
-    ModelConfig,
-)
-from official.alexnet.errors import UserError
-from official.alexnet.serving.prediction import find_images
-
-TOOLS = pathlib.Path(__file__).parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
-
-from visualizing import (  # noqa: E402
+from visualizing import (
     drawing,
     kernels,
     neighbors,
@@ -29,6 +17,13 @@ from visualizing import (  # noqa: E402
     predictions,
     trained,
 )
+
+from official.alexnet import run_files
+from official.alexnet.config import (
+    ModelConfig,
+)
+from official.alexnet.errors import UserError
+from official.alexnet.serving.prediction import find_images
 
 
 def read_png(path: pathlib.Path) -> np.ndarray:
@@ -229,7 +224,7 @@ def test_bars_are_the_models_softmax(net, photos, crops):
     pytest.importorskip("matplotlib")
     shown = images_of(photos, net).spread(5)
     scores = predictions.probabilities(net, shown, crops, batch_size=2)
-    model, normalize = net.model(), net.normalize()
+    model, normalize = net.model, net.normalize()
     pixels = np.stack([one.pixels for one in shown])
     wanted = np.mean(
         [softmax(model(normalize(v)).numpy()) for v in views_of(pixels, crops)], axis=0

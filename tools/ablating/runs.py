@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 
 from ablating import plan as plans
-from official.alexnet import config_files, run_files
+from official.alexnet import run_files
 from official.alexnet.config import Config, ModelConfig
 from official.alexnet.data import atomic
 from official.alexnet.errors import UserError
@@ -96,34 +96,20 @@ def prepare(run: Run) -> None:
     Raises:
         UserError: the folder holds a run with other settings.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
-    path = run.folder / SETTINGS_FILE
-    is_started = any(file != path for file in run.folder.iterdir())
-    if is_started and path.is_file():
+    if (run.folder / run_files.PARAMS_FILE).is_file():
         check_same(run.folder, run.config)
-    else:
-        atomic.write_text(path, run.config.to_yaml())
-
-
-def kept_config(folder: pathlib.Path) -> Config:
-    """The settings that the run in a folder was started with.
-
-    Raises:
-        UserError: they are not there, or cannot be read.
-    """
-    path = folder / SETTINGS_FILE
-    if not path.is_file():
-        raise UserError(f"{folder} holds a run without {SETTINGS_FILE}: delete it")
-    return config_files.override(Config(), config_files.load(str(path)), str(path))
+    run.folder.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(run.folder / SETTINGS_FILE, run.config.to_yaml())
 
 
 def check_same(folder: pathlib.Path, config: Config) -> None:
-    """Checks that the run in a folder was started with these settings.
+    """Checks that the run in a folder has these settings.
 
     Raises:
-        UserError: it was not.
+        UserError: it has others, or they cannot be read.
     """
-    earlier, now = plans.flat(kept_config(folder)), plans.flat(config)
+    earlier = plans.flat(run_files.read_config(str(folder)))
+    now = plans.flat(config)
     if other := [key for key in now if now[key] != earlier[key]]:
         raise UserError(
             f"{folder} holds a run with another {', '.join(other)}: name another "

@@ -19,7 +19,7 @@ def extractor(net: Trained) -> Callable[[tf.Tensor], tf.Tensor]:
         A function from (batch, 256, 256, 3) uint8 to (batch, 4096) float32, at full
         width, of the centre crops.
     """
-    whole, normalize = net.model(), net.normalize()
+    whole, normalize = net.model, net.normalize()
     (last,) = (one for one in whole.layers if one.name in ("relu7", "tanh7"))
     model, side = keras.Model(whole.input, last.output), whole.input_shape[1]
 

@@ -29,7 +29,7 @@ def probabilities(
     Returns:
         (count, num_classes) float32.
     """
-    model, normalize = net.model(), net.normalize()
+    model, normalize = net.model, net.normalize()
     pixels = np.stack([photograph.pixels for photograph in photographs])
     batches = [
         predict_views(

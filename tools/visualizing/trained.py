@@ -1,6 +1,7 @@
 """The net that is looked at: out of a run's checkpoint, or out of an export."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 
@@ -44,6 +45,7 @@ class Trained:
         """Names of the classes, or their numbers."""
         return list(self.names or map(str, range(self.config.model.num_classes)))
 
+    @functools.cached_property
     def model(self) -> keras.Model:
         """The grouped form, with logits as its output.
 
