@@ -24,7 +24,8 @@ from official.alexnet.errors import UserError
 ROOT = pathlib.Path(__file__).parents[2]
 TOOLS = ROOT / "tools"
 
-TIMES = ("seconds", "cpu_seconds", "images_per_second")
+# Columns that differ from one time to the next.
+VARYING = ("seconds", "cpu_seconds", "images_per_second", "commit")
 
 
 # Plans
@@ -318,13 +319,13 @@ def test_interrupted_and_resumed_is_as_uninterrupted(tmp_path, records_dir):
             f"--plan={plan}",
             f"--data_dir={records_dir}",
             f"--output_dir={tmp_path / name}",
-            "--seeds=0,1",
+            "--seeds=0",
         )
 
     whole = ablate(*arguments("whole"))
     output, error = whole.communicate()
     assert whole.returncode == 0, error
-    assert json.loads(output.splitlines()[-1])["finished_runs"] == 4
+    assert json.loads(output.splitlines()[-1])["finished_runs"] == 2
     # As if it had been killed before it wrote them.
     (tmp_path / "whole/table.md").unlink()
     shutil.rmtree(tmp_path / "whole/hparams")
@@ -332,14 +333,14 @@ def test_interrupted_and_resumed_is_as_uninterrupted(tmp_path, records_dir):
     assert (tmp_path / "whole/table.md").exists()
     assert any((tmp_path / "whole/hparams").iterdir())
 
-    # Stopped in the second row's training, after its first checkpoint; then killed,
-    # with its child, in the second seed.
-    for signal_number, row, seed in (
-        (signal.SIGTERM, "no_dropout", 0),
-        (signal.SIGKILL, "baseline", 1),
+    # Stopped in the first row's training, after its first checkpoint; then killed, with
+    # its child, in the second row's.
+    for signal_number, row in (
+        (signal.SIGTERM, "baseline"),
+        (signal.SIGKILL, "no_dropout"),
     ):
         stopped = ablate(*arguments("stopped"), start_new_session=True)
-        folder = tmp_path / "stopped" / row / f"seed{seed}"
+        folder = tmp_path / "stopped" / row / "seed0"
         wait_for(folder / "ckpt-1.index", stopped)
         children = children_of(stopped.pid)
         stopped.send_signal(signal_number)
@@ -352,28 +353,26 @@ def test_interrupted_and_resumed_is_as_uninterrupted(tmp_path, records_dir):
     resumed = ablate(*arguments("stopped"))
     output, error = resumed.communicate()
     assert resumed.returncode == 0, error
-    assert "2 of 4 runs are finished" in output
+    assert "1 of 2 runs are finished" in output
 
     def lines(name):
         text = (tmp_path / name / "results.csv").read_text("utf-8")
         rows = list(csv.DictReader(text.splitlines()))
         return [
-            {key: value for key, value in row.items() if key not in TIMES}
+            {key: value for key, value in row.items() if key not in VARYING}
             for row in rows
         ]
 
-    assert len(lines("whole")) == 4
+    assert len(lines("whole")) == 2
     assert lines("stopped") == lines("whole")
     assert lines("whole")[0] != lines("whole")[1]
 
     text = gzip.decompress((tmp_path / "whole" / "metrics.jsonl.gz").read_bytes())
     kept = [json.loads(line) for line in text.splitlines()]
-    splits = ["train", "train", "validation"]
     assert [(line["row"], line["seed"], line["split"]) for line in kept] == [
-        (row, seed, split)
+        (row, 0, split)
         for row in ("baseline", "no_dropout")
-        for seed in (0, 1)
-        for split in splits
+        for split in ("train", "train", "validation")
     ]
 
 

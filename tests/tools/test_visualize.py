@@ -195,7 +195,7 @@ def test_wrong_labels_and_images(run_dir, net, tmp_path):
         _ = dataclasses.replace(net, config=config).model
 
 
-def test_both_forms_checkpoints_are_read(net, run_dir):
+def test_the_weights_are_those_of_the_checkpoint(net, run_dir):
     found = get_weights(net.model)
     for name, weights in checkpoints.read(checkpoints.latest(run_dir)).weights.items():
         np.testing.assert_array_equal(found[name], weights)
