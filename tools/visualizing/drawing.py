@@ -33,6 +33,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def empty_panels(figure: Figure, rows: int, columns: int, **ratios) -> np.ndarray:
     """Panels without axes, (rows, columns)."""
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # Inches.
     panels = figure.subplots(rows, columns, squeeze=False, gridspec_kw=ratios)
     for panel in panels.flat:
         panel.set(xticks=[], yticks=[])
