@@ -4,7 +4,9 @@ import dataclasses
 import difflib
 import pathlib
 import re
+import typing
 from collections.abc import Collection, Mapping
+from typing import Literal
 
 from official.alexnet import config as config_lib
 from official.alexnet import config_files, paths, plain_yaml
@@ -16,17 +18,9 @@ BASELINE = "baseline"
 HPARAMS_DIR = "hparams"  # Beside the rows' folders.
 MEASURES = ("ten_crop_top_1_error", "top_1_error", "train_loss")
 MAIN_MEASURE = MEASURES[0]
-# What a mapping of a plan may hold: a type, or the values to choose from.
+# What a mapping of a plan may hold.
 _PLAN = {"title": str, "config_file": str, "baseline": dict, "changes": dict}
 _CHANGE = {"settings": dict, "paper": dict, "note": str}
-_CLAIM = {
-    "effect": ("worse", "better"),
-    "section": str,
-    "says": str,
-    "top_1": int | float,
-    "top_5": int | float,
-    "measure": MEASURES,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +36,12 @@ class Claim:
         measure: the result that shows it, one of `MEASURES`.
     """
 
-    effect: str
+    effect: Literal["worse", "better"]
     section: str
     says: str
-    top_1: float | None = None
-    top_5: float | None = None
-    measure: str = MAIN_MEASURE
+    top_1: int | float | None = None
+    top_5: int | float | None = None
+    measure: Literal[MEASURES] = MAIN_MEASURE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +171,8 @@ def _row(name: str, change, base: Config, source: str) -> Row:
         raise UserError(f"{source} changes nothing: its settings are the baseline's")
     claim = None
     if "paper" in change:
-        says = _checked(change["paper"], _CLAIM, f"{source}: paper")
+        kinds = typing.get_type_hints(Claim)
+        says = _checked(change["paper"], kinds, f"{source}: paper")
         for key in ("effect", "section", "says"):
             if key not in says:
                 raise UserError(f"{source}: paper lacks {key}")
@@ -213,8 +208,9 @@ def _checked(values, kinds: Mapping[str, object], source: str) -> dict:
     for key, value in values.items():
         _check_name(key, kinds, f"{source} has no key")
         kind, words = kinds[key], None
-        if isinstance(kind, tuple):
-            words = None if value in kind else f"one of {', '.join(kind)}"
+        if typing.get_origin(kind) is Literal:
+            choices = typing.get_args(kind)
+            words = None if value in choices else f"one of {', '.join(choices)}"
         elif not isinstance(value, kind) or isinstance(value, bool):
             words = {str: "text", dict: "a mapping"}.get(kind, "a number")
         if words:
