@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 
+import ablate as ablate_tool
 import pytest
 from ablating import plan as plans
 from ablating import runs
@@ -198,6 +199,27 @@ def test_a_failed_child_is_told_with_its_last_words(fake_runs):
     assert runs.execute(run)["steps"] == 2
 
 
+def test_a_run_that_fails_is_told_and_the_others_go_on(fake_runs, tmp_path, capsys):
+    (fake_runs[0].folder / "fail").touch()
+    for run in fake_runs:  # As training does.
+        shutil.copy(run.folder / "settings.yaml", run.folder / "params.yaml")
+    output_dir = tmp_path / "out"
+    counted, failures = ablate_tool._execute(
+        fake_runs, tiny_plan(), output_dir, "records"
+    )
+    assert counted == 1
+    assert failures == {"baseline/seed0": "status 1: alexnet-train: the loss was nan"}
+    said = capsys.readouterr().out
+    assert said.startswith("0 of 2 runs are finished\n")
+    assert "baseline/seed0 failed: status 1: alexnet-train: the loss was nan\n" in said
+    assert "no_dropout/seed0: top-1 error 50.0 % with one crop, 25.0 % with" in said
+    written = {path.name for path in output_dir.iterdir()}
+    assert written == {
+        *("baseline", "no_dropout", "hparams"),
+        *("metrics.jsonl.gz", "plot.png", "results.csv", "table.md"),
+    }
+
+
 @pytest.fixture
 def _interruptible():
     """Where the tests run in the background, SIGINT is ignored."""
@@ -297,6 +319,7 @@ def test_list_prints_the_rows():
     assert json.loads(output.splitlines()[-1]) == {"plan": "paper", "rows": 14}
 
 
+@pytest.mark.slow
 def test_all_runs_failing_is_told(tmp_path):
     plan = tmp_path / "tiny.yaml"
     plan.write_text(TINY)
