@@ -25,7 +25,7 @@ from official.alexnet import run_files
 from official.alexnet.config import Config, ModelConfig
 from official.alexnet.data import atomic
 from official.alexnet.errors import UserError
-from official.alexnet.weights import structure
+from official.alexnet.modeling import structure
 
 SETTINGS_FILE = "settings.yaml"
 RESULTS_FILE = "results.json"

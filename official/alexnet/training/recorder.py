@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-import socket
+import platform
 import time
 from collections.abc import Iterable
 
@@ -47,7 +47,7 @@ class Recorder:
         rows = _kept_rows(self._metrics, last)
         self.results = {}
         self._files = {}
-        now = f"{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        now = f"{int(time.time())}.{platform.node()}.{os.getpid()}"
         for split in last:
             folder = model_dir / split
             with atomic.saying_where(folder):
@@ -145,7 +145,7 @@ def _show(
         return
     kept += [_scalar(step, name, value) for (step, name), value in missing.items()]
     kept.sort(key=lambda event: event.step)
-    whole = folder / f"{_EVENTS}.{int(time.time())}.{socket.gethostname()}.v2"
+    whole = folder / f"{_EVENTS}.{int(time.time())}.{platform.node()}.v2"
     if kept:
         with atomic.atomic_write(whole) as temporary:
             temporary.write_bytes(_framed([_VERSION, *kept]))
