@@ -151,12 +151,16 @@ EARLY_MISTAKES = [
     ("train", [*TRAIN, "--zzzz"], "unknown flag --zzzz; see alexnet-train --help"),
     ("train", [*TRAIN, "--clean", "false"], "'false': settings are given as --flag="),
     ("train", [*TRAIN, "--clean=maybe"], "--clean=maybe: neither true nor false"),
-    ("train", [*TRAIN, "--schedule=cosine"], "<plateau|steps|dexp|caffe|constant>"),
+    ("train", [*TRAIN, "--schedule=cosine"], "<plateau|dexp|caffe|constant>"),
     ("train", [*TRAIN, "--variant=papr"], "<paper|original|"),
     ("train", [*TRAIN, "--batch_size=many"], "--batch_size=many: not a whole number"),
     ("train", [*TRAIN, "--learning_rate=big"], "--learning_rate=big: not a number"),
     ("train", [*TRAIN, "--learning_rate=nan"], "learning_rate should be a finite"),
-    ("train", [*TRAIN, "--profile_steps=1,x"], "--profile_steps: 'x' is not a number"),
+    (
+        "train",
+        [*TRAIN, "--profile_steps=1,x"],
+        "--profile_steps should be of type int, not 'x'",
+    ),
     ("train", [*TRAIN, "--num_classes=0"], "--num_classes should be more than 0"),
     ("train", [*TRAIN, "--batch_size=0"], "--batch_size should be more than 0"),
     ("train", ["--data_dir=x"], "--model_dir is required"),
@@ -164,12 +168,16 @@ EARLY_MISTAKES = [
     ("train", ["--model_dir=new"], "give --data_dir, --tfds_name or"),
     ("train", ["--model_dir=file", "--data_dir=x"], "name a directory"),
     ("train", [*TRAIN, "--config_file=nope.yaml"], "nope.yaml: no such file"),
-    ("train", [*TRAIN, "--params_override=train.sed=1"], "did you mean seed?"),
-    ("train", [*TRAIN, "--params_override=trian.seed=1"], "did you mean train?"),
-    ("train", [*TRAIN, "--params_override=seed=1"], "section.setting=value"),
-    ("train", [*TRAIN, "--params_override=train.seed=1,train.seed=2"], "seed stands"),
+    ("train", [*TRAIN, "--params_override=train.seed=1"], "is gone: give the flag of"),
+    ("train", [*TRAIN, "--norun_eagerly"], "is gone: call tf.config.run_functions_"),
+    ("train", [*TRAIN, "--freeze_layers=conv1"], "is gone: give --rates='0 conv1 0"),
+    (
+        "train",
+        [*TRAIN, "--schedule=steps"],
+        "is gone: give --schedule=constant --rates",
+    ),
     ("train", [*TRAIN, "--enable_xla", "--num_columns=2"], "--num_columns=1"),
-    ("train", [*TRAIN, "--layer_learning_rates=conv1"], "LAYER=MULTIPLE@EPOCH"),
+    ("train", [*TRAIN, "--rates=conv1"], "'conv1' should read EPOCH WHAT RATE"),
     ("train", [*TRAIN, "--init_layers=conv1"], "--init_layers needs --init_from"),
     ("eval", [], "--model_dir is required"),
     ("eval", ["--model_dir=folder"], "name the directory of a run"),
@@ -280,7 +288,7 @@ def test_train_refuses_data_and_devices_before_it_writes(
         slow("eval", ["--model_dir=run", "--width=0.5"], "--width"),
         (
             "eval",
-            ["--model_dir=run", "--params_override=data.input_scale=torchvision"],
+            ["--model_dir=run", "--input_scale=torchvision"],
             "(--input_scale: unit_variance -> torchvision): leave these out",
         ),
         slow(
@@ -322,7 +330,7 @@ def test_a_run_and_an_export_survive_mistakes(
 
 # The settings that only training reads are not flags of other binaries.
 FLAGS = {
-    "train": "model_dir clean config_file params_override variant seed dtype augment",
+    "train": "model_dir clean config_file rates variant seed dtype augment",
     "eval": "model_dir checkpoint_path config_file variant eval_crops num_gpus",
     "export": "model_dir export_dir checkpoint_path formats litert_quantization width",
     "predict": "export_dir images top batch_size output_file",

@@ -12,7 +12,7 @@ import yaml
 from absl import flags
 
 import official.alexnet
-from official.alexnet import cli, config_files
+from official.alexnet import cli, config_files, fields
 from official.alexnet import config as config_lib
 from official.alexnet.config import (
     Config,
@@ -30,6 +30,16 @@ FIELDS = [
     for section in dataclasses.fields(Config)
     for field in dataclasses.fields(section.default)
 ]
+
+
+def bounds(kind: str) -> list[tuple[str, str, float]]:
+    """Settings with a bound of this kind."""
+    found = []
+    for section in dataclasses.fields(Config):
+        for field in dataclasses.fields(section.default):
+            if (bound := field.metadata[kind]) is not None:
+                found.append((section.name, field.name, bound))
+    return found
 
 
 @pytest.fixture
@@ -54,7 +64,7 @@ def parse_flags(monkeypatch):
     return parse
 
 
-def test_flags_win_over_overrides_over_the_file_over_defaults(parse_flags, tmp_path):
+def test_flags_win_over_the_file_over_defaults(parse_flags, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(
         "data: {use_synthetic_data: true}\n"
@@ -62,20 +72,19 @@ def test_flags_win_over_overrides_over_the_file_over_defaults(parse_flags, tmp_p
     )
     config = parse_flags(
         f"--config_file={file}",
-        "--params_override=train.batch_size=3,train.momentum=0.3",
         "--batch_size=4",
     )
     assert config.train.batch_size == 4
-    assert config.train.momentum == 0.3
+    assert config.train.momentum == 0.2
     assert config.train.seed == 2
     assert config.train.weight_decay == 0.0005
     assert config.data.use_synthetic_data
 
 
-def test_a_flag_that_is_given_wins_though_it_says_the_default(parse_flags):
-    config = parse_flags(
-        "--use_synthetic_data", "--params_override=train.seed=7", "--seed=0"
-    )
+def test_a_flag_that_is_given_wins_though_it_says_the_default(parse_flags, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("train: {seed: 7}")
+    config = parse_flags("--use_synthetic_data", f"--config_file={file}", "--seed=0")
     assert config.train.seed == 0
 
 
@@ -110,9 +119,9 @@ def test_every_setting_has_a_flag_that_arrives(parse_flags, section, name):
         text, value = "64", 64
     if name == "train_steps":
         value = 1
-    if name == "layer_learning_rates":
-        text, value = "fc8=10,conv1=0@3", ("fc8=10", "conv1=0@3")
-    if name.endswith("dexp"):
+    if name == "rates":
+        text, value = "0 fc8 x10,3 conv1 0", ("0 fc8 x10", "3 conv1 0")
+    if name == "dexp":
         text, value = "16,3", (16, 3)
     extra = {
         "task_index": [
@@ -122,9 +131,6 @@ def test_every_setting_has_a_flag_that_arrives(parse_flags, section, name):
         "worker_hosts": ["--distribution_strategy=multi_worker_mirrored"],
         "tfds_download": ["--tfds_name=x"],
         "skip_eval": ["--schedule=constant"],
-        "schedule": ["--learning_rate_steps=1"],
-        "bias_schedule": ["--bias_learning_rate_steps=1"],
-        "learning_rates": ["--learning_rate_steps=1,2"],
         "init_layers": ["--init_from=x"],
     }.get(name, [])
     named = name in ("data_dir", "tfds_name", "tfds_download", "use_synthetic_data")
@@ -144,10 +150,9 @@ def test_yaml_round_trip_keeps_every_setting():
         data=DataConfig(data_dir="a: b, 'c'", augment=False),
         train=TrainConfig(
             learning_rate=1e-7,
-            learning_rate_steps=(1.5, 3.0),
+            dexp=(16.0, 3.0),
             profile_steps=(2, 4),
-            layer_learning_rates=("conv1=0.1@2", "fc8=10"),
-            freeze_layers=("conv2",),
+            rates=("1.5 all 0.001", "2 conv1 x0.1"),
         ),
         runtime=RuntimeConfig(logical_cpus=2, worker_hosts="h:1,i:2"),
     )
@@ -193,7 +198,7 @@ def test_the_paper_file_is_the_defaults():
         ({"train": {"learning_rate": "inf"}}, "finite number"),
         ({"train": {"skip_eval": 1}}, "bool, not 1"),
         ({"train": {"profile_steps": [1.5, 2]}}, "int, not 1.5"),
-        ({"train": {"schedule": "cosine"}}, "one of plateau, steps, dexp"),
+        ({"train": {"schedule": "cosine"}}, "one of plateau, dexp"),
         ({"model": {"variant": "papr"}}, "one of paper, original"),
         ({"data": {"data_dir": 3}}, "str, not 3"),
     ],
@@ -204,26 +209,17 @@ def test_a_wrong_setting_is_named(settings, message):
 
 
 def test_values_that_look_otherwise_are_taken():
-    text = "{learning_rate: 1e-3, train_epochs: 3, learning_rate_steps: [1, 2.5]}"
+    text = "{learning_rate: 1e-3, train_epochs: 3, dexp: [1, 2.5]}"
     read = config_files.parse_yaml(f"train: {text}", "text")
     train = config_files.override(Config(), read, "text").train
     assert train.learning_rate == 0.001
     assert isinstance(train.train_epochs, float)
-    assert train.learning_rate_steps == (1.0, 2.5)
-    assert all(isinstance(epoch, float) for epoch in train.learning_rate_steps)
-    one = config_files.override(Config(), {"train": {"learning_rate_steps": 4}}, "")
-    assert one.train.learning_rate_steps == (4.0,)
+    assert train.dexp == (1.0, 2.5)
+    assert all(isinstance(value, float) for value in train.dexp)
+    one = config_files.override(Config(), {"train": {"dexp": 4}}, "")
+    assert one.train.dexp == (4.0,)
     none = config_files.override(Config(), {"runtime": {"num_gpus": None}}, "")
     assert none.runtime.num_gpus is None
-
-
-def test_params_override_reads_lists_and_paths():
-    text = "train.learning_rate_steps=[1,2.5], data.data_dir=/a/b,runtime.num_gpus=null"
-    assert config_files.parse_override(text) == {
-        "train": {"learning_rate_steps": [1, 2.5]},
-        "data": {"data_dir": "/a/b"},
-        "runtime": {"num_gpus": None},
-    }
 
 
 def test_off_is_no_number_and_no_truth(parse_flags, tmp_path):
@@ -243,16 +239,8 @@ def test_off_is_no_number_and_no_truth(parse_flags, tmp_path):
     # 010 is what --batch_size=010 is.
     train = TrainConfig(batch_size=10, train_steps=1000, learning_rate=1e-3, seed=16)
     assert config.train == train
-    override = "--params_override=runtime.distribution_strategy=off,train.skip_eval=no"
-    config = parse_flags("--use_synthetic_data", "--batch_size=010", override)
-    assert config.runtime.distribution_strategy == "off"
-    assert (config.train.skip_eval, config.train.batch_size) == (False, 10)
-
-
-@pytest.mark.parametrize("text", ["seed=1", "train.seed", "nonsense", "train.seed={"])
-def test_params_override_of_another_form(text):
-    with pytest.raises(UserError, match=r"^--params_override: "):
-        config_files.parse_override(text)
+    config = parse_flags("--use_synthetic_data", "--batch_size=010")
+    assert config.train.batch_size == 10
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path):
@@ -268,14 +256,12 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path):
     ("settings", "message"),
     [
         *[
-            ({section: {name: 0}}, f"--{name} should be more than 0, not 0")
-            for section, name in FIELDS
-            if name in config_lib._MORE_THAN_0
+            ({section: {name: bound}}, f"--{name} should be more than 0, not 0")
+            for section, name, bound in bounds("above")
         ],
         *[
-            ({section: {name: -1}}, f"--{name} should be 0 or more, not -1")
-            for section, name in FIELDS
-            if name in config_lib._AT_LEAST_0
+            ({section: {name: bound - 1}}, f"--{name} should be 0 or more, not -1")
+            for section, name, bound in bounds("least")
         ],
         ({"data": {"use_synthetic_data": False}}, "no data: give --data_dir"),
         ({"data": {"data_dir": "x"}}, "--nouse_synthetic_data"),
@@ -294,46 +280,19 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path):
             {"model": {"variant": "one_gpu", "num_columns": 2}},
             "--num_columns=2: the variant one_gpu takes 1 only",
         ),
-        ({"train": {"schedule": "steps"}}, "needs --learning_rate_steps"),
-        (
-            {"train": {"bias_schedule": "steps"}},
-            "--bias_schedule=steps needs --bias_learning_rate_steps",
-        ),
         *[
-            ({"train": {name: epochs}}, f"--{name} should be epochs in rising order")
-            for name in ("learning_rate_steps", "bias_learning_rate_steps")
-            for epochs in ([2, 1], [1, 1], [-1, 2])
-        ],
-        *[
-            ({"train": {"learning_rate_steps": [1, 2], "learning_rates": rates}}, text)
-            for rates, text in (
-                ([0.1], "--learning_rates=0.1 should be a number above 0 for each of"),
-                ([0.1, 0], "--learning_rates=0.1,0 should .*steps=1,2"),
-            )
-        ],
-        *[
-            ({"train": {name: values}}, f"--{name} takes a factor and a number")
-            for name in ("dexp", "bias_dexp")
+            ({"train": {"dexp": values}}, "--dexp takes a factor and a number")
             for values in ([250], [250, 4, 1], [0, 4], [250, 1], [250, 3.5])
         ],
         *[
-            (
-                {"train": {"layer_learning_rates": [text]}},
-                f"--layer_learning_rates: '{text}' should read LAYER=MULTIPLE",
+            ({"train": {"rates": [text]}}, f"--rates: '{text}' should read EPOCH WHAT")
+            for text in (
+                *("0 conv1", "0 conv1 y", "0 conv1 -1", "conv1 0", "-1 all 1"),
+                *("0 all nan", "101% all 1", "x all 1", "0 all 1 2", "1e999 all 1"),
             )
-            for text in ("conv1", "conv1=", "conv1=x", "conv1=-1", "=1", "conv1=1@x")
         ],
-        (
-            {
-                "train": {
-                    "layer_learning_rates": ["conv1/bias=2"],
-                    "freeze_layers": ["conv1"],
-                }
-            },
-            "conv1/bias=2, but --freeze_layers names conv1 too",
-        ),
         ({"train": {"init_layers": ["conv1"]}}, "--init_layers needs --init_from"),
-        ({"train": {"skip_eval": True}}, "--schedule=constant or steps"),
+        ({"train": {"skip_eval": True}}, "--schedule=constant"),
         ({"train": {"profile_steps": [1]}}, "--profile_steps takes"),
         ({"train": {"profile_steps": [5, 5]}}, "--profile_steps takes"),
         ({"train": {"profile_steps": [-1, 5]}}, "--profile_steps takes"),
@@ -397,3 +356,72 @@ def _settings_read() -> set[tuple[str, str]]:
 
 def test_no_setting_is_taken_and_ignored():
     assert set(FIELDS) - _settings_read() == set()
+
+
+def test_a_file_cannot_split_the_cpu_of_a_machine_with_gpus(parse_flags):
+    common = ("--config_file=demo", "--use_synthetic_data", "--num_gpus=2")
+    with pytest.raises(UserError, match="taken back with --logical_cpus=0"):
+        parse_flags(*common)
+    assert parse_flags(*common, "--logical_cpus=0").runtime.num_gpus == 2
+
+
+# As params.yaml of earlier versions has them, beside the rows of now.
+OLD_RATES = [
+    (
+        {
+            "learning_rate": 0.01,
+            "bias_learning_rate": 2.0,
+            "bias_schedule": "constant",
+            "schedule": "steps",
+            "learning_rate_steps": [25.0, 51.0],
+            "learning_rates": [],
+            "bias_learning_rate_steps": [],
+            "bias_dexp": [10.0, 2.0],
+            "layer_learning_rates": ["fc8=10", "conv1/kernel=0.1@67", "conv1=0@72"],
+            "freeze_layers": ["conv2"],
+        },
+        "25 all 0.001,51 all 0.0001,0 biases 0.02,0 conv2 x0,0 fc8 x10,"
+        "67 conv1/kernel x0.1,72 conv1 x0",
+        "constant",
+    ),
+    (
+        {
+            "schedule": "steps",
+            "learning_rate_steps": [3],
+            "learning_rates": [0.5],
+            "bias_learning_rate": 2,
+        },
+        "3 all 0.5,0 biases x2",
+        "constant",
+    ),
+    (
+        {"learning_rate": 0.1, "bias_schedule": "steps"}
+        | {"bias_learning_rate_steps": [23], "schedule": "caffe"},
+        "0 biases 0.1,23 biases 0.01",
+        "caffe",
+    ),
+    (
+        {"schedule": "dexp", "bias_schedule": "dexp", "bias_learning_rate": 2},
+        "0 biases 0.02,50% biases 0.002",
+        "dexp",
+    ),
+    ({"schedule": "plateau", "learning_rate_steps": [1.0]}, "none", "plateau"),
+]
+
+
+@pytest.mark.parametrize(("old", "rows", "schedule"), OLD_RATES, ids=str)
+def test_rates_of_earlier_versions_are_read(old, rows, schedule):
+    settings = {"train": old, "runtime": {"run_eagerly": False}}
+    train = config_files.override(Config(), settings, "params.yaml").train
+    assert fields.show(train.rates) == rows
+    assert train.schedule == schedule
+
+
+def test_rates_of_earlier_versions_that_do_not_fit():
+    for old in (
+        {"learning_rate_steps": [1, 2], "learning_rates": [1], "schedule": "steps"},
+        {"layer_learning_rates": ["conv1"]},
+        {"freeze_layers": ["conv1"], "rates": ["0 all 1"]},
+    ):
+        with pytest.raises(UserError, match=r"^old\.yaml: .*rates"):
+            config_files.override(Config(), {"train": old}, "old.yaml")

@@ -13,7 +13,7 @@ from official.alexnet import config_files
 from official.alexnet.config import Config, DataConfig
 from official.alexnet.modeling.alexnet import AlexNet
 from official.alexnet.modeling.counts import count
-from official.alexnet.training.schedules import Plateau, Schedule, layer_multiple
+from official.alexnet.training.rates import Plateau, Schedule
 from official.alexnet.training.trainer import train
 
 CONFIGS = pathlib.Path(official.alexnet.__file__).parent / "configs"
@@ -246,9 +246,7 @@ def test_its_rates_are_those_of_the_run(name, weight):
     schedule = Schedule(config.train, epoch_steps, total)
 
     def rate(step: int) -> float:
-        rates = schedule.rates(step, Plateau())
-        bias = rates.bias_multiple if weight.endswith("bias") else 1
-        return rates.learning_rate * bias * layer_multiple(rates.layers, weight)
+        return schedule.rates(step, Plateau()).of(weight)
 
     before = None
     for epoch, expected in sorted(TABLES[name][weight].items()):

@@ -42,11 +42,6 @@ def test_a_key_that_stands_twice_is_refused(text, message):
         config_files.parse_yaml(text, "mine.yaml")
 
 
-def test_a_setting_twice_in_params_override():
-    with pytest.raises(UserError, match=r"^--params_override: train\.seed .* twice"):
-        config_files.parse_override("train.seed=1,model.width=1,train.seed=1")
-
-
 @pytest.mark.parametrize(
     "text", ["off", "1e3", "0o10", "010", "1:30", "2024-01-31", "~x", "null", "", "1_0"]
 )

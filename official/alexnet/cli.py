@@ -10,13 +10,12 @@ import re
 import signal
 import sys
 import textwrap
-import types
 import typing
 from collections.abc import Callable, Iterable
 
 from absl import app, flags, logging
 
-from official.alexnet import __version__, config_files, run_files
+from official.alexnet import __version__, config_files, fields, run_files
 from official.alexnet import config as config_lib
 from official.alexnet import paths as paths_lib
 from official.alexnet.config import Config
@@ -28,7 +27,7 @@ FLAGS = flags.FLAGS
 
 
 def define_config_flags(of_run: Iterable[str] | None = None) -> None:
-    """Defines `--config_file`, `--params_override` and a flag for each setting.
+    """Defines `--config_file` and a flag for each setting.
 
     Args:
         of_run: names of the settings to define for a command that starts from the
@@ -38,44 +37,39 @@ def define_config_flags(of_run: Iterable[str] | None = None) -> None:
         "config_file",
         None,
         "YAML file of settings: a path, or the name of one that comes with the "
-        "package, such as paper. Default: none.",
+        "package, such as paper. Flags win over it. Default: none.",
     )
-    flags.DEFINE_string(
-        "params_override",
-        None,
-        "Settings by section and name, such as train.seed=1,model.width=0.5; they "
-        "win over --config_file, and flags win over them. Default: none.",
-    )
-    for section in dataclasses.fields(Config):
-        for field in dataclasses.fields(section.default):
-            default = config_files.show(field.default)
-            if of_run is not None and not _is_of_machine(section.name, field.name):
-                default = "the run's"
-            if of_run is None or field.name in of_run:
-                hint = typing.get_type_hints(section.type)[field.name]
-                _define(field, hint, default)
+    for section, field in _settings():
+        if of_run is None or field.name in of_run:
+            # Where to compute is not the run's, as what to compute is.
+            is_own = of_run is None or field.name == "num_columns"
+            is_own |= section.name == "runtime"
+            default = fields.show(field.default) if is_own else "the run's"
+            help = f"{field.metadata['help']} Default: {default}."
+            _define(section.type, field, help)
 
 
-def _is_of_machine(section: str, name: str) -> bool:
-    """Whether a setting says where to compute, not what."""
-    return section == "runtime" or name == "num_columns"
+def _settings() -> list[tuple[dataclasses.Field, dataclasses.Field]]:
+    """All settings, each with its section."""
+    return [
+        (section, field)
+        for section in dataclasses.fields(Config)
+        for field in dataclasses.fields(section.default)
+    ]
 
 
-def _define(field: dataclasses.Field, hint, default: str) -> None:
-    help = f"{field.metadata['help']} Default: {default}."
-    kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
+def _define(section: type, field: dataclasses.Field, help: str) -> None:
+    kind, _ = fields.kind_of(section, field.name)
     if field.metadata["choices"]:
         flags.DEFINE_enum(field.name, None, list(field.metadata["choices"]), help)
-    elif typing.get_origin(kind) is tuple:
-        flags.DEFINE_list(field.name, None, help)
-    else:
-        define = {
-            bool: flags.DEFINE_bool,
-            int: flags.DEFINE_integer,
-            float: flags.DEFINE_float,
-            str: flags.DEFINE_string,
-        }[kind]
-        define(field.name, None, help)
+        return
+    define = {
+        bool: flags.DEFINE_bool,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        str: flags.DEFINE_string,
+    }.get(kind, flags.DEFINE_list)
+    define(field.name, None, help)
 
 
 def path(flag: str, *, of_checkpoints: bool = False) -> str | None:
@@ -114,18 +108,10 @@ def config_from_flags(base: Config | None = None, *, reads_data: bool = True) ->
     if FLAGS.config_file:
         settings = config_files.load(FLAGS.config_file)
         config = config_files.override(config, settings, FLAGS.config_file)
-    if FLAGS.params_override:
-        settings = config_files.parse_override(FLAGS.params_override)
-        config = config_files.override(config, settings, "--params_override")
     given: dict[str, dict] = {}
-    for section in dataclasses.fields(Config):
-        for field in dataclasses.fields(section.default):
-            if field.name in FLAGS and FLAGS[field.name].present:
-                value = FLAGS[field.name].value
-                kinds = typing.get_args(typing.get_type_hints(section.type)[field.name])
-                if isinstance(value, list) and str not in kinds:
-                    value = [_number(item, field.name) for item in value]
-                given.setdefault(section.name, {})[field.name] = value
+    for section, field in _settings():
+        if field.name in FLAGS and FLAGS[field.name].present:
+            given.setdefault(section.name, {})[field.name] = FLAGS[field.name].value
     config = config_files.override(config, given, "flags")
     sources = {"data_dir", "tfds_name"}
     if base and sources & given.get("data", {}).keys():
@@ -142,14 +128,20 @@ def config_from_flags(base: Config | None = None, *, reads_data: bool = True) ->
     return config
 
 
-def _number(text: str, flag: str) -> float | int:
-    try:
-        return int(text)
-    except ValueError:
-        try:
-            return float(text)
-        except ValueError:
-            raise UserError(f"--{flag}: {text!r} is not a number") from None
+# Flags of earlier versions, and what says the same.
+_GONE = {
+    "params_override": "give the flag of each setting, or a --config_file",
+    "learning_rate_steps": "give --rates='30 all 0.001,60 all 0.0001'",
+    "learning_rates": "give --rates='30 all 0.001,60 all 0.0001'",
+    "bias_learning_rate": "give --rates='0 biases x2'",
+    "bias_schedule": "give --rates='0 biases 0.02'",
+    "bias_learning_rate_steps": "give --rates='0 biases 0.02,23 biases 0.002'",
+    "bias_dexp": "give --rates='0 biases 0.02,50% biases 0.002'",
+    "layer_learning_rates": "give --rates='0 fc8 x10,72 conv1 0'",
+    "freeze_layers": "give --rates='0 conv1 0,0 conv2 0'",
+    "run_eagerly": "call tf.config.run_functions_eagerly(True) to debug",
+    "schedule=steps": "give --schedule=constant --rates='30 all 0.001'",
+}
 
 
 def run(name: str, main: Callable[[], dict]) -> None:
@@ -180,10 +172,14 @@ def run(name: str, main: Callable[[], dict]) -> None:
         try:
             return FLAGS(argv)
         except flags.UnrecognizedFlagError as error:
+            if advice := _GONE.get(error.flagname.removeprefix("no")):
+                _fail(name, f"--{error.flagname} is gone: {advice}")
             close = difflib.get_close_matches(error.flagname, list(FLAGS), n=1)
             advice = f"did you mean --{close[0]}? See" if close else "see"
             _fail(name, f"unknown flag --{error.flagname}; {advice} {name} --help")
         except flags.Error as error:
+            if "--schedule=steps" in argv:
+                _fail(name, f"--schedule=steps is gone: {_GONE['schedule=steps']}")
             text = str(error)
             for pattern, words in _PLAINER.items():
                 text = re.sub(pattern, words, text)
@@ -299,20 +295,15 @@ def _is_required(flag: flags.Flag) -> bool:
 
 def _help(head: str) -> str:
     """The command's own flags: absl shows only those that its main file defines."""
-    sections = {
-        field.name: section.name
-        for section in dataclasses.fields(Config)
-        for field in dataclasses.fields(section.default)
-    }
+    is_setting = "config_file" in FLAGS
+    sections = {f.name: section.name for section, f in _settings() if is_setting}
     titles = {"": "Flags:"} | {
         section.name: f"Settings of the section `{section.name}`:"
         for section in dataclasses.fields(Config)
     }
-    is_setting = "params_override" in FLAGS
     blocks = {title: [] for title in titles.values()}
     for flag in _own_flags():
-        section = sections.get(flag.name, "") if is_setting else ""
-        blocks[titles[section]].append(_help_of(flag))
+        blocks[titles[sections.get(flag.name, "")]].append(_help_of(flag))
     shown = [f"{title}\n" + "\n".join(b) for title, b in blocks.items() if b]
     end = "--version shows the version, --helpfull absl's flags too."
     return "\n\n".join([head.strip(), *shown, end])
@@ -333,7 +324,7 @@ def _help_of(flag: flags.Flag) -> str:
     if _is_required(flag):
         text += " Required."
     elif flag.default is not None and "Default: " not in text:
-        text += f" Default: {config_files.show(flag.default)}."
+        text += f" Default: {fields.show(flag.default)}."
     indent = " " * 6
     wrapped = textwrap.fill(text, 80, initial_indent=indent, subsequent_indent=indent)
     return f"  {form}\n{wrapped}"

@@ -1,36 +1,22 @@
 """The settings of a run: frozen dataclasses, written to YAML.
 
-Later sources win: the defaults here, `--config_file`, `--params_override`, flags (see
-`config_files`).
+Later sources win: the defaults here, `--config_file`, flags (see `config_files`).
 """
 
 import dataclasses
-import functools
 
-from official.alexnet import checks, plain_yaml
+from official.alexnet import fields, plain_yaml
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import options
 from official.alexnet.modeling.variants import VARIANTS, Variant, find_variant
-
-
-def _field(change: str, default, help: str, choices: tuple[str, ...] | None = None):
-    """A setting, and what becomes of another value when a run goes on."""
-    return dataclasses.field(
-        default=default, metadata={"change": change, "help": help, "choices": choices}
-    )
-
-
-_net = functools.partial(_field, "net")  # Refused: it says what the weights mean.
-_run = functools.partial(_field, "run")  # Refused: a checkpoint holds a part of it.
-_start = functools.partial(_field, "start")  # The run's stays: step 0 has read it.
-_free = functools.partial(_field, "free")  # Taken from then on.
+from official.alexnet.rate_rows import RateRow
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The net; see `official.alexnet.AlexNet`."""
 
-    variant: str = _net(
+    variant: str = fields.net(
         "paper",
         "`paper`: the text's net; `original`: the 2012 source's, which gave the "
         "published errors. Changed as the paper compares them: `one_gpu` (footnote 2: "
@@ -40,13 +26,13 @@ class ModelConfig:
         "One tower: `owt` (torchvision's), `cuda_convnet2`.",
         tuple(VARIANTS),
     )
-    num_classes: int = _net(1000, "Number of classes.")
-    num_columns: int = _free(
+    num_classes: int = fields.net(1000, "Number of classes.", above=0)
+    num_columns: int = fields.free(
         1,
         "1: the grouped form, a replica on one device; 2: two columns, each on a "
         "device of its own.",
     )
-    init: str = _start(
+    init: str = fields.start(
         "published",
         "Initial weights: `published` (the variant's own), `source` (the 2012 "
         "source's: 0.03 from conv3 to the last convolution) or `unit_variance` "
@@ -54,37 +40,42 @@ class ModelConfig:
         "1 and biases are 0).",
         ("published", "source", "unit_variance"),
     )
-    width: float = _net(1.0, "Multiplies the number of kernels and hidden units.")
-    input_size: int | None = _net(
+    width: float = fields.net(
+        1.0, "Multiplies the number of kernels and hidden units.", above=0
+    )
+    input_size: int | None = fields.net(
         None,
         "Side of the crops the net reads, in pixels. Where none is given: the "
         "variant's own, 224, or 227 for caffe and caffenet.",
+        most=256,
     )
-    activation: str | None = _net(
+    activation: str | None = fields.net(
         None,
         "Nonlinearity of all layers. Where none is named: the variant's own, relu.",
         options.ACTIVATIONS,
     )
-    normalization: str | None = _net(
+    normalization: str | None = fields.net(
         None,
         "`lrn`, `batch_norm` (of each convolution's output) or `none`. Where none is "
         "named: the variant's own.",
         options.NORMALIZATIONS,
     )
-    dropout: float | None = _net(
+    dropout: float | None = fields.net(
         None, "Rate of dropout. Where none is given: the variant's own, 0.5."
     )
-    pool_size: int | None = _net(
+    pool_size: int | None = fields.net(
         None,
         "Side of the pooling windows. Where none is given: the variant's own, 3, or 2 "
         "for pool2x2.",
+        above=0,
     )
-    pool_stride: int | None = _net(
+    pool_stride: int | None = fields.net(
         None,
         "Distance of the pooling windows; less than --pool_size: they overlap. Where "
         "none is given: the variant's own, 2.",
+        above=0,
     )
-    remove: tuple[str, ...] = _net(
+    remove: tuple[str, ...] = fields.net(
         (),
         "Convolutional layers to leave out, such as conv3,conv4. Their pooling stays, "
         "and the layer after them reads what they read.",
@@ -114,203 +105,279 @@ class ModelConfig:
         """Side of the crops the net reads, in pixels."""
         return self.input_size or find_variant(self.variant).input_size
 
+    def check(self) -> None:
+        """The net can be built."""
+        columns = self.net().num_columns
+        if self.num_columns not in (1, columns):
+            raise UserError(
+                f"--num_columns={self.num_columns}: the variant {self.variant} takes "
+                + ("1 only" if columns == 1 else f"1 or {columns}")
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """The images, and what is done to them."""
 
-    data_dir: str | None = _free(
+    data_dir: str | None = fields.free(
         None,
         "Directory of TFRecords: what tools/prepare_imagenet.py wrote, any classic "
         "ImageNet TFRecords, or a TFDS directory.",
+        is_path=True,
     )
-    tfds_name: str | None = _free(
+    tfds_name: str | None = fields.free(
         None, "TFDS dataset by name, such as imagenet2012; --data_dir is its root."
     )
-    tfds_download: bool = _free(
+    tfds_download: bool = fields.free(
         False, "Let TFDS download and prepare --tfds_name if it is not there."
     )
-    statistics: str | None = _free(
+    statistics: str | None = fields.free(
         None,
         "statistics.npz with the mean image and colour PCA. Where none is named: the "
         "one in --data_dir, or measured on training images.",
+        is_path=True,
     )
-    use_synthetic_data: bool = _free(
+    use_synthetic_data: bool = fields.free(
         False, "Random images instead of a data set, to measure speed."
     )
-    augment: bool = _free(
+    augment: bool = fields.free(
         True, "Random crops and flips while training; otherwise the centre crop."
     )
-    color_noise: str = _free(
+    color_noise: str = fields.free(
         "eigenvalues",
         "Colour noise of section 4.1: `eigenvalues` (the paper's formula), "
         "`standard_deviations` (the 2012 source, which divides the noisy images by "
         "1 + sigma) or `none`.",
         ("eigenvalues", "standard_deviations", "none"),
     )
-    color_noise_sigma: float = _free(0.1, "Standard deviation of the colour noise.")
-    color_noise_epochs: float | None = _free(
-        None, "Epochs with colour noise; where no number is given: all."
+    color_noise_sigma: float = fields.free(
+        0.1, "Standard deviation of the colour noise.", least=0
     )
-    input_scale: str = _net(
+    color_noise_epochs: float | None = fields.free(
+        None, "Epochs with colour noise; where no number is given: all.", least=0
+    )
+    input_scale: str = fields.net(
         "none",
         "`none`: grey levels 0..255 minus the mean image, as published; "
         "`unit_variance`: those divided by their standard deviation; `torchvision`: "
         "by 255 times (0.229, 0.224, 0.225), channel by channel.",
         ("none", "unit_variance", "torchvision"),
     )
-    shuffle_buffer: int = _free(
-        8192, "Records held in memory to shuffle; shards are shuffled besides."
+    shuffle_buffer: int = fields.free(
+        8192, "Records held in memory to shuffle; shards are shuffled besides.", above=0
     )
-    label_base: str = _free(
+    label_base: str = fields.free(
         "auto",
         "Which stored label is class 0. `auto`: as a prepared set's manifest, TFDS, a "
         "numbered labels.txt or, read once, all labels of all splits say.",
         ("auto", "0", "1"),
     )
 
+    def check(self, needed: bool) -> None:
+        """There is one source of images, or none where none is needed."""
+        named = self.data_dir is not None or self.tfds_name is not None
+        if needed and not named and not self.use_synthetic_data:
+            raise UserError(
+                "no data: give --data_dir, --tfds_name or --use_synthetic_data"
+            )
+        if named and self.use_synthetic_data:
+            raise UserError(
+                "--use_synthetic_data would leave --data_dir and --tfds_name unread: "
+                "give one or the other (--nouse_synthetic_data)"
+            )
+        if self.tfds_download and self.tfds_name is None:
+            raise UserError("--tfds_download needs --tfds_name, such as imagenet2012")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Section 5 of the paper, and when to look at what it does."""
 
-    batch_size: int = _free(128, "Images a step, all replicas together.")
-    train_epochs: float = _free(90, "Passes over the training set.")
-    train_steps: int | None = _free(None, "Steps; instead of --train_epochs.")
-    learning_rate: float = _free(0.01, "Initial learning rate.")
-    momentum: float = _free(0.9, "Momentum.")
-    weight_decay: float = _free(0.0005, "Weight decay, inside the velocity.")
-    bias_learning_rate: float = _free(
-        1.0, "Learning rate of biases as a multiple (the 2012 source: 2)."
+    batch_size: int = fields.free(128, "Images a step, all replicas together.", above=0)
+    train_epochs: float = fields.free(90, "Passes over the training set.", above=0)
+    train_steps: int | None = fields.free(
+        None, "Steps; instead of --train_epochs.", above=0
     )
-    decay_biases: bool = _free(
+    learning_rate: float = fields.free(0.01, "Initial learning rate.", above=0)
+    momentum: float = fields.free(0.9, "Momentum.", least=0)
+    weight_decay: float = fields.free(
+        0.0005, "Weight decay, inside the velocity.", least=0
+    )
+    decay_biases: bool = fields.free(
         True, "Weight decay on biases (the paper's rule; the 2012 source: no)."
     )
-    bias_schedule: str = _free(
-        "same",
-        "Learning rate of biases over time: `same`: always that multiple of the "
-        "kernels'; otherwise that multiple of --learning_rate, kept (`constant`), "
-        "divided by 10 at --bias_learning_rate_steps (`steps`), or lowered by "
-        "--bias_dexp (`dexp`).",
-        ("same", "constant", "steps", "dexp"),
-    )
-    bias_learning_rate_steps: tuple[float, ...] = _free(
-        (), "Epochs at which --bias_schedule=steps divides by 10."
-    )
-    bias_dexp: tuple[float, ...] = _free(
-        (10, 2), "--dexp for biases; the 2013 and 2014 source's."
-    )
-    schedule: str = _free(
+    schedule: str = fields.free(
         "plateau",
-        "`plateau`: divide the learning rate by 10 when the validation error stops "
-        "improving; `steps`: at --learning_rate_steps; `dexp`: lower it by --dexp; "
-        "`caffe`: divide it by 10 every --stepsize steps; `constant`.",
-        ("plateau", "steps", "dexp", "caffe", "constant"),
+        "What the learning rate follows where --rates say nothing of `all`: `plateau`: "
+        "divided by 10 when the validation error stops improving; `dexp`: lowered by "
+        "--dexp; `caffe`: divided by 10 every --stepsize steps; `constant`.",
+        ("plateau", "dexp", "caffe", "constant"),
     )
-    learning_rate_steps: tuple[float, ...] = _free(
-        (), "Epochs at which schedule `steps` changes the learning rate."
-    )
-    learning_rates: tuple[float, ...] = _free(
+    rates: tuple[str, ...] = fields.free(
         (),
-        "Learning rates from --learning_rate_steps on, one for each; where none are "
-        "given it is divided by 10 each time.",
+        "Learning rates from an epoch on, each as EPOCH WHAT RATE with commas between "
+        "them: '30 all 0.001,0 biases x2,72 conv1 0'. EPOCH may be a part of the run: "
+        "50%. WHAT: all, then kernels or biases, then a layer or a weight such as "
+        "conv1/kernel; the later of these wins, and of the same the later epoch. x2: "
+        "twice what it has otherwise. 0: it does not change at all, without gradient, "
+        "momentum and decay.",
     )
-    dexp: tuple[float, ...] = _free(
+    dexp: tuple[float, ...] = fields.free(
         (250, 4),
         "factor,levels: that many equal parts of the run, from the learning rate in "
         "the first down to 1/factor of it in the last, each by the same ratio.",
     )
-    stepsize: int = _free(100_000, "Steps between divisions of schedule `caffe`.")
-    layer_learning_rates: tuple[str, ...] = _free(
-        (),
-        "Learning rates of single layers or weights as multiples, from an epoch on if "
-        "one is given: fc8=10,conv1/kernel=0.1@67,conv1=0@72. 0: the layer does not "
-        "change at all, without gradient, momentum and decay.",
+    stepsize: int = fields.free(
+        100_000, "Steps between divisions of schedule `caffe`.", above=0
     )
-    freeze_layers: tuple[str, ...] = _free(
-        (), "Layers that stay as they are: conv1,conv2 is conv1=0,conv2=0 above."
-    )
-    init_from: str | None = _start(
+    init_from: str | None = fields.start(
         None,
         "Start from the weights of another run (its model_dir or a checkpoint) or of "
         "a weight file, layer by layer by name; momentum starts at 0.",
+        is_path=True,
     )
-    init_layers: tuple[str, ...] = _start(
+    init_layers: tuple[str, ...] = fields.start(
         (),
         "Layers to take from --init_from; the others start anew. Where none are "
         "named: all, but fc8 where it has other classes.",
     )
-    plateau_patience: int = _free(
-        3, "Evaluations without a lower error before `plateau` divides."
+    plateau_patience: int = fields.free(
+        3, "Evaluations without a lower error before `plateau` divides.", above=0
     )
-    plateau_reductions: int = _free(3, "How often `plateau` divides at most.")
-    epochs_between_evals: float = _free(1, "Epochs between evaluations.")
-    eval_crops: int = _free(1, "Crops an image: 1 (centre) or 10 (section 4.1).")
-    skip_eval: bool = _free(False, "Train without evaluating.")
-    log_steps: int = _free(20, "Steps between lines of progress and of metrics.jsonl.")
-    checkpoint_steps: int = _free(
-        1000, "Steps between checkpoints; one follows every evaluation as well."
+    plateau_reductions: int = fields.free(
+        3, "How often `plateau` divides at most.", least=0
     )
-    max_to_keep: int = _free(
-        3, "Checkpoints kept; that of the best evaluation is kept besides, in best/."
+    epochs_between_evals: float = fields.free(1, "Epochs between evaluations.", above=0)
+    eval_crops: int = fields.free(1, "Crops an image: 1 (centre) or 10 (section 4.1).")
+    skip_eval: bool = fields.free(False, "Train without evaluating.")
+    log_steps: int = fields.free(
+        20, "Steps between lines of progress and of metrics.jsonl.", above=0
     )
-    loss_upper_bound: float = _free(
-        1e6, "Stop when the loss of a step is above this, or no number."
+    checkpoint_steps: int = fields.free(
+        1000,
+        "Steps between checkpoints; one follows every evaluation as well.",
+        above=0,
     )
-    steps_per_loop: int = _free(10, "Steps in one call of the compiled loop.")
-    profile_steps: tuple[int, ...] = _free(
+    max_to_keep: int = fields.free(
+        3,
+        "Checkpoints kept; that of the best evaluation is kept besides, in best/.",
+        above=0,
+    )
+    loss_upper_bound: float = fields.free(
+        1e6, "Stop when the loss of a step is above this, or no number.", above=0
+    )
+    steps_per_loop: int = fields.free(
+        10, "Steps in one call of the compiled loop.", above=0
+    )
+    profile_steps: tuple[int, ...] = fields.free(
         (), "first,last: profile these steps for TensorBoard."
     )
-    seed: int = _run(0, "Of weights, dropout, shuffling, crops and colour noise.")
+    seed: int = fields.run(
+        0, "Of weights, dropout, shuffling, crops and colour noise.", least=0
+    )
+
+    def check(self) -> None:
+        """The loop and its learning rates are known at every step."""
+        if self.eval_crops not in (1, 10):
+            raise UserError(f"--eval_crops should be 1 or 10, not {self.eval_crops}")
+        if self.schedule == "plateau" and self.skip_eval:
+            raise UserError(
+                "--schedule=plateau follows the validation error: it cannot go with "
+                "--skip_eval; use --schedule=constant"
+            )
+        first, last = self.profile_steps if len(self.profile_steps) == 2 else (0, 1)
+        if len(self.profile_steps) not in (0, 2) or not 0 <= first < last:
+            raise UserError(
+                "--profile_steps takes the first and last step, such as 10,12"
+            )
+        factor, levels = self.dexp if len(self.dexp) == 2 else (0, 0)
+        if factor <= 0 or levels < 2 or levels % 1:
+            raise UserError(
+                "--dexp takes a factor and a number of levels, 2 or more, such as "
+                f"250,4, not {fields.show(self.dexp)}"
+            )
+        for text in self.rates:
+            RateRow.parse(text)
+        if self.init_layers and self.init_from is None:
+            raise UserError("--init_layers needs --init_from, which it takes layers of")
 
 
 @dataclasses.dataclass(frozen=True)
 class RuntimeConfig:
     """The machine."""
 
-    distribution_strategy: str = _free(
+    distribution_strategy: str = fields.free(
         "off",
         "`off` and `one_device`: one replica; `mirrored`: as many as the devices of "
         "this machine allow; `multi_worker_mirrored`: those of --worker_hosts.",
         ("off", "one_device", "mirrored", "multi_worker_mirrored"),
     )
-    num_gpus: int | None = _free(
+    num_gpus: int | None = fields.free(
         None,
         "GPUs of this machine to use; each replica takes --num_columns of them; 0 for "
         "the CPU. Where no number is given: all.",
+        least=0,
     )
-    logical_cpus: int | None = _free(
+    logical_cpus: int | None = fields.free(
         None,
         "Split the CPU into this many devices: two columns or several replicas run "
-        "on a machine without GPUs.",
+        "on a machine without GPUs. 0: it stays whole.",
+        least=0,
     )
-    worker_hosts: str | None = _free(
+    worker_hosts: str | None = fields.free(
         None, "host:port of every worker, with commas; instead of TF_CONFIG."
     )
-    task_index: int = _free(0, "Which of --worker_hosts this process is.")
-    worker_timeout: float = _free(
+    task_index: int = fields.free(
+        0, "Which of --worker_hosts this process is.", least=0
+    )
+    worker_timeout: float = fields.free(
         120,
         "Seconds to wait for the other workers to come up, and later for a sign of "
         "life from each, before all stop with status 69.",
+        above=0,
     )
-    dtype: str = _free(
+    dtype: str = fields.free(
         "fp32",
         "Type of the products: `fp32`; `bf16`, which recent CPUs and GPUs run faster; "
         "`fp16`, with loss scaling, for GPUs. Weights, velocity, LRN and loss are "
         "float32 in all.",
         ("fp32", "fp16", "bf16"),
     )
-    enable_xla: bool = _free(
+    enable_xla: bool = fields.free(
         False,
         "Compile the step with XLA; only one column on one replica. XLA draws other "
         "dropout masks and colour noise from the same seed.",
     )
-    enable_op_determinism: bool = _free(
+    enable_op_determinism: bool = fields.free(
         False,
         "Have TensorFlow take only kernels that give the same bits twice. A CPU does "
         "without it; a GPU gets slower.",
     )
-    run_eagerly: bool = _free(False, "Run step by step without a graph, to debug.")
+
+    def check(self, num_columns: int) -> None:
+        """The strategy's settings go together."""
+        if self.enable_xla and num_columns > 1:
+            raise UserError(
+                "--enable_xla drops device names, and with them the columns: use it "
+                "with --num_columns=1"
+            )
+        if self.enable_xla and "mirrored" in self.distribution_strategy:
+            raise UserError(
+                "--enable_xla works on one replica: use --distribution_strategy=off or "
+                "one_device"
+            )
+        if self.num_gpus and self.logical_cpus:
+            raise UserError(
+                "--num_gpus and --logical_cpus cannot go together: give one (that of "
+                "a --config_file is taken back with --logical_cpus=0)"
+            )
+        workers = self.distribution_strategy == "multi_worker_mirrored"
+        if self.worker_hosts is not None and not workers:
+            raise UserError(
+                "--worker_hosts needs --distribution_strategy=multi_worker_mirrored"
+            )
+        if self.task_index and self.worker_hosts is None:
+            raise UserError("--task_index needs --worker_hosts; TF_CONFIG has its own")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -323,47 +390,7 @@ class Config:
     runtime: RuntimeConfig = RuntimeConfig()
 
     def to_yaml(self) -> str:
-        return plain_yaml.write(_plain(dataclasses.asdict(self)))
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
-
-
-_MORE_THAN_0 = (
-    "num_classes",
-    "width",
-    "pool_size",
-    "pool_stride",
-    "shuffle_buffer",
-    "batch_size",
-    "train_epochs",
-    "train_steps",
-    "learning_rate",
-    "stepsize",
-    "plateau_patience",
-    "epochs_between_evals",
-    "log_steps",
-    "checkpoint_steps",
-    "max_to_keep",
-    "loss_upper_bound",
-    "steps_per_loop",
-    "logical_cpus",
-    "worker_timeout",
-)
-_AT_LEAST_0 = (
-    "color_noise_sigma",
-    "color_noise_epochs",
-    "momentum",
-    "weight_decay",
-    "bias_learning_rate",
-    "plateau_reductions",
-    "seed",
-    "num_gpus",
-    "task_index",
-)
+        return plain_yaml.write(dataclasses.asdict(self))
 
 
 def check(config: Config, *, reads_data: bool = True) -> None:
@@ -376,24 +403,10 @@ def check(config: Config, *, reads_data: bool = True) -> None:
     Raises:
         UserError: naming the flag to change.
     """
-    model, data, train, runtime = (
-        config.model,
-        config.data,
-        config.train,
-        config.runtime,
-    )
-    values = {
-        k: v for section in vars(config).values() for k, v in vars(section).items()
-    }
-    for name in _MORE_THAN_0:
-        if values[name] is not None and values[name] <= 0:
-            raise UserError(f"--{name} should be more than 0, not {values[name]}")
-    for name in _AT_LEAST_0:
-        if values[name] is not None and values[name] < 0:
-            raise UserError(f"--{name} should be 0 or more, not {values[name]}")
-    checks.check_net(model)
-    checks.check_data(data, reads_data)
-    checks.check_loop(train)
-    checks.check_schedule(train)
-    checks.check_layers(train)
-    checks.check_machine(runtime, model.num_columns)
+    for section in vars(config).values():
+        for field in dataclasses.fields(section):
+            fields.check_bounds(field, getattr(section, field.name))
+    config.model.check()
+    config.data.check(reads_data)
+    config.train.check()
+    config.runtime.check(config.model.num_columns)

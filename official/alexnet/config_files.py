@@ -1,19 +1,12 @@
-"""Settings of a run from YAML files, `--params_override` and flags."""
+"""Settings of a run from YAML files and flags, those of earlier versions too."""
 
-import contextlib
 import dataclasses
 import difflib
 import importlib.resources
-import math
-import types
-import typing
 
-from official.alexnet import paths, plain_yaml
-from official.alexnet.config import Config
+from official.alexnet import fields, paths, plain_yaml
+from official.alexnet.config import Config, TrainConfig
 from official.alexnet.errors import UserError
-
-# Settings that are paths.
-_PATHS = ("data_dir", "statistics", "init_from")
 
 
 def load(path: str) -> dict[str, dict]:
@@ -59,37 +52,6 @@ def parse_yaml(text: str | bytes, source: str) -> dict[str, dict]:
     return settings
 
 
-def parse_override(text: str) -> dict[str, dict]:
-    """Settings from `--params_override`, such as `train.seed=1,model.width=0.5`.
-
-    Raises:
-        UserError: the text is of another form, or a setting stands twice.
-    """
-    settings: dict[str, dict] = {}
-    for item in _split_outside_brackets(text):
-        key, equals, value = item.partition("=")
-        section, dot, name = key.strip().partition(".")
-        if not (equals and dot):
-            raise UserError(
-                f"--params_override: {item!r} should read section.setting=value"
-            )
-        if name in settings.setdefault(section, {}):
-            raise UserError(f"--params_override: {section}.{name} stands twice")
-        value = plain_yaml.read(value, f"--params_override: {item!r}")
-        settings[section][name] = value
-    return settings
-
-
-def _split_outside_brackets(text: str) -> list[str]:
-    items, depth, start = [], 0, 0
-    for i, character in enumerate(text):
-        depth += (character == "[") - (character == "]")
-        if character == "," and depth == 0:
-            items.append(text[start:i])
-            start = i + 1
-    return [item for item in [*items, text[start:]] if item.strip()]
-
-
 def override(config: Config, settings: dict[str, dict], source: str) -> Config:
     """Replaces settings.
 
@@ -105,20 +67,84 @@ def override(config: Config, settings: dict[str, dict], source: str) -> Config:
     for section_name, values in settings.items():
         _check_name(section_name, _sections(), f"{source}: no section")
         section = getattr(config, section_name)
-        fields = {field.name: field for field in dataclasses.fields(section)}
-        hints = typing.get_type_hints(type(section))
+        known = {field.name: field for field in dataclasses.fields(section)}
         converted = {}
-        for name, value in values.items():
-            _check_name(name, list(fields), f"{source}: {section_name} has no")
+        for name, value in _modern(section_name, values, source).items():
+            _check_name(name, list(known), f"{source}: {section_name} has no")
             what = f"{source}: {section_name}.{name}"
-            choices = fields[name].metadata["choices"]
-            converted[name] = _convert(value, hints[name], choices, what)
-            if name in _PATHS and converted[name]:
-                path = paths.local(converted[name], what)
-                if converted[name].startswith("~"):
-                    converted[name] = str(path)
+            if source == "flags":
+                what = f"--{name}"
+            converted[name] = fields.convert(type(section), known[name], value, what)
         sections[section_name] = dataclasses.replace(section, **converted)
     return dataclasses.replace(config, **sections)
+
+
+# Settings of versions before `rates`, with the values they had where none was given.
+_OLD_RATES = {
+    "learning_rate_steps": (),
+    "learning_rates": (),
+    "bias_learning_rate": 1.0,
+    "bias_schedule": "same",
+    "bias_learning_rate_steps": (),
+    "bias_dexp": (10, 2),
+    "layer_learning_rates": (),
+    "freeze_layers": (),
+}
+
+
+def _modern(section: str, values: dict, source: str) -> dict:
+    """The settings of a section with those of earlier versions as they are now."""
+    if section == "runtime":
+        return {name: value for name, value in values.items() if name != "run_eagerly"}
+    is_old = _OLD_RATES.keys() & values.keys() or values.get("schedule") == "steps"
+    if section != "train" or not is_old:
+        return values
+    if "rates" in values:
+        raise UserError(f"{source}: train has rates and settings that rates replaced")
+    kept = {name: value for name, value in values.items() if name not in _OLD_RATES}
+    if kept.get("schedule") == "steps":
+        kept["schedule"] = "constant"
+    try:
+        return kept | {"rates": _rows_of(values)}
+    except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise UserError(
+            f"{source}: the learning rates are malformed: {error}"
+        ) from error
+
+
+def _rows_of(train: dict) -> list[str]:
+    """`--rates` as the settings of an earlier version said it."""
+    old = {name: train.get(name, value) for name, value in _OLD_RATES.items()}
+    rate = float(train.get("learning_rate", TrainConfig.learning_rate))
+    rows = []
+    if train.get("schedule") == "steps":
+        for i, epoch in enumerate(old["learning_rate_steps"]):
+            given = old["learning_rates"]
+            rows.append((epoch, "all", given[i] if given else rate / 10 ** (i + 1)))
+    multiple = float(old["bias_learning_rate"])
+    kind = old["bias_schedule"]
+    if kind != "same":
+        rows.append((0, "biases", multiple * rate))
+    elif multiple != 1:
+        rows.append((0, "biases", f"x{multiple:.15g}"))
+    if kind == "steps":
+        for i, epoch in enumerate(old["bias_learning_rate_steps"]):
+            rows.append((epoch, "biases", multiple * rate / 10 ** (i + 1)))
+    elif kind == "dexp":
+        factor, levels = old["bias_dexp"]
+        for i in range(1, int(levels)):
+            part = multiple * rate * factor ** (-i / (levels - 1))
+            rows.append((f"{100 * i / levels:.15g}%", "biases", part))
+    layers = [f"{name}=0" for name in old["freeze_layers"]]
+    for text in layers + list(old["layer_learning_rates"]):
+        name, _, numbers = text.partition("=")
+        factor, _, epoch = numbers.partition("@")
+        rows.append((float(epoch or 0), name.strip(), f"x{float(factor):.15g}"))
+    return [" ".join(map(_short, row)) for row in rows]
+
+
+def _short(value) -> str:
+    return value if isinstance(value, str) else f"{value:.15g}"
 
 
 def _sections() -> list[str]:
@@ -133,34 +159,6 @@ def _check_name(name: str, known: list[str], source: str) -> None:
     raise UserError(f"{source} {name!r}; {advice}")
 
 
-def _convert(value, hint, choices, what: str):
-    """Checks a value from YAML or a flag against a field's type."""
-    optional = isinstance(hint, types.UnionType)
-    if optional and value is None:
-        return None
-    kind = typing.get_args(hint)[0] if optional else hint
-    if typing.get_origin(kind) is tuple:
-        item_kind = typing.get_args(kind)[0]
-        items = value if isinstance(value, list | tuple) else [value]
-        return tuple(_convert(item, item_kind, None, what) for item in items)
-    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
-        # Also "1e-3", in quotes.
-        with contextlib.suppress(ValueError, OverflowError):
-            value = float(value)
-    if choices and type(value) is int:
-        value = str(value)  # label_base: 1
-    if kind is bool and isinstance(value, str):
-        # Text in YAML 1.2, but no other meaning.
-        value = {"yes": True, "on": True, "no": False, "off": False}.get(value, value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise UserError(f"{what} should be of type {kind.__name__}, not {value!r}")
-    if kind is float and not math.isfinite(value):
-        raise UserError(f"{what} should be a finite number, not {value}")
-    if choices and value not in choices:
-        raise UserError(f"{what} should be one of {', '.join(choices)}, not {value!r}")
-    return value
-
-
 def differences(before: Config, now: Config, *changes: str) -> list[str]:
     """Settings of these kinds of change that differ: `--batch_size: 128 -> 64`."""
     found = []
@@ -169,7 +167,9 @@ def differences(before: Config, now: Config, *changes: str) -> list[str]:
             old = getattr(getattr(before, section), field.name)
             new = getattr(values, field.name)
             if old != new and field.metadata["change"] in changes:
-                pair = ["not given" if v is None else show(v) for v in (old, new)]
+                pair = [
+                    "not given" if v is None else fields.show(v) for v in (old, new)
+                ]
                 found.append(f"--{field.name}: {' -> '.join(pair)}")
     return found
 
@@ -188,12 +188,3 @@ def with_start_of(config: Config, run: Config) -> Config:
         for section, values in vars(config).items()
     }
     return Config(**sections)
-
-
-def show(value) -> str:
-    """A setting as its flag takes it; `none` for no value."""
-    if isinstance(value, tuple | list):
-        return ",".join(map(str, value)) or "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "none" if value is None else str(value)

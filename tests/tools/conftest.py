@@ -37,8 +37,8 @@ def run_dir(records_dir, tmp_path_factory) -> pathlib.Path:
         train=TrainConfig(
             batch_size=8,
             train_steps=12,
-            schedule="steps",
-            learning_rate_steps=(1.0,),
+            schedule="constant",
+            rates=("1 all 0.001",),
             log_steps=2,
         ),
         runtime=RuntimeConfig(num_gpus=0),

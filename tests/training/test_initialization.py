@@ -247,7 +247,7 @@ def test_a_run_that_goes_on_does_not_start_again(source, tmp_path):
         checkpoint_steps=2,
         init_from=str(folder),
         init_layers=CONVOLUTIONS,
-        freeze_layers=("conv1", "conv2"),
+        rates=("0 conv1 0", "0 conv2 0"),
     )
     train(config, str(tmp_path / "run"))
     whole = state(tmp_path / "run")

@@ -19,16 +19,15 @@ from official.alexnet.training.trainer import Trainer, train
 
 # Epochs of 6 steps; nothing below changes at a step at which the loop stops anyway.
 LATE_FREEZE = {
-    "bias_learning_rate": 2.0,
-    "bias_schedule": "constant",
-    "schedule": "steps",
-    "learning_rate_steps": (0.5,),
-    "learning_rates": (0.002,),
-    "layer_learning_rates": ("conv1/kernel=0.1@0.5", "conv1=0@0.8", "fc8=3"),
+    "schedule": "constant",
+    "rates": (
+        *("0 biases 0.02", "0.5 all 0.002", "0.5 conv1/kernel x0.1"),
+        *("0.8 conv1 0", "0 fc8 x3"),
+    ),
 }
 CASES = {
-    "schedule": {"schedule": "steps", "learning_rate_steps": (0.5, 1.1)},
-    "dexp": {"schedule": "dexp", "bias_schedule": "dexp", "bias_learning_rate": 2.0},
+    "rows": {"schedule": "constant", "rates": ("0.5 all 0.001", "1.1 all 0.0001")},
+    "dexp": {"schedule": "dexp", "rates": ("0 biases x2", "50% biases 0.002")},
     "caffe": {"schedule": "caffe", "stepsize": 3},
     "late freeze": LATE_FREEZE,
     "noise end": {"color_noise_epochs": 0.5},
@@ -99,9 +98,7 @@ def test_a_run_killed_anywhere_ends_with_the_same_bits(tiny_config, tmp_path, ca
 def test_a_layer_that_freezes_late_stays_to_the_last_bit(
     tiny_config, tmp_path, columns
 ):
-    config = changed(
-        tiny_config, columns, train_steps=3, layer_learning_rates=("conv1=0@0.5",)
-    )
+    config = changed(tiny_config, columns, train_steps=3, rates=("0.5 conv1 0",))
     train(config, str(tmp_path))
     before = state(tmp_path)
     assert np.abs(before.velocity["conv1/kernel"]).max() > 0
@@ -112,11 +109,11 @@ def test_a_layer_that_freezes_late_stays_to_the_last_bit(
 
 @pytest.mark.slow
 def test_a_late_freeze_is_a_freeze_from_then_on(tiny_config, tmp_path):
-    late = changed(tiny_config, train_steps=6, layer_learning_rates=("conv1=0@0.5",))
+    late = changed(tiny_config, train_steps=6, rates=("0.5 conv1 0",))
     train(late, str(tmp_path / "late"))
     plain = changed(tiny_config, train_steps=3)
     train(plain, str(tmp_path / "by hand"))
-    frozen = changed(plain, train_steps=6, freeze_layers=("conv1",))
+    frozen = changed(plain, train_steps=6, rates=("0 conv1 0",))
     train(frozen, str(tmp_path / "by hand"))
     a, b = state(tmp_path / "late"), state(tmp_path / "by hand")
     # The end of the first part of a run is logged.
@@ -126,7 +123,7 @@ def test_a_late_freeze_is_a_freeze_from_then_on(tiny_config, tmp_path):
 @pytest.mark.slow
 def test_layers_frozen_from_the_start_never_change(tiny_config, tmp_path):
     config = changed(
-        tiny_config, train_steps=1, freeze_layers=("conv1", "fc7"), weight_decay=0.5
+        tiny_config, train_steps=1, rates=("0 conv1 0", "0 fc7 0"), weight_decay=0.5
     )
     train(config, str(tmp_path))
     first = state(tmp_path)
@@ -158,8 +155,7 @@ def test_the_first_step_is_numpys_with_the_rate_of_each_weight(tiny_config, tmp_
     train(plain, str(tmp_path / "plain"))
     own = changed(
         plain,
-        bias_learning_rate=2.0,
-        layer_learning_rates=("conv2=0.5", "fc6/kernel=0.25", "fc8/bias=3"),
+        rates=("0 biases x2", "0 conv2 x0.5", "0 fc6/kernel x0.25", "0 fc8/bias x3"),
     )
     train(own, str(tmp_path / "own"))
     a, b = state(tmp_path / "plain"), state(tmp_path / "own")
@@ -178,9 +174,8 @@ def test_the_log_shows_the_rates(tiny_config, tmp_path):
         tiny_config,
         train_steps=6,
         log_steps=1,
-        schedule="steps",
-        learning_rate_steps=(0.5,),
-        learning_rates=(0.004,),
+        schedule="constant",
+        rates=("0.5 all 0.004",),
     )
     train(config, str(tmp_path))
     text = (tmp_path / "metrics.jsonl").read_text()
@@ -191,12 +186,11 @@ def test_the_log_shows_the_rates(tiny_config, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"freeze_layers": ("conv9",)}, "no 'conv9' in this net, which has conv1"),
-        ({"layer_learning_rates": ("fc8/kernl=2@3",)}, "no 'fc8/kernl' in this net"),
+        ({"rates": ("0 conv9 0",)}, "no 'conv9' in this net, which has conv1"),
+        ({"rates": ("3 fc8/kernl x2",)}, "no 'fc8/kernl' in this net"),
         (
             {
-                "freeze_layers": ("conv1", "conv2", "conv3", "conv4", "conv5"),
-                "layer_learning_rates": ("fc6=0", "fc7=0", "fc8=0@0.5"),
+                "rates": ("0 all 0", "0 fc8 0.01", "0.5 fc8 0"),
             },
             "leave no layer to train from step 3 on",
         ),

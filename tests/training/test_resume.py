@@ -121,7 +121,11 @@ def test_what_a_run_goes_on_with_is_said(tmp_path, caplog, before, now, message)
     assert resumed(tmp_path, caplog, before, before).count("\n") == 1
 
 
-STEPS = {"schedule": "steps", "learning_rate_steps": (1.0, 1.5), "log_steps": 1}
+STEPS = {
+    "schedule": "constant",
+    "rates": ("1 all 0.001", "1.5 all 0.0001"),
+    "log_steps": 1,
+}
 
 
 @pytest.fixture

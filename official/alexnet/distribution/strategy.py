@@ -82,7 +82,7 @@ def place(runtime: RuntimeConfig, num_columns: int) -> Placement:
 
 
 def _split_cpu(count: int | None) -> None:
-    if count is None:
+    if not count:
         return
     (cpu,) = tf.config.list_physical_devices("CPU")
     wanted = [tf.config.LogicalDeviceConfiguration()] * count
@@ -106,7 +106,7 @@ def _devices_here(runtime: RuntimeConfig) -> tuple[str, int]:
             f"--num_gpus={wanted}, but TensorFlow sees {gpus} GPU(s) here; "
             "use fewer, or --logical_cpus=N to run on the CPU"
         )
-    if wanted and runtime.logical_cpus is None:
+    if wanted and not runtime.logical_cpus:
         return "GPU", wanted
     return "CPU", runtime.logical_cpus or 1
 

@@ -21,7 +21,7 @@ from official.alexnet.training import checkpoint_files
 from official.alexnet.training.checkpoint_files import exists, latest
 from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
-from official.alexnet.training.schedules import Plateau
+from official.alexnet.training.rates import Plateau
 
 _OURS = re.compile("(weights|velocity|dropout|step|progress)/")
 _TENSOR = re.compile(

@@ -1,14 +1,13 @@
 """SGD as published (section 5)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
 from official.alexnet.backend import keras
 from official.alexnet.distribution.capabilities import xla_runs_here
 from official.alexnet.modeling.structure import whole_name
-from official.alexnet.training.schedules import layer_multiple
 
 # Elements; compiling takes a tenth of a second, and small updates are slower for it.
 _COMPILED_FROM = 2**17
@@ -66,15 +65,41 @@ class PaperSGD(keras.optimizers.Optimizer):
         self._is_bias = {
             self._var_key(variable): variable.name == "bias" for variable in variables
         }
-        self._names = {
-            self._var_key(variable): _whole_name(variable) for variable in variables
-        }
+        self.names = [_whole_name(variable) for variable in variables]
+        # A tensor, so that a change of a rate does not trace the step anew.
+        self._rates = tf.Variable(tf.ones(len(self.names)), trainable=False)
+        self.set_multiples(self._first_multiple)
+
+    def _first_multiple(self, weight: str) -> float:
+        layer, _, kind = weight.partition("/")
+        multiple = 1.0
+        for name, value in self.layer_learning_rates.items():
+            if name in (layer, weight):
+                multiple = value
+        return multiple * (self.bias_learning_rate if kind == "bias" else 1.0)
+
+    def set_multiples(self, multiple_of: Callable[[str], float]) -> None:
+        """Gives each weight its learning rate as a multiple of `learning_rate`.
+
+        Args:
+            multiple_of: from a name such as `conv1/kernel`. A weight that comes to 0,
+                or from it, needs a step that is traced anew: see `multiple`.
+        """
+        self._multiples = [float(multiple_of(name)) for name in self.names]
+        self._rates.assign(self._multiples)
 
     def multiple(self, variable: keras.Variable | tf.Variable) -> float:
-        """Learning rate of a variable as a multiple of `learning_rate`."""
-        key = self._var_key(variable)
-        multiple = layer_multiple(self.layer_learning_rates.items(), self._names[key])
-        return multiple * (self.bias_learning_rate if self._is_bias[key] else 1.0)
+        """Learning rate of a variable as a multiple of `learning_rate`.
+
+        At 0 its update is left out of what is traced.
+        """
+        return self._multiples[self._get_variable_index(variable)]
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Names of the weights whose rate is 0."""
+        pairs = zip(self.names, self._multiples, strict=True)
+        return tuple(name for name, multiple in pairs if multiple == 0)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         # Device by device: TensorFlow hands all that it sums through one IdentityN.
@@ -92,12 +117,10 @@ class PaperSGD(keras.optimizers.Optimizer):
         return summed
 
     def update_step(self, gradient, variable, learning_rate):
-        multiple = self.multiple(variable)
-        if multiple == 0:
+        if self.multiple(variable) == 0:
             return
-        velocity = _on_same_device(
-            self.velocities[self._get_variable_index(variable)].value, variable
-        )
+        index = self._get_variable_index(variable)
+        velocity = _on_same_device(self.velocities[index].value, variable)
         decays = self.decay_biases or not self._is_bias[self._var_key(variable)]
         # Compiled on a CPU: one pass over weights and velocity.
         is_large = math.prod(variable.shape) >= _COMPILED_FROM
@@ -110,7 +133,7 @@ class PaperSGD(keras.optimizers.Optimizer):
             tf.raw_ops.ResourceApplyKerasMomentum(
                 var=variable.handle,
                 accum=velocity.handle,
-                lr=multiple * learning_rate,
+                lr=learning_rate,
                 grad=gradient,
                 momentum=self.momentum,
             )
@@ -118,7 +141,7 @@ class PaperSGD(keras.optimizers.Optimizer):
         # One column's variables may be elsewhere than the replica's own device.
         with tf.device(variable.device):
             gradient = tf.cast(gradient, variable.dtype)
-            learning_rate = tf.cast(learning_rate, variable.dtype)
+            learning_rate = tf.cast(learning_rate, variable.dtype) * self._rates[index]
             if self.skip_nan:
                 is_number = tf.math.is_finite(tf.reshape(gradient, [-1])[0])
                 tf.cond(

@@ -12,8 +12,9 @@ from official.alexnet.distribution.strategy import Placement
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.alexnet import AlexNet
 from official.alexnet.modeling.weights import variables_by_name
+from official.alexnet.rate_rows import GROUPS, RateRow
 from official.alexnet.training.optimizer import PaperSGD
-from official.alexnet.training.schedules import Schedule, layer_multiple
+from official.alexnet.training.rates import Plateau, Schedule
 
 
 def build_model(config: Config, placement: Placement | None = None) -> keras.Model:
@@ -67,19 +68,15 @@ def check_layers(model: keras.Model, schedule: Schedule) -> None:
     """
     weights = list(variables_by_name(model))
     layers = list(dict.fromkeys(name.partition("/")[0] for name in weights))
-    for step in [0, *schedule.changes()]:
-        rates = schedule.layer_multiples(step)
-        for name, _ in rates:
-            if name not in layers + weights:
-                raise UserError(
-                    f"--freeze_layers or --layer_learning_rates: there is no {name!r} "
-                    f"in this net, which has {', '.join(layers)}"
-                )
-        if not any(layer_multiple(rates, weight) for weight in weights):
+    for row in map(RateRow.parse, schedule.train.rates):
+        if row.what not in [*GROUPS, *layers, *weights]:
             raise UserError(
-                "--freeze_layers and --layer_learning_rates leave no layer to train "
-                f"from step {step} on"
+                f"--rates: there is no {row.what!r} in this net, which has "
+                f"{', '.join(layers)}"
             )
+    for step in [0, *schedule.changes()]:
+        if not any(map(schedule.rates(step, Plateau()).of, weights)):
+            raise UserError(f"--rates leave no layer to train from step {step} on")
 
 
 def check_placement(

@@ -13,7 +13,7 @@ from official.alexnet.data.statistics import Statistics
 from official.alexnet.training.evaluation import score
 from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
-from official.alexnet.training.schedules import Rates
+from official.alexnet.training.rates import Rates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,20 +70,23 @@ class TrainStep:
         self._traced_for = None
 
     def set_rates(self, rates: Rates, has_noise: bool) -> None:
-        """Prepares the steps up to the next change of a rate or of the noise."""
-        self._optimizer.learning_rate.assign(rates.learning_rate)
-        traced_for = (rates.bias_multiple, rates.layers, has_noise)
+        """Prepares the steps up to the next change of a rate or of the noise.
+
+        Only weights that freeze or thaw, and the noise, need another trace."""
+        optimizer = self._optimizer
+        # Where the others are frozen, a rate that some weight has.
+        shown = rates.learning_rate or max(map(rates.of, optimizer.names))
+        optimizer.learning_rate.assign(shown)
+        optimizer.set_multiples(lambda name: rates.of(name) / shown)
+        traced_for = (optimizer.frozen, has_noise)
         if traced_for != self._traced_for:
             self._traced_for = traced_for
-            self._optimizer.bias_learning_rate = rates.bias_multiple
-            self._optimizer.layer_learning_rates = dict(rates.layers)
             self._has_noise = has_noise
             self._loop = tf.function(self._repeat)
 
     def trace(self, batches: tf.distribute.DistributedIterator) -> None:
         """Traces the loop, which takes seconds, without taking a step."""
-        if not self._config.runtime.run_eagerly:
-            self._loop.get_concrete_function(batches, tf.constant(1))
+        self._loop.get_concrete_function(batches, tf.constant(1))
 
     def run(self, batches: tf.distribute.DistributedIterator, count: int) -> Steps:
         """Takes `count` steps.

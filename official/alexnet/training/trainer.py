@@ -37,8 +37,8 @@ from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
 from official.alexnet.training.preemption import Preemption
 from official.alexnet.training.profile import Profile
+from official.alexnet.training.rates import Schedule
 from official.alexnet.training.recorder import Recorder
-from official.alexnet.training.schedules import Schedule
 from official.alexnet.training.step import Steps, TrainStep
 
 # `unit_variance` measures on them, and the first of them are drawn.
@@ -111,7 +111,6 @@ class Trainer:
         names = self.train_split.label_names
         if earlier:
             run_files.check_classes(model_dir, names)
-        tf.config.run_functions_eagerly(config.runtime.run_eagerly)
         with self.strategy.scope():
             self.model = run.build_model(config, placement)
             self.optimizer = PaperSGD(

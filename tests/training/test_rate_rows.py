@@ -5,12 +5,7 @@ import math
 import pytest
 
 from official.alexnet.config import TrainConfig
-from official.alexnet.training.schedules import (
-    LayerRate,
-    Plateau,
-    Schedule,
-    layer_multiple,
-)
+from official.alexnet.training.rates import Plateau, Schedule
 
 
 def schedule(epoch_steps=100.0, total_steps=9000, **settings) -> Schedule:
@@ -19,9 +14,7 @@ def schedule(epoch_steps=100.0, total_steps=9000, **settings) -> Schedule:
 
 def rate(of: Schedule, step: int, weight: str = "fc7/kernel") -> float:
     """Learning rate of one weight."""
-    rates = of.rates(step, Plateau())
-    bias = rates.bias_multiple if weight.endswith("bias") else 1.0
-    return rates.learning_rate * bias * layer_multiple(rates.layers, weight)
+    return of.rates(step, Plateau()).of(weight)
 
 
 def check_table(of: Schedule, weight: str, table: dict[int, float]) -> None:
@@ -36,22 +29,19 @@ def check_table(of: Schedule, weight: str, table: dict[int, float]) -> None:
     assert rate(of, of.total_steps - 1, weight) == pytest.approx(before, rel=1e-12)
 
 
-def test_steps_divide_by_ten_or_take_given_rates():
-    of = schedule(schedule="steps", learning_rate_steps=(25, 51, 72))
-    check_table(of, "fc8/kernel", {0: 1e-2, 2500: 1e-3, 5100: 1e-4, 7200: 1e-5})
+def test_rows_hold_from_their_epochs_on():
     of = schedule(
-        schedule="steps",
+        schedule="constant",
         learning_rate=0.02,
-        learning_rate_steps=(3, 4.5),
-        learning_rates=(0.5, 0.25),
+        rates=("4.5 all 0.25", "3 all 0.5", "50% all x0.1"),
     )
-    check_table(of, "fc8/kernel", {0: 0.02, 300: 0.5, 450: 0.25})
-    assert of.changes() == [300, 450]
+    check_table(of, "fc8/kernel", {0: 0.02, 300: 0.5, 450: 0.25, 4500: 0.002})
+    assert of.changes() == [300, 450, 4500]
 
 
 def test_an_epoch_that_is_not_whole_steps_begins_with_its_first_whole_step():
     of = schedule(
-        epoch_steps=1281167 / 128, schedule="steps", learning_rate_steps=(25, 51)
+        epoch_steps=1281167 / 128, schedule="constant", rates=("25 all 0.001",)
     )
     # 25 epochs are 250,227.9 steps of 128 images.
     assert of.step_of(25) == 250_228
@@ -77,8 +67,7 @@ def test_dexp_of_2013():
     of = schedule(
         total_steps=1000,
         schedule="dexp",
-        bias_learning_rate=2,
-        bias_schedule="dexp",
+        rates=("0 biases 0.02", "50% biases 0.002"),
     )
     kernels = {0: 0.01, 250: 0.00158740, 500: 0.00025198, 750: 0.00004}
     for step, expected in kernels.items():
@@ -109,7 +98,7 @@ def test_caffe():
         epoch_steps=1281167 / 256,
         total_steps=450_000,
         schedule="caffe",
-        bias_learning_rate=2,
+        rates=("0 biases x2",),
     )
     table = {100_000 * i: 0.01 / 10**i for i in range(5)}
     check_table(of, "conv1/kernel", table)
@@ -117,43 +106,40 @@ def test_caffe():
     assert of.changes() == [100_000, 200_000, 300_000, 400_000]
 
 
+ALL = ("10 all 0.001", "20 all 0.0001")
+
+
 @pytest.mark.parametrize(
-    ("settings", "table"),
+    ("rows", "table"),
     [
-        ({"bias_schedule": "same"}, {0: 0.02, 1000: 0.002, 2000: 0.0002}),
-        ({"bias_schedule": "constant"}, {0: 0.02}),
+        ((), {0: 0.01, 1000: 0.001, 2000: 0.0001}),
+        (("0 biases x2",), {0: 0.02, 1000: 0.002, 2000: 0.0002}),
+        (("0 biases 0.02",), {0: 0.02}),
         (
-            {"bias_schedule": "steps", "bias_learning_rate_steps": (10, 30)},
+            ("30 biases 0.0002", "0 biases 0.02", "10 biases 0.002"),
             {0: 0.02, 1000: 0.002, 3000: 0.0002},
         ),
-        ({"bias_schedule": "dexp", "bias_dexp": (100, 3)}, {0: 0.02, 3000: 0.002}),
+        (("0 biases x2", "50% biases 0.5"), {0: 0.02, 1000: 0.002, 4500: 0.5}),
     ],
     ids=str,
 )
-def test_biases_have_a_schedule_of_their_own(settings, table):
-    of = schedule(
-        total_steps=9000,
-        schedule="steps",
-        learning_rate_steps=(10, 20),
-        bias_learning_rate=2,
-        **settings,
-    )
+def test_biases_have_rates_of_their_own(rows, table):
+    of = schedule(schedule="constant", rates=(*ALL, *rows))
     for step, expected in table.items():
         assert rate(of, step, "conv1/bias") == pytest.approx(expected)
         assert step == 0 or step in of.changes()
     check_table(of, "conv1/kernel", {0: 1e-2, 1000: 1e-3, 2000: 1e-4})
 
 
-def test_layers_and_weights_have_multiples_from_their_epochs_on():
+def test_layers_and_weights_have_rates_from_their_epochs_on():
     of = schedule(
-        schedule="steps",
-        learning_rate_steps=(25, 51, 79),
-        bias_learning_rate=2,
-        bias_schedule="constant",
+        schedule="constant",
         # Not in the order of time: conv1's kernels go down at 67, all of it stops at
         # 72.
-        layer_learning_rates=("conv1=0@72", "conv1/kernel=0.1@67", "fc8=10"),
-        freeze_layers=("conv3",),
+        rates=(
+            *("25 all 0.001", "51 all 0.0001", "79 all 0.00001", "0 biases 0.02"),
+            *("72 conv1 0", "67 conv1/kernel x0.1", "0 fc8 x10", "0 conv3 0"),
+        ),
     )
     assert of.changes() == [2500, 5100, 6700, 7200, 7900]
     check_table(
@@ -167,14 +153,10 @@ def test_layers_and_weights_have_multiples_from_their_epochs_on():
     check_table(of, "conv3/bias", {0: 0})
 
 
-def test_layer_rates_are_read():
-    assert LayerRate.parse("fc8=10") == LayerRate("fc8", 10, 0)
-    assert LayerRate.parse("conv1/kernel=0.1@6.5") == LayerRate(
-        "conv1/kernel", 0.1, 6.5
-    )
-    for text in ("fc8", "=1", "fc8=", "fc8=x", "fc8=1@", "fc8=-1", "fc8=1@-1", "a=nan"):
-        with pytest.raises(ValueError):
-            LayerRate.parse(text)
+def test_all_may_be_frozen_but_a_layer():
+    of = schedule(schedule="constant", rates=("0 all 0", "0 fc8 0.05"))
+    check_table(of, "conv1/kernel", {0: 0})
+    check_table(of, "fc8/bias", {0: 0.05})
 
 
 def test_plateau_divides_when_the_error_stops_improving():
