@@ -12,8 +12,8 @@ import yaml
 from absl import flags
 
 import official.alexnet
-from official.alexnet import cli, config_files, fields
 from official.alexnet import config as config_lib
+from official.alexnet import config_files, setting_flags
 from official.alexnet.config import (
     Config,
     DataConfig,
@@ -48,7 +48,7 @@ def parse_flags(monkeypatch):
 
     def parse(*arguments: str, of_run=None, base: Config | None = None) -> Config:
         values = flags.FlagValues()
-        monkeypatch.setattr(cli, "FLAGS", values)
+        monkeypatch.setattr(setting_flags, "FLAGS", values)
         with pytest.MonkeyPatch.context() as patch:
             for kind in ("string", "bool", "integer", "float", "list", "enum"):
                 define = getattr(flags, f"DEFINE_{kind}")
@@ -57,9 +57,9 @@ def parse_flags(monkeypatch):
                     f"DEFINE_{kind}",
                     functools.partial(define, flag_values=values),
                 )
-            cli.define_config_flags(of_run)
+            setting_flags.define_config_flags(of_run)
         values(["program", *arguments])
-        return cli.config_from_flags(base)
+        return setting_flags.config_from_flags(base)
 
     return parse
 
@@ -363,65 +363,3 @@ def test_a_file_cannot_split_the_cpu_of_a_machine_with_gpus(parse_flags):
     with pytest.raises(UserError, match="taken back with --logical_cpus=0"):
         parse_flags(*common)
     assert parse_flags(*common, "--logical_cpus=0").runtime.num_gpus == 2
-
-
-# As params.yaml of earlier versions has them, beside the rows of now.
-OLD_RATES = [
-    (
-        {
-            "learning_rate": 0.01,
-            "bias_learning_rate": 2.0,
-            "bias_schedule": "constant",
-            "schedule": "steps",
-            "learning_rate_steps": [25.0, 51.0],
-            "learning_rates": [],
-            "bias_learning_rate_steps": [],
-            "bias_dexp": [10.0, 2.0],
-            "layer_learning_rates": ["fc8=10", "conv1/kernel=0.1@67", "conv1=0@72"],
-            "freeze_layers": ["conv2"],
-        },
-        "25 all 0.001,51 all 0.0001,0 biases 0.02,0 conv2 x0,0 fc8 x10,"
-        "67 conv1/kernel x0.1,72 conv1 x0",
-        "constant",
-    ),
-    (
-        {
-            "schedule": "steps",
-            "learning_rate_steps": [3],
-            "learning_rates": [0.5],
-            "bias_learning_rate": 2,
-        },
-        "3 all 0.5,0 biases x2",
-        "constant",
-    ),
-    (
-        {"learning_rate": 0.1, "bias_schedule": "steps"}
-        | {"bias_learning_rate_steps": [23], "schedule": "caffe"},
-        "0 biases 0.1,23 biases 0.01",
-        "caffe",
-    ),
-    (
-        {"schedule": "dexp", "bias_schedule": "dexp", "bias_learning_rate": 2},
-        "0 biases 0.02,50% biases 0.002",
-        "dexp",
-    ),
-    ({"schedule": "plateau", "learning_rate_steps": [1.0]}, "none", "plateau"),
-]
-
-
-@pytest.mark.parametrize(("old", "rows", "schedule"), OLD_RATES, ids=str)
-def test_rates_of_earlier_versions_are_read(old, rows, schedule):
-    settings = {"train": old, "runtime": {"run_eagerly": False}}
-    train = config_files.override(Config(), settings, "params.yaml").train
-    assert fields.show(train.rates) == rows
-    assert train.schedule == schedule
-
-
-def test_rates_of_earlier_versions_that_do_not_fit():
-    for old in (
-        {"learning_rate_steps": [1, 2], "learning_rates": [1], "schedule": "steps"},
-        {"layer_learning_rates": ["conv1"]},
-        {"freeze_layers": ["conv1"], "rates": ["0 all 1"]},
-    ):
-        with pytest.raises(UserError, match=r"^old\.yaml: .*rates"):
-            config_files.override(Config(), {"train": old}, "old.yaml")

@@ -1,6 +1,5 @@
-"""What the binaries share: flags from the settings, one clear line for a mistake."""
+"""What the binaries share: one clear line for a mistake, and how they end."""
 
-import dataclasses
 import difflib
 import json
 import logging as std_logging
@@ -9,67 +8,28 @@ import pathlib
 import re
 import signal
 import sys
-import textwrap
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from official.alexnet import __version__, config_files, fields, run_files
-from official.alexnet import config as config_lib
+from official.alexnet import __version__, setting_flags
 from official.alexnet import paths as paths_lib
-from official.alexnet.config import Config
 from official.alexnet.data import atomic, image_files
 from official.alexnet.errors import Interrupted, UserError
+from official.alexnet.setting_flags import config_from_flags, define_config_flags
 from official.alexnet.training.preemption import EXIT_STATUS
 
+__all__ = [
+    "config_from_flags",
+    "define_config_flags",
+    "path",
+    "paths",
+    "run",
+    "start_tensorflow",
+]
+
 FLAGS = flags.FLAGS
-
-
-def define_config_flags(of_run: Iterable[str] | None = None) -> None:
-    """Defines `--config_file` and a flag for each setting.
-
-    Args:
-        of_run: names of the settings to define for a command that starts from the
-            settings of an earlier run; None for all settings and their own defaults.
-    """
-    flags.DEFINE_string(
-        "config_file",
-        None,
-        "YAML file of settings: a path, or the name of one that comes with the "
-        "package, such as paper. Flags win over it. Default: none.",
-    )
-    for section, field in _settings():
-        if of_run is None or field.name in of_run:
-            # Where to compute is not the run's, as what to compute is.
-            is_own = of_run is None or field.name == "num_columns"
-            is_own |= section.name == "runtime"
-            default = fields.show(field.default) if is_own else "the run's"
-            help = f"{field.metadata['help']} Default: {default}."
-            _define(section.type, field, help)
-
-
-def _settings() -> list[tuple[dataclasses.Field, dataclasses.Field]]:
-    """All settings, each with its section."""
-    return [
-        (section, field)
-        for section in dataclasses.fields(Config)
-        for field in dataclasses.fields(section.default)
-    ]
-
-
-def _define(section: type, field: dataclasses.Field, help: str) -> None:
-    kind, _ = fields.kind_of(section, field.name)
-    if field.metadata["choices"]:
-        flags.DEFINE_enum(field.name, None, list(field.metadata["choices"]), help)
-        return
-    define = {
-        bool: flags.DEFINE_bool,
-        int: flags.DEFINE_integer,
-        float: flags.DEFINE_float,
-        str: flags.DEFINE_string,
-    }.get(kind, flags.DEFINE_list)
-    define(field.name, None, help)
 
 
 def path(flag: str, *, of_checkpoints: bool = False) -> str | None:
@@ -92,40 +52,6 @@ def path(flag: str, *, of_checkpoints: bool = False) -> str | None:
 def paths(flag: str) -> list[str]:
     """Values of a flag that is a list of paths; as `path`."""
     return [str(paths_lib.local(item, f"--{flag}")) for item in FLAGS[flag].value or []]
-
-
-def config_from_flags(base: Config | None = None, *, reads_data: bool = True) -> Config:
-    """The settings of this call, checked.
-
-    Args:
-        base: what to start from: the defaults, or those of an earlier run.
-        reads_data: whether the command reads images, and must be told which.
-
-    Raises:
-        UserError: a mistake in a file or flag, or another net than the run's.
-    """
-    config = base or Config()
-    if FLAGS.config_file:
-        settings = config_files.load(FLAGS.config_file)
-        config = config_files.override(config, settings, FLAGS.config_file)
-    given: dict[str, dict] = {}
-    for section, field in _settings():
-        if field.name in FLAGS and FLAGS[field.name].present:
-            given.setdefault(section.name, {})[field.name] = FLAGS[field.name].value
-    config = config_files.override(config, given, "flags")
-    sources = {"data_dir", "tfds_name"}
-    if base and sources & given.get("data", {}).keys():
-        # That of the run is of the run's own data.
-        label_base = given["data"].get("label_base", "auto")
-        data = dataclasses.replace(config.data, label_base=label_base)
-        config = dataclasses.replace(config, data=data)
-    config_lib.check(config, reads_data=reads_data)
-    if base is not None and (others := run_files.other_net(base, config)):
-        raise UserError(
-            f"the run was trained with other settings ({', '.join(others)}): leave "
-            "these out"
-        )
-    return config
 
 
 # Flags of earlier versions, and what says the same.
@@ -162,29 +88,6 @@ def run(name: str, main: Callable[[], dict]) -> None:
     handler.setFormatter(std_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(_is_worth_reading)
 
-    def parse(argv: list[str]) -> list[str]:
-        if _HELP.intersection(argv[1:]):
-            print(_help(sys.modules[main.__module__].__doc__))
-            sys.exit(0)
-        if "--version" in argv[1:]:
-            print(name, __version__)
-            sys.exit(0)
-        try:
-            return FLAGS(argv)
-        except flags.UnrecognizedFlagError as error:
-            if advice := _GONE.get(error.flagname.removeprefix("no")):
-                _fail(name, f"--{error.flagname} is gone: {advice}")
-            close = difflib.get_close_matches(error.flagname, list(FLAGS), n=1)
-            advice = f"did you mean --{close[0]}? See" if close else "see"
-            _fail(name, f"unknown flag --{error.flagname}; {advice} {name} --help")
-        except flags.Error as error:
-            if "--schedule=steps" in argv:
-                _fail(name, f"--schedule=steps is gone: {_GONE['schedule=steps']}")
-            text = str(error)
-            for pattern, words in _PLAINER.items():
-                text = re.sub(pattern, words, text)
-            _fail(name, f"{text}; see {name} --help")
-
     def call(argv: list[str]) -> None:
         if len(argv) > 1:
             _fail(
@@ -215,7 +118,33 @@ def run(name: str, main: Callable[[], dict]) -> None:
                 _fail(name, str(clear))
             raise
 
-    app.run(call, flags_parser=parse)
+    head = sys.modules[main.__module__].__doc__
+    app.run(call, flags_parser=lambda argv: _parse(name, head, argv))
+
+
+def _parse(name: str, head: str, argv: list[str]) -> list[str]:
+    """Reads the flags; a mistake in them, --help and --version end the process."""
+    if _HELP.intersection(argv[1:]):
+        print(setting_flags.help_of(head))
+        sys.exit(0)
+    if "--version" in argv[1:]:
+        print(name, __version__)
+        sys.exit(0)
+    try:
+        return FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        if advice := _GONE.get(error.flagname.removeprefix("no")):
+            _fail(name, f"--{error.flagname} is gone: {advice}")
+        close = difflib.get_close_matches(error.flagname, list(FLAGS), n=1)
+        advice = f"did you mean --{close[0]}? See" if close else "see"
+        _fail(name, f"unknown flag --{error.flagname}; {advice} {name} --help")
+    except flags.Error as error:
+        if "--schedule=steps" in argv:
+            _fail(name, f"--schedule=steps is gone: {_GONE['schedule=steps']}")
+        text = str(error)
+        for pattern, words in _PLAINER.items():
+            text = re.sub(pattern, words, text)
+        _fail(name, f"{text}; see {name} --help")
 
 
 def _print(results: dict) -> None:
@@ -252,12 +181,6 @@ _PLAINER = {
 }
 
 
-def _own_flags() -> list[flags.Flag]:
-    """The command's flags without those that absl adds to every program."""
-    modules = FLAGS.flags_by_module_dict().items()
-    return [flag for name, own in modules if "absl." not in name for flag in own]
-
-
 def _is_utf8(value) -> bool:
     """Whether the bytes that the shell gave are those that TensorFlow will see."""
     texts = value if isinstance(value, list) else [value]
@@ -274,8 +197,8 @@ def _check_flags(name: str) -> None:
         UserError: a value is missing, TensorFlow would not see the bytes of a name as
             they are, or an address would become a folder called `gs:`.
     """
-    for flag in _own_flags():
-        if _is_required(flag) and not flag.value:
+    for flag in setting_flags.own_flags():
+        if setting_flags.is_required(flag) and not flag.value:
             raise UserError(f"--{flag.name} is empty; see {name} --help")
         if flag.name not in _ANY_BYTES and not _is_utf8(flag.value):
             raise UserError(
@@ -286,48 +209,6 @@ def _check_flags(name: str) -> None:
         for text in flag.value if isinstance(flag.value, list) else [flag.value]:
             if isinstance(text, str) and flag.name != "worker_hosts":
                 paths_lib.local(text, f"--{flag.name}")
-
-
-def _is_required(flag: flags.Flag) -> bool:
-    """absl keeps it as a validator, as it keeps bounds."""
-    return any("other than None" in check.message for check in flag.validators)
-
-
-def _help(head: str) -> str:
-    """The command's own flags: absl shows only those that its main file defines."""
-    is_setting = "config_file" in FLAGS
-    sections = {f.name: section.name for section, f in _settings() if is_setting}
-    titles = {"": "Flags:"} | {
-        section.name: f"Settings of the section `{section.name}`:"
-        for section in dataclasses.fields(Config)
-    }
-    blocks = {title: [] for title in titles.values()}
-    for flag in _own_flags():
-        blocks[titles[sections.get(flag.name, "")]].append(_help_of(flag))
-    shown = [f"{title}\n" + "\n".join(b) for title, b in blocks.items() if b]
-    end = "--version shows the version, --helpfull absl's flags too."
-    return "\n\n".join([head.strip(), *shown, end])
-
-
-def _help_of(flag: flags.Flag) -> str:
-    values = {"int": "=N", "float": "=X", "comma separated list of strings": "=A,B,..."}
-    form, text = f"--{flag.name}{values.get(flag.flag_type(), '=TEXT')}", flag.help
-    if flag.flag_type() == "bool":
-        form = f"--[no]{flag.name}"
-    elif isinstance(flag, flags.EnumFlag):
-        choices = "|".join(flag.parser.enum_values)
-        form = f"--{flag.name}={choices}"
-        text = text.removeprefix(f"<{choices}>: ")
-        if len(form) > 80:
-            form = f"--{flag.name}=NAME"
-            text += f" One of {', '.join(flag.parser.enum_values)}."
-    if _is_required(flag):
-        text += " Required."
-    elif flag.default is not None and "Default: " not in text:
-        text += f" Default: {fields.show(flag.default)}."
-    indent = " " * 6
-    wrapped = textwrap.fill(text, 80, initial_indent=indent, subsequent_indent=indent)
-    return f"  {form}\n{wrapped}"
 
 
 def _is_worth_reading(record: std_logging.LogRecord) -> bool:

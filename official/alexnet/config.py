@@ -11,6 +11,11 @@ from official.alexnet.modeling import options
 from official.alexnet.modeling.variants import VARIANTS, Variant, find_variant
 from official.alexnet.rate_rows import RateRow
 
+_OPTIONS = (
+    *("width", "input_size", "activation", "normalization"),
+    *("dropout", "pool_size", "pool_stride", "remove"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -87,18 +92,12 @@ class ModelConfig:
         Raises:
             UserError: they describe none.
         """
-        return options.change(
-            find_variant(self.variant),
-            width=self.width,
-            init="source" if self.init == "source" else "published",
-            input_size=self.input_size,
-            activation=self.activation,
-            normalization=self.normalization,
-            dropout=self.dropout,
-            pool_size=self.pool_size,
-            pool_stride=self.pool_stride,
-            remove=self.remove,
-        )
+        return options.change(find_variant(self.variant), **self.options())
+
+    def options(self) -> dict:
+        """What `AlexNet` and `options.change` take besides a variant, by name."""
+        values = {name: getattr(self, name) for name in _OPTIONS}
+        return values | {"init": "source" if self.init == "source" else "published"}
 
     @property
     def image_size(self) -> int:

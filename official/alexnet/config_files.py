@@ -107,9 +107,7 @@ def _modern(section: str, values: dict, source: str) -> dict:
     try:
         return kept | {"rates": _rows_of(values)}
     except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise UserError(
-            f"{source}: the learning rates are malformed: {error}"
-        ) from error
+        raise UserError(f"{source}: malformed learning rates: {error}") from error
 
 
 def _rows_of(train: dict) -> list[str]:
@@ -167,10 +165,9 @@ def differences(before: Config, now: Config, *changes: str) -> list[str]:
             old = getattr(getattr(before, section), field.name)
             new = getattr(values, field.name)
             if old != new and field.metadata["change"] in changes:
-                pair = [
-                    "not given" if v is None else fields.show(v) for v in (old, new)
-                ]
-                found.append(f"--{field.name}: {' -> '.join(pair)}")
+                pair = ["not given" if v is None else v for v in (old, new)]
+                shown = " -> ".join(map(fields.show, pair))
+                found.append(f"--{field.name}: {shown}")
     return found
 
 

@@ -49,7 +49,8 @@ class RateRow:
                 raise ValueError
         except ValueError:
             raise UserError(
-                f"--rates: {text!r} should read EPOCH WHAT RATE, such as '30 all 0.001', "
-                "'50% biases x2' or '72 conv1 0', with numbers of 0 or more"
+                f"--rates: {text!r} should read EPOCH WHAT RATE, such as "
+                "'30 all 0.001', '50% biases x2' or '72 conv1 0', with numbers of 0 "
+                "or more"
             ) from None
         return row

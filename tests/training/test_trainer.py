@@ -154,7 +154,7 @@ def test_learning_rate_follows_the_steps(tiny_config, tmp_path):
         train_steps=8,
         log_steps=1,
         schedule="constant",
-        learning_rate_steps=(0.5, 1.0),
+        rates=("0.5 all 0.001", "1 all 0.0001"),
     )
     train(config, str(tmp_path))
     rates = [row["learning_rate"] for row in lines(tmp_path)]
