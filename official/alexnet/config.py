@@ -7,6 +7,7 @@ import dataclasses
 
 from official.alexnet import fields, plain_yaml
 from official.alexnet.errors import UserError
+from official.alexnet.fields import free, net, run, start
 from official.alexnet.modeling import options
 from official.alexnet.modeling.variants import VARIANTS, Variant, find_variant
 from official.alexnet.rate_rows import RateRow
@@ -21,7 +22,7 @@ _OPTIONS = (
 class ModelConfig:
     """The net; see `official.alexnet.AlexNet`."""
 
-    variant: str = fields.net(
+    variant: str = net(
         "paper",
         "`paper`: the text's net; `original`: the 2012 source's, which gave the "
         "published errors. Changed as the paper compares them: `one_gpu` (footnote 2: "
@@ -31,13 +32,13 @@ class ModelConfig:
         "One tower: `owt` (torchvision's), `cuda_convnet2`.",
         tuple(VARIANTS),
     )
-    num_classes: int = fields.net(1000, "Number of classes.", above=0)
-    num_columns: int = fields.free(
+    num_classes: int = net(1000, "Number of classes.", above=0)
+    num_columns: int = free(
         1,
         "1: the grouped form, a replica on one device; 2: two columns, each on a "
         "device of its own.",
     )
-    init: str = fields.start(
+    init: str = start(
         "published",
         "Initial weights: `published` (the variant's own), `source` (the 2012 "
         "source's: 0.03 from conv3 to the last convolution) or `unit_variance` "
@@ -45,42 +46,41 @@ class ModelConfig:
         "1 and biases are 0).",
         ("published", "source", "unit_variance"),
     )
-    width: float = fields.net(
+    width: float = net(
         1.0, "Multiplies the number of kernels and hidden units.", above=0
     )
-    input_size: int | None = fields.net(
+    input_size: int | None = net(
         None,
         "Side of the crops the net reads, in pixels. Where none is given: the "
         "variant's own, 224, or 227 for caffe and caffenet.",
         most=256,
     )
-    activation: str | None = fields.net(
+    activation: str | None = net(
         None,
         "Nonlinearity of all layers. Where none is named: the variant's own, relu.",
         options.ACTIVATIONS,
     )
-    normalization: str | None = fields.net(
+    normalization: str | None = net(
         None,
         "`lrn`, `batch_norm` (of each convolution's output) or `none`. Where none is "
         "named: the variant's own.",
         options.NORMALIZATIONS,
     )
-    dropout: float | None = fields.net(
+    dropout: float | None = net(
         None, "Rate of dropout. Where none is given: the variant's own, 0.5."
     )
-    pool_size: int | None = fields.net(
+    pool_size: int | None = net(
         None,
-        "Side of the pooling windows. Where none is given: the variant's own, 3, or 2 "
-        "for pool2x2.",
+        "Side of the pooling windows; the variant's own: 3, or 2 for pool2x2.",
         above=0,
     )
-    pool_stride: int | None = fields.net(
+    pool_stride: int | None = net(
         None,
         "Distance of the pooling windows; less than --pool_size: they overlap. Where "
         "none is given: the variant's own, 2.",
         above=0,
     )
-    remove: tuple[str, ...] = fields.net(
+    remove: tuple[str, ...] = net(
         (),
         "Convolutional layers to leave out, such as conv3,conv4. Their pooling stays, "
         "and the layer after them reads what they read.",
@@ -118,54 +118,54 @@ class ModelConfig:
 class DataConfig:
     """The images, and what is done to them."""
 
-    data_dir: str | None = fields.free(
+    data_dir: str | None = free(
         None,
         "Directory of TFRecords: what tools/prepare_imagenet.py wrote, any classic "
         "ImageNet TFRecords, or a TFDS directory.",
         is_path=True,
     )
-    tfds_name: str | None = fields.free(
+    tfds_name: str | None = free(
         None, "TFDS dataset by name, such as imagenet2012; --data_dir is its root."
     )
-    tfds_download: bool = fields.free(
+    tfds_download: bool = free(
         False, "Let TFDS download and prepare --tfds_name if it is not there."
     )
-    statistics: str | None = fields.free(
+    statistics: str | None = free(
         None,
         "statistics.npz with the mean image and colour PCA. Where none is named: the "
         "one in --data_dir, or measured on training images.",
         is_path=True,
     )
-    use_synthetic_data: bool = fields.free(
+    use_synthetic_data: bool = free(
         False, "Random images instead of a data set, to measure speed."
     )
-    augment: bool = fields.free(
+    augment: bool = free(
         True, "Random crops and flips while training; otherwise the centre crop."
     )
-    color_noise: str = fields.free(
+    color_noise: str = free(
         "eigenvalues",
         "Colour noise of section 4.1: `eigenvalues` (the paper's formula), "
         "`standard_deviations` (the 2012 source, which divides the noisy images by "
         "1 + sigma) or `none`.",
         ("eigenvalues", "standard_deviations", "none"),
     )
-    color_noise_sigma: float = fields.free(
+    color_noise_sigma: float = free(
         0.1, "Standard deviation of the colour noise.", least=0
     )
-    color_noise_epochs: float | None = fields.free(
+    color_noise_epochs: float | None = free(
         None, "Epochs with colour noise; where no number is given: all.", least=0
     )
-    input_scale: str = fields.net(
+    input_scale: str = net(
         "none",
         "`none`: grey levels 0..255 minus the mean image, as published; "
         "`unit_variance`: those divided by their standard deviation; `torchvision`: "
         "by 255 times (0.229, 0.224, 0.225), channel by channel.",
         ("none", "unit_variance", "torchvision"),
     )
-    shuffle_buffer: int = fields.free(
+    shuffle_buffer: int = free(
         8192, "Records held in memory to shuffle; shards are shuffled besides.", above=0
     )
-    label_base: str = fields.free(
+    label_base: str = free(
         "auto",
         "Which stored label is class 0. `auto`: as a prepared set's manifest, TFDS, a "
         "numbered labels.txt or, read once, all labels of all splits say.",
@@ -176,9 +176,8 @@ class DataConfig:
         """There is one source of images, or none where none is needed."""
         named = self.data_dir is not None or self.tfds_name is not None
         if needed and not named and not self.use_synthetic_data:
-            raise UserError(
-                "no data: give --data_dir, --tfds_name or --use_synthetic_data"
-            )
+            sources = "--data_dir, --tfds_name or --use_synthetic_data"
+            raise UserError(f"no data: give {sources}")
         if named and self.use_synthetic_data:
             raise UserError(
                 "--use_synthetic_data would leave --data_dir and --tfds_name unread: "
@@ -192,27 +191,23 @@ class DataConfig:
 class TrainConfig:
     """Section 5 of the paper, and when to look at what it does."""
 
-    batch_size: int = fields.free(128, "Images a step, all replicas together.", above=0)
-    train_epochs: float = fields.free(90, "Passes over the training set.", above=0)
-    train_steps: int | None = fields.free(
-        None, "Steps; instead of --train_epochs.", above=0
-    )
-    learning_rate: float = fields.free(0.01, "Initial learning rate.", above=0)
-    momentum: float = fields.free(0.9, "Momentum.", least=0)
-    weight_decay: float = fields.free(
-        0.0005, "Weight decay, inside the velocity.", least=0
-    )
-    decay_biases: bool = fields.free(
+    batch_size: int = free(128, "Images a step, all replicas together.", above=0)
+    train_epochs: float = free(90, "Passes over the training set.", above=0)
+    train_steps: int | None = free(None, "Steps; instead of --train_epochs.", above=0)
+    learning_rate: float = free(0.01, "Initial learning rate.", above=0)
+    momentum: float = free(0.9, "Momentum.", least=0)
+    weight_decay: float = free(0.0005, "Weight decay, inside the velocity.", least=0)
+    decay_biases: bool = free(
         True, "Weight decay on biases (the paper's rule; the 2012 source: no)."
     )
-    schedule: str = fields.free(
+    schedule: str = free(
         "plateau",
         "What the learning rate follows where --rates say nothing of `all`: `plateau`: "
         "divided by 10 when the validation error stops improving; `dexp`: lowered by "
         "--dexp; `caffe`: divided by 10 every --stepsize steps; `constant`.",
         ("plateau", "dexp", "caffe", "constant"),
     )
-    rates: tuple[str, ...] = fields.free(
+    rates: tuple[str, ...] = free(
         (),
         "Learning rates from an epoch on, each as EPOCH WHAT RATE with commas between "
         "them: '30 all 0.001,0 biases x2,72 conv1 0'. EPOCH may be a part of the run: "
@@ -221,57 +216,49 @@ class TrainConfig:
         "twice what it has otherwise. 0: it does not change at all, without gradient, "
         "momentum and decay.",
     )
-    dexp: tuple[float, ...] = fields.free(
+    dexp: tuple[float, ...] = free(
         (250, 4),
         "factor,levels: that many equal parts of the run, from the learning rate in "
         "the first down to 1/factor of it in the last, each by the same ratio.",
     )
-    stepsize: int = fields.free(
+    stepsize: int = free(
         100_000, "Steps between divisions of schedule `caffe`.", above=0
     )
-    init_from: str | None = fields.start(
+    init_from: str | None = start(
         None,
         "Start from the weights of another run (its model_dir or a checkpoint) or of "
         "a weight file, layer by layer by name; momentum starts at 0.",
         is_path=True,
     )
-    init_layers: tuple[str, ...] = fields.start(
+    init_layers: tuple[str, ...] = start(
         (),
         "Layers to take from --init_from; the others start anew. Where none are "
         "named: all, but fc8 where it has other classes.",
     )
-    plateau_patience: int = fields.free(
+    plateau_patience: int = free(
         3, "Evaluations without a lower error before `plateau` divides.", above=0
     )
-    plateau_reductions: int = fields.free(
-        3, "How often `plateau` divides at most.", least=0
-    )
-    epochs_between_evals: float = fields.free(1, "Epochs between evaluations.", above=0)
-    eval_crops: int = fields.free(1, "Crops an image: 1 (centre) or 10 (section 4.1).")
-    skip_eval: bool = fields.free(False, "Train without evaluating.")
-    log_steps: int = fields.free(
+    plateau_reductions: int = free(3, "How often `plateau` divides at most.", least=0)
+    epochs_between_evals: float = free(1, "Epochs between evaluations.", above=0)
+    eval_crops: int = free(1, "Crops an image: 1 (centre) or 10 (section 4.1).")
+    skip_eval: bool = free(False, "Train without evaluating.")
+    log_steps: int = free(
         20, "Steps between lines of progress and of metrics.jsonl.", above=0
     )
-    checkpoint_steps: int = fields.free(
-        1000,
-        "Steps between checkpoints; one follows every evaluation as well.",
-        above=0,
+    checkpoint_steps: int = free(
+        1000, "Steps between checkpoints; evaluations add theirs.", above=0
     )
-    max_to_keep: int = fields.free(
-        3,
-        "Checkpoints kept; that of the best evaluation is kept besides, in best/.",
-        above=0,
+    max_to_keep: int = free(
+        3, "Checkpoints kept, besides the best evaluation's in best/.", above=0
     )
-    loss_upper_bound: float = fields.free(
-        1e6, "Stop when the loss of a step is above this, or no number.", above=0
+    loss_upper_bound: float = free(
+        1e6, "Stop when the loss of a step is above this, or NaN.", above=0
     )
-    steps_per_loop: int = fields.free(
-        10, "Steps in one call of the compiled loop.", above=0
-    )
-    profile_steps: tuple[int, ...] = fields.free(
+    steps_per_loop: int = free(10, "Steps in one call of the compiled loop.", above=0)
+    profile_steps: tuple[int, ...] = free(
         (), "first,last: profile these steps for TensorBoard."
     )
-    seed: int = fields.run(
+    seed: int = run(
         0, "Of weights, dropout, shuffling, crops and colour noise.", least=0
     )
 
@@ -286,9 +273,7 @@ class TrainConfig:
             )
         first, last = self.profile_steps if len(self.profile_steps) == 2 else (0, 1)
         if len(self.profile_steps) not in (0, 2) or not 0 <= first < last:
-            raise UserError(
-                "--profile_steps takes the first and last step, such as 10,12"
-            )
+            raise UserError("--profile_steps takes a first and a last step, as 10,12")
         factor, levels = self.dexp if len(self.dexp) == 2 else (0, 0)
         if factor <= 0 or levels < 2 or levels % 1:
             raise UserError(
@@ -305,49 +290,45 @@ class TrainConfig:
 class RuntimeConfig:
     """The machine."""
 
-    distribution_strategy: str = fields.free(
+    distribution_strategy: str = free(
         "off",
         "`off` and `one_device`: one replica; `mirrored`: as many as the devices of "
         "this machine allow; `multi_worker_mirrored`: those of --worker_hosts.",
         ("off", "one_device", "mirrored", "multi_worker_mirrored"),
     )
-    num_gpus: int | None = fields.free(
+    num_gpus: int | None = free(
         None,
-        "GPUs of this machine to use; each replica takes --num_columns of them; 0 for "
-        "the CPU. Where no number is given: all.",
+        "GPUs to use, --num_columns a replica; 0: the CPU. Without a number: all.",
         least=0,
     )
-    logical_cpus: int | None = fields.free(
+    logical_cpus: int | None = free(
         None,
         "Split the CPU into this many devices: two columns or several replicas run "
         "on a machine without GPUs. 0: it stays whole.",
         least=0,
     )
-    worker_hosts: str | None = fields.free(
+    worker_hosts: str | None = free(
         None, "host:port of every worker, with commas; instead of TF_CONFIG."
     )
-    task_index: int = fields.free(
-        0, "Which of --worker_hosts this process is.", least=0
-    )
-    worker_timeout: float = fields.free(
+    task_index: int = free(0, "Which of --worker_hosts this process is.", least=0)
+    worker_timeout: float = free(
         120,
-        "Seconds to wait for the other workers to come up, and later for a sign of "
-        "life from each, before all stop with status 69.",
+        "Seconds without a sign of life from a worker before all stop, status 69.",
         above=0,
     )
-    dtype: str = fields.free(
+    dtype: str = free(
         "fp32",
         "Type of the products: `fp32`; `bf16`, which recent CPUs and GPUs run faster; "
         "`fp16`, with loss scaling, for GPUs. Weights, velocity, LRN and loss are "
         "float32 in all.",
         ("fp32", "fp16", "bf16"),
     )
-    enable_xla: bool = fields.free(
+    enable_xla: bool = free(
         False,
         "Compile the step with XLA; only one column on one replica. XLA draws other "
         "dropout masks and colour noise from the same seed.",
     )
-    enable_op_determinism: bool = fields.free(
+    enable_op_determinism: bool = free(
         False,
         "Have TensorFlow take only kernels that give the same bits twice. A CPU does "
         "without it; a GPU gets slower.",

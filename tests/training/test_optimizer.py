@@ -115,7 +115,10 @@ def test_layers_learn_at_multiples_and_frozen_ones_not_at_all():
     for step in range(6):
         if step == 3:
             # From here on conv1 is frozen in full flight: its momentum stops too.
-            optimizer.layer_learning_rates = rates | {"conv1": 0}
+            pairs = zip(optimizer.names, weights, strict=True)
+            now = {name: optimizer.multiple(weight) for name, weight in pairs}
+            frozen = {"conv1/kernel": 0.0, "conv1/bias": 0.0}
+            optimizer.set_multiples((now | frozen).__getitem__)
             multiples[:4] = [0.0] * 4
             before = [np.array(x) for x in [*weights[:4], *optimizer.velocities[:4]]]
         gradients = [rng.normal(size=array.shape) for array in w]
