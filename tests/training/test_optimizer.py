@@ -75,6 +75,26 @@ def test_is_not_keras_decoupled_weight_decay():
     assert np.abs(np.array(ours[0]) - np.array(theirs[0])).max() > 1e-3
 
 
+def test_another_rate_needs_no_other_trace():
+    weights = layers(np.random.default_rng(0), "conv1", "fc8")
+    optimizer = PaperSGD(0.1, momentum=0.0, decay=0.0)
+    optimizer.build(weights)
+
+    @tf.function
+    def step():
+        optimizer.apply([tf.ones_like(weight.value) for weight in weights], weights)
+
+    for multiple in (1.0, 3.0):
+        optimizer.set_multiples(lambda name, m=multiple: m if "bias" in name else 0.5)
+        before = [np.array(weight) for weight in weights]
+        step()
+        moved = [b - np.array(w) for b, w in zip(before, weights, strict=True)]
+        for i, change in enumerate(moved):
+            rate = 0.1 * (multiple if i % 2 else 0.5)
+            np.testing.assert_allclose(change, rate, rtol=1e-4)
+    assert step.experimental_get_tracing_count() == 1
+
+
 def test_config_round_trip():
     optimizer = PaperSGD(
         0.02,

@@ -182,7 +182,7 @@ def test_plateau_divides_by_ten_where_the_error_stands_still(tiny_config, tmp_pa
 def test_the_gradient_is_the_mean_over_the_batch(tiny_config, tmp_path):
     """Of softmax's cross-entropy; that of fc8's biases is probability - label."""
     config = replaced(
-        tiny_config, train_steps=1, decay_biases=False, bias_learning_rate=2.0
+        tiny_config, train_steps=1, decay_biases=False, rates=("0 biases x2",)
     )
     config = dataclasses.replace(
         config,
