@@ -47,6 +47,11 @@ OLD_RATES = [
         "dexp",
     ),
     ({"schedule": "plateau", "learning_rate_steps": [1.0]}, "none", "plateau"),
+    (
+        {"schedule": "steps", "learning_rate_steps": 4, "freeze_layers": "conv1"},
+        "4 all 0.001,0 conv1 x0",
+        "constant",
+    ),
 ]
 
 

@@ -20,14 +20,7 @@ from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.setting_flags import config_from_flags, define_config_flags
 from official.alexnet.training.preemption import EXIT_STATUS
 
-__all__ = [
-    "config_from_flags",
-    "define_config_flags",
-    "path",
-    "paths",
-    "run",
-    "start_tensorflow",
-]
+__all__ = ["config_from_flags", "define_config_flags", "path", "paths", "run"]
 
 FLAGS = flags.FLAGS
 

@@ -5,7 +5,7 @@ import difflib
 import importlib.resources
 
 from official.alexnet import fields, paths, plain_yaml
-from official.alexnet.config import Config, TrainConfig
+from official.alexnet.config import Config, RuntimeConfig, TrainConfig
 from official.alexnet.errors import UserError
 
 
@@ -69,7 +69,7 @@ def override(config: Config, settings: dict[str, dict], source: str) -> Config:
         section = getattr(config, section_name)
         known = {field.name: field for field in dataclasses.fields(section)}
         converted = {}
-        for name, value in _modern(section_name, values, source).items():
+        for name, value in _modern(section, values, source).items():
             _check_name(name, list(known), f"{source}: {section_name} has no")
             what = f"{source}: {section_name}.{name}"
             if source == "flags":
@@ -92,12 +92,12 @@ _OLD_RATES = {
 }
 
 
-def _modern(section: str, values: dict, source: str) -> dict:
-    """The settings of a section with those of earlier versions as they are now."""
-    if section == "runtime":
+def _modern(section, values: dict, source: str) -> dict:
+    """New values of a section, with settings of earlier versions as they are now."""
+    if isinstance(section, RuntimeConfig):
         return {name: value for name, value in values.items() if name != "run_eagerly"}
     is_old = _OLD_RATES.keys() & values.keys() or values.get("schedule") == "steps"
-    if section != "train" or not is_old:
+    if not isinstance(section, TrainConfig) or not is_old:
         return values
     if "rates" in values:
         raise UserError(f"{source}: train has rates and settings that rates replaced")
@@ -105,15 +105,18 @@ def _modern(section: str, values: dict, source: str) -> dict:
     if kept.get("schedule") == "steps":
         kept["schedule"] = "constant"
     try:
-        return kept | {"rates": _rows_of(values)}
+        return kept | {"rates": _rows_of(values, section.learning_rate)}
     except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
         raise UserError(f"{source}: malformed learning rates: {error}") from error
 
 
-def _rows_of(train: dict) -> list[str]:
+def _rows_of(train: dict, learning_rate: float) -> list[str]:
     """`--rates` as the settings of an earlier version said it."""
     old = {name: train.get(name, value) for name, value in _OLD_RATES.items()}
-    rate = float(train.get("learning_rate", TrainConfig.learning_rate))
+    for name, default in _OLD_RATES.items():
+        if isinstance(default, tuple) and not isinstance(old[name], list | tuple):
+            old[name] = [old[name]]
+    rate = float(train.get("learning_rate", learning_rate))
     rows = []
     if train.get("schedule") == "steps":
         for i, epoch in enumerate(old["learning_rate_steps"]):
