@@ -26,7 +26,10 @@ setuptools.setup(
         "keras>=3.12.4,!=3.13.*,<3.16",
         "numpy>=1.26,<3",
         "Pillow>=12.3,<14",
+        # TensorFlow brings it; Caffe's files are read with it.
+        "protobuf>=5.29.6,<8",
         "PyYAML>=6.0.1,<7",
+        "safetensors>=0.6,<1",
         "tensorboard>=2.19,<2.22",
         # The grid leans on a private attribute: no release that was not tried.
         "tensorflow>=2.19,<2.22",
@@ -47,10 +50,10 @@ setuptools.setup(
             # OpenCV 5 has no importer of Caffe's files.
             "opencv-python-headless>=4.8,<5",
             "openvino>=2024.4",
-            "safetensors>=0.4",
             "torch>=2.4",
         ],
         "plots": ["matplotlib>=3.8", "pandas>=2.2", "scipy>=1.12"],
+        "torch": ["torch>=2.4"],
         "test": [
             "matplotlib>=3.8",
             "onnx>=1.21,<2",

@@ -114,6 +114,8 @@ def test_the_source_has_no_hole(path):
     found = holes(ast.parse(path.read_text("utf-8")))
     if path.parent.name == "distribution" and path.name in SOCKETS:
         found = [hole for hole in found if not hole.endswith(": import socket")]
+    if path.name == "array_pickle.py":  # Its unpickler calls nothing of a file's.
+        found = [hole for hole in found if not hole.endswith(": import pickle")]
     assert found == []
 
 

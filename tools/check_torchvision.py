@@ -14,7 +14,6 @@ is one JSON object with the results.
 
 import dataclasses
 import io
-import math
 import pathlib
 import tarfile
 import tempfile
@@ -27,9 +26,9 @@ from PIL import Image
 from official.alexnet import cli
 from official.alexnet.data.statistics import TORCHVISION_MEAN, TORCHVISION_STD
 from official.alexnet.errors import UserError
+from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import OWT
-from official.alexnet.weights import files, pickles
-from official.alexnet.weights.pickles import Global, PickleError
+from official.alexnet.weights import array_pickle, files
 
 BATCH = 10
 # The backbone has no connected layers: small ones stand in their place.
@@ -54,76 +53,32 @@ def main() -> dict:
     )
     try:
         weights = read_backbone(data)
-    except PickleError as error:
-        raise UserError(f"--input={cli.path('input')}: {error}") from None
+    except Exception as error:  # Unpickling raises any.
+        raise UserError(f"--input={cli.path('input')}: {error}") from error
     cli.start_tensorflow()
     return compare(weights, pathlib.Path(cli.path("photos")), cli.path("picture"))
-
-
-@dataclasses.dataclass
-class _Array:
-    """A NumPy array, as its pickle describes it."""
-
-    array: np.ndarray | None = None
-
-
-@dataclasses.dataclass
-class _DType:
-    """A float32, once its byte order has been told."""
-
-    is_little_endian: bool = False
 
 
 def read_backbone(data: bytes) -> dict[str, np.ndarray]:
     """The arrays of the pickle, by our names: `conv1/kernel` (HWIO), ...
 
     Raises:
-        PickleError: it is damaged, or asks for anything but float32 arrays.
+        ValueError: it holds other arrays than AlexNet's five convolutions.
+        Exception: it is damaged, or asks for anything but arrays.
     """
-
-    def reconstruct(arguments: tuple) -> _Array:
-        if arguments[:2] != (Global("numpy", "ndarray"), (0,)):
-            raise PickleError("an array in it is of an unknown kind")
-        return _Array()
-
-    def dtype(arguments: tuple) -> _DType:
-        if arguments[:1] != ("f4",):
-            raise PickleError("an array in it is not float32")
-        return _DType()
-
-    def set_dtype(target: _DType, state: object) -> None:
-        if not isinstance(state, tuple) or state[:2] != (3, "<"):
-            raise PickleError("an array in it is not little-endian")
-        target.is_little_endian = True
-
-    def set_array(target: _Array, state: object) -> None:
-        match state:
-            case (1, tuple(shape), _DType(True), False, memoryview() as content):
-                sizes = [n for n in shape if type(n) is int and 0 < n < 10**6]
-                whole = len(sizes) == len(shape) <= 4
-                if not whole or 4 * math.prod(sizes) != len(content):
-                    raise PickleError(f"an array in it does not have {shape}")
-                target.array = np.frombuffer(content, "<f4").reshape(sizes)
-            case _:
-                raise PickleError("an array in it is of an unknown form")
-
-    rules = pickles.Rules(
-        globals={
-            Global("numpy.core.multiarray", "_reconstruct"): reconstruct,
-            Global("numpy", "ndarray"): None,
-            Global("numpy", "dtype"): dtype,
-        },
-        states={_Array: set_array, _DType: set_dtype},
-    )
-    found, _ = pickles.load(data, rules)
+    found = array_pickle.read(data)
     weights = {}
-    try:
-        for i, conv in enumerate(NET.convolutions):
-            layer = found["AlexNet_0"][f"Conv_{i}"]
-            for name in ("kernel", "bias"):
-                weights[f"{conv.name}/{name}"] = layer[name].array
-    except (KeyError, TypeError, AttributeError):
-        raise PickleError("it does not hold AlexNet's five convolutions") from None
+    for i, conv in enumerate(NET.convolutions):
+        for name in ("kernel", "bias"):
+            try:
+                array = found["AlexNet_0"][f"Conv_{i}"][name]
+            except (KeyError, TypeError, IndexError):
+                array = None
+            weights[f"{conv.name}/{name}"] = array
+    shapes = structure.weight_shapes(NET, 1)
+    for name, array in weights.items():
+        if not isinstance(array, np.ndarray) or array.shape != shapes[name]:
+            raise ValueError(f"it does not hold {name} of AlexNet's convolutions")
     return weights
 
 

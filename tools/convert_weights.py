@@ -21,6 +21,7 @@ The last line on stdout is one JSON object with the results.
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import pathlib
 
@@ -36,7 +37,6 @@ from official.alexnet.modeling import structure
 from official.alexnet.weights import caffemodel, files
 from official.alexnet.weights import preprocessing as preprocessing_lib
 from official.alexnet.weights.preprocessing import Preprocessing
-from official.alexnet.weights.protobuf import WireError
 
 SETTINGS = (
     *("variant", "width", "input_size", "activation", "normalization", "dropout"),
@@ -106,16 +106,18 @@ def main() -> dict:
     )
     model = _model(source)
     net = model.net()
-    if needs_tensorflow:
+    read = files.read
+    if needs_tensorflow or source.suffix == files.KERAS:
         cli.start_tensorflow()
-    found = files.read(
+        read = _run_weights().read
+    found = read(
         str(source), net, sha256=values.sha256, channel_order=values.channel_order
     )
     model = dataclasses.replace(model, num_classes=found.num_classes)
     files.check(found, net, structure.weight_shapes(net, found.num_classes))
     preprocessing = _preprocessing(found, model)
     written = _write(source, target, found, model, preprocessing)
-    out_order = "bgr" if target.suffix == files.CAFFE else "rgb"
+    out_order = form.order if (form := files.format_of(target)) else "rgb"
     if preprocessing is not None:
         preprocessing = preprocessing.in_order(out_order)
     written += _write_preprocessing(preprocessing)
@@ -131,6 +133,11 @@ def main() -> dict:
     if source.is_file():
         results["sha256"] = hashlib.sha256(source.read_bytes()).hexdigest()
     return results
+
+
+def _run_weights():
+    # It imports TensorFlow, which files of Caffe and PyTorch do without.
+    return importlib.import_module("official.alexnet.training.run_weights")
 
 
 def _model(source: pathlib.Path) -> ModelConfig:
@@ -193,9 +200,9 @@ def _mean(text: str) -> np.ndarray:
             image = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
             image = caffemodel.read_blob(data)
-    except (WireError, ValueError, OSError, EOFError) as error:
+    except Exception as error:  # Each library raises errors of its own.
         text = " ".join(str(error).split())
-        raise UserError(f"--mean={path}: it is no mean image ({text})") from None
+        raise UserError(f"--mean={path}: it is no mean image ({text})") from error
     planes = (3, *IMAGE_SHAPE[:2])
     if image.shape not in (planes, (1, *planes)) or image.dtype.kind != "f":
         raise UserError(
@@ -215,8 +222,6 @@ def _write(
     preprocessing: Preprocessing | None,
 ) -> list[str]:
     if target.suffix not in files.SUFFIXES:
-        from official.alexnet.weights import runs  # noqa: PLC0415
-
         if preprocessing is None:
             raise UserError(
                 f"--output={target}: what is subtracted from the images is not known "
@@ -226,13 +231,11 @@ def _write(
         statistics = cli.path("statistics")
         statistics = Statistics.load(statistics) if statistics else None
         labels = _labels(source, found.num_classes)
-        return runs.write(
+        return _run_weights().write(
             target, found.weights, model, preprocessing, statistics, labels
         )
     if target.suffix == files.KERAS:
-        from official.alexnet.weights import runs  # noqa: PLC0415
-
-        runs.save_keras(target, found.weights, model)
+        _run_weights().save_keras(target, found.weights, model)
         return [str(target)]
     return files.write(str(target), found.weights, model.net(), preprocessing)
 

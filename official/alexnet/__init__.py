@@ -11,7 +11,7 @@ registration.register()
 def __getattr__(name: str):
     # Lazily, so that the binaries answer --help without starting TensorFlow.
     if name == "AlexNet":
-        from official.alexnet.modeling.alexnet import AlexNet  # noqa: PLC0415
+        from official.alexnet.training.run_weights import AlexNet  # noqa: PLC0415
 
         return AlexNet
     if name == "UserError":

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from official.alexnet.weights.pickles import PickleError
-
 ROOT = pathlib.Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "check_torchvision.py"
+# What damaged pickles raise; the tool makes one line of any.
+BAD = (ValueError, EOFError, pickle.UnpicklingError)
 SHAPES = [
     (11, 11, 3, 64),
     (5, 5, 64, 192),
@@ -84,7 +84,7 @@ def test_a_call_in_the_backbone_is_not_made(tool, tmp_path):
         def __reduce__(self):
             return os.system, (f"touch {mark}",)
 
-    with pytest.raises(PickleError, match=r"\.system"):
+    with pytest.raises(pickle.UnpicklingError, match=r"\.system"):
         tool.read_backbone(pickle.dumps({"AlexNet_0": Call()}, 3))
     assert not mark.exists()
 
@@ -101,7 +101,7 @@ def test_damaged_backbones(tool):
         pickle.dumps([], 3),
     ):
         assert changed != data
-        with pytest.raises(PickleError):
+        with pytest.raises(BAD):
             tool.read_backbone(changed)
 
 

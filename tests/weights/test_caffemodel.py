@@ -17,7 +17,6 @@ from official.alexnet.errors import UserError
 from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import VARIANTS
 from official.alexnet.weights import caffemodel, files
-from official.alexnet.weights.protobuf import WireError
 
 V1_TYPES = {
     "Convolution": 4,
@@ -299,7 +298,7 @@ def test_ten_gigabytes_in_a_kilobyte(tmp_path):
 def test_a_first_generation_file_is_named(tmp_path):
     # V1LayerParameter.layer (1) is a V0LayerParameter.
     content = b"\x12\x04\x0a\x02\x0a\x00"
-    with pytest.raises(WireError, match="upgrade_net_proto_binary"):
+    with pytest.raises(ValueError, match="upgrade_net_proto_binary"):
         caffemodel.read(content)
 
 

@@ -14,7 +14,7 @@ ReLU follows every layer but fc8. `variants.PAPER` is this drawing as a row, and
 `builder.Builder` turns any row into layers.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from official.alexnet.backend import keras
 from official.alexnet.distribution.grid import DeviceGrid
@@ -30,7 +30,7 @@ def AlexNet(
     *,
     num_columns: int = 1,
     classifier_activation: str | None = "softmax",
-    weights: str | None = None,
+    weights: str | Callable[[keras.Model, Variant], None] | None = None,
     input_size: int | None = None,
     width: float = 1.0,
     activation: str | None = None,
@@ -58,7 +58,9 @@ def AlexNet(
         num_classes: size of the output.
         num_columns: 1 for the grouped form, 2 for the columns form.
         classifier_activation: `softmax` for probabilities, None for logits.
-        weights: file of trained weights, in any format of `official.alexnet.weights`.
+        weights: a file of trained weights or a run, as `run_weights.read` takes it.
+            Only `official.alexnet.AlexNet` takes a path; this function takes what
+            gives the model and its net their weights.
         input_size: side of the input image; the variant's own by default.
         width: multiplies the number of kernels and hidden units.
         activation: `relu` or `tanh`; the variant's own (relu) by default.
@@ -118,8 +120,8 @@ def AlexNet(
     outputs = build.output(num_classes, columns, classifier_activation)
     model = keras.Model(images, outputs, name=name)
 
+    if isinstance(weights, str):
+        raise UserError("weights by path are for official.alexnet.AlexNet")
     if weights is not None:
-        from official.alexnet.weights import load_into  # noqa: PLC0415
-
-        load_into(model, weights, net)
+        weights(model, net)
     return model

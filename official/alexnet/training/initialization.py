@@ -15,7 +15,7 @@ from official.alexnet.data import classes
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import weights
 from official.alexnet.modeling.variants import Variant
-from official.alexnet.training import checkpoints, run
+from official.alexnet.training import checkpoints, run, run_weights
 from official.alexnet.weights import files
 from official.alexnet.weights.preprocessing import published
 
@@ -130,7 +130,7 @@ def _read(path: str, net: Variant) -> files.WeightFile:
             f"--init_from={path} holds no checkpoint: name the directory of a run, "
             "a checkpoint, or a weight file"
         )
-    return files.read(path, net)
+    return run_weights.read(path, net)
 
 
 def _check_input(path: str, found: files.WeightFile, config: Config) -> None:

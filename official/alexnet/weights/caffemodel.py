@@ -1,48 +1,111 @@
-"""Caffe's .caffemodel (a NetParameter), .prototxt and mean files (a BlobProto)."""
+"""Caffe's .caffemodel (a NetParameter), .prototxt and mean files (a BlobProto).
+
+google.protobuf reads and writes them by the few fields of `caffe.proto` that these
+nets have. Floats stand here as bytes: that is how a packed field lies in the file.
+"""
 
 import dataclasses
+import functools
 import math
 import re
 import zlib
 
 import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
-from official.alexnet.weights import protobuf
+from official.alexnet.modeling.variants import Variant
+from official.alexnet.weights import caffe_layers
 from official.alexnet.weights.caffe_layers import (
     KINDS,
     V1_TYPES,
-    Kind,
     Layer,
     Setting,
     Value,
 )
-from official.alexnet.weights.protobuf import BYTES, FIXED32, FIXED64, VARINT, WireError
 
-# Fields of NetParameter, LayerParameter, BlobProto and BlobShape in caffe.proto.
-_NET_NAME, _NET_V1_LAYERS, _NET_LAYERS = 1, 2, 100
-_BLOB_LEGACY_SHAPE = (1, 2, 3, 4)
-_BLOB_DATA, _BLOB_DIFF, _BLOB_SHAPE, _BLOB_DOUBLES, _BLOB_DOUBLE_DIFF = 5, 6, 7, 8, 9
-_SHAPE_DIM = 1
+_PACKAGE = "official_alexnet_caffe"
+# Name, number and type of each field; `*` where it is repeated.
+_FIELDS = {
+    "BlobShape": (("dim", 1, "int64*"),),
+    "BlobProto": (
+        *(("num", 1, "int64"), ("channels", 2, "int64")),
+        *(("height", 3, "int64"), ("width", 4, "int64")),
+        *(("data", 5, "bytes*"), ("shape", 7, "BlobShape")),
+        ("double_data", 8, "bytes*"),
+    ),
+    "LayerParameter": (
+        *(("name", 1, "string"), ("type", 2, "string")),
+        *(("bottom", 3, "string*"), ("top", 4, "string*")),
+        ("blobs", 7, "BlobProto*"),
+        *((kind.message, kind.number, kind.message) for kind in KINDS.values()),
+    ),
+    "V1LayerParameter": (
+        # A layer of the first form (V0).
+        *(("layer", 1, "bytes"), ("name", 4, "string"), ("type", 5, "int64")),
+        *(("bottom", 2, "string*"), ("top", 3, "string*")),
+        ("blobs", 6, "BlobProto*"),
+        *((kind.message, kind.v1_number, kind.message) for kind in KINDS.values()),
+    ),
+    "NetParameter": (
+        *(("name", 1, "string"), ("layers", 2, "V1LayerParameter*")),
+        ("layer", 100, "LayerParameter*"),
+    ),
+}
+_WIRE_TYPES = {"float": "float*", "int": "int64*", "ints": "int64*", "enum": "int64*"}
+# Numbers of `diff` and `double_diff`, which only training reads.
+_DIFFS = (6, 9)
+# Net-wide settings are numbered up to 8.
+_LAST_OF_NET = 8
+# Unpacked numbers, as files of 2013 have them: field, wire type and dtype.
+_UNPACKED = {"data": (5, 5, "<u4", "<f4"), "double_data": (8, 1, "<u8", "<f8")}
 # Ends the name of a net written here: Caffe's format has no checksum of the numbers.
 _CHECKSUM = re.compile(r" crc32:([0-9a-f]{8})$")
-_MOST_LAYERS = 1000
-_MOST_BLOBS = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class _LayerFields:
-    """Numbers of a layer's own fields."""
-
-    name: int
-    type: int
-    bottom: int
-    top: int
-    blobs: int
+@functools.cache
+def _message(name: str) -> type[Message]:
+    """The class of one of Caffe's messages."""
+    return message_factory.GetMessageClass(
+        _descriptors().FindMessageTypeByName(f"{_PACKAGE}.{name}")
+    )
 
 
-_LAYER = _LayerFields(name=1, type=2, bottom=3, top=4, blobs=7)
-_V1_LAYER = _LayerFields(name=4, type=5, bottom=2, top=3, blobs=6)
-_V0_LAYER = 1
+@functools.cache
+def _descriptors() -> descriptor_pool.DescriptorPool:
+    fields = dict(_FIELDS)
+    for kind in KINDS.values():
+        fields[kind.message] = tuple(
+            (setting.name, setting.number, _WIRE_TYPES[setting.kind])
+            for setting in kind.settings
+        )
+    file = descriptor_pb2.FileDescriptorProto(
+        name=f"{_PACKAGE}.proto", package=_PACKAGE, syntax="proto2"
+    )
+    constants = descriptor_pb2.FieldDescriptorProto
+    for name, entries in fields.items():
+        if not name:
+            continue
+        message = file.message_type.add(name=name)
+        for field, number, text in entries:
+            if not field or not number:
+                continue
+            kind = text.removesuffix("*")
+            added = message.field.add(name=field, number=number)
+            is_repeated = text.endswith("*")
+            added.label = (
+                constants.LABEL_REPEATED if is_repeated else constants.LABEL_OPTIONAL
+            )
+            if kind in fields:
+                added.type = constants.TYPE_MESSAGE
+                added.type_name = f".{_PACKAGE}.{kind}"
+            else:
+                added.type = getattr(constants, f"TYPE_{kind.upper()}")
+            added.options.packed = field == "dim"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return pool
 
 
 def read(data: bytes) -> list[Layer]:
@@ -55,26 +118,19 @@ def read(data: bytes) -> list[Layer]:
         Its layers, in order, with their weights.
 
     Raises:
-        WireError: it is damaged, or something else.
+        ValueError, DecodeError: it is damaged, or something else.
     """
-    layers, name = [], ""
-    for field in protobuf.fields(memoryview(data)):
-        if field.number == _NET_NAME:
-            name = _text(field)
-        is_v1 = field.number == _NET_V1_LAYERS
-        if field.number not in (_NET_LAYERS, _NET_V1_LAYERS):
-            # Net-wide settings are numbered up to 8.
-            if field.number > 8:
-                raise WireError(f"a net has no field {field.number}")
-            continue
-        if len(layers) == _MOST_LAYERS:
-            raise WireError(f"more than {_MOST_LAYERS} layers")
-        layers.append(_read_layer(_message(field, "a layer"), is_v1))
+    net = _message("NetParameter").FromString(data)
+    for field in UnknownFieldSet(net):
+        if field.field_number > _LAST_OF_NET:
+            raise ValueError(f"a net has no field {field.field_number}")
+    layers = [_read_layer(layer, is_v1=False) for layer in net.layer]
+    layers += [_read_layer(layer, is_v1=True) for layer in net.layers]
     if not any(layer.blobs for layer in layers):
-        raise WireError("it holds no layer with weights")
-    noted = _CHECKSUM.search(name)
+        raise ValueError("it holds no layer with weights")
+    noted = _CHECKSUM.search(net.name)
     if noted and noted[1] != _checksum(layers):
-        raise WireError("its checksum is another: it is damaged")
+        raise ValueError("its checksum is another: it is damaged")
     return layers
 
 
@@ -89,194 +145,171 @@ def read_blob(data: bytes) -> np.ndarray:
     """Reads a BlobProto, such as the mean image in imagenet_mean.binaryproto.
 
     Raises:
-        WireError: it is damaged, or something else.
+        ValueError, DecodeError: it is damaged, or something else.
     """
-    return _read_blob(memoryview(data), "the blob")
+    return _read_blob(_message("BlobProto").FromString(data), "the blob")
 
 
-def _read_layer(message: memoryview, is_v1: bool) -> Layer:
-    numbers = _V1_LAYER if is_v1 else _LAYER
-    name, type_, bottoms, tops, blobs = "", "", [], [], []
-    parameters: dict[int, memoryview] = {}
-    for field in protobuf.fields(message):
-        if field.number == numbers.name:
-            name = _text(field)
-        elif field.number == numbers.type:
-            type_ = _v1_type(field) if is_v1 else _text(field)
-        elif field.number == numbers.bottom:
-            bottoms.append(_text(field))
-        elif field.number == numbers.top:
-            tops.append(_text(field))
-        elif field.number == numbers.blobs:
-            what = f"a blob of layer {name}"
-            blobs.append(_read_blob(_message(field, what), what))
-            if len(blobs) > _MOST_BLOBS:
-                raise WireError(f"layer {name} has more than {_MOST_BLOBS} blobs")
-        elif is_v1 and field.number == _V0_LAYER:
-            raise WireError(
+def _read_layer(message: Message, is_v1: bool) -> Layer:
+    name, type_ = message.name, message.type
+    if is_v1:
+        if message.HasField("layer"):
+            raise ValueError(
                 "it is of Caffe's first form (V0): upgrade it with Caffe's "
                 "upgrade_net_proto_binary"
             )
-        elif field.kind == BYTES:
-            parameters[field.number] = field.value
-    settings = {}
-    if kind := KINDS.get(type_):
-        number = kind.v1_number if is_v1 else kind.number
-        settings = _read_settings(kind, parameters.get(number, b""), name)
-    return Layer(name, type_, tuple(bottoms), tuple(tops), settings, tuple(blobs))
-
-
-def _v1_type(field: protobuf.Field) -> str:
-    if field.kind != VARINT:
-        raise WireError("a layer's type is not a number")
-    return V1_TYPES.get(field.value, f"number {field.value}")
-
-
-def _read_settings(kind: Kind, message: memoryview, layer: str) -> dict[str, Value]:
-    known = {setting.number: setting for setting in kind.settings}
-    found: dict[str, list] = {}
-    for field in protobuf.fields(message):
-        if field.number in kind.harmless:
-            continue
-        if field.number not in known:
-            raise WireError(
-                f"layer {layer} has a setting that no AlexNet has, number "
-                f"{field.number} of {kind.message}"
-            )
-        setting = known[field.number]
-        found.setdefault(setting.name, []).extend(_numbers(field, setting, layer))
-    settings = {}
-    for setting in kind.settings:
-        if setting.name in found:
-            value = _setting(setting, found[setting.name], layer)
+        type_ = V1_TYPES.get(type_, f"number {type_}")
+    kind, settings = KINDS.get(type_), {}
+    if kind and kind.message:
+        given = getattr(message, kind.message)
+        for field in UnknownFieldSet(given):
+            if field.field_number not in kind.harmless:
+                raise ValueError(
+                    f"layer {name} has a setting that no AlexNet has, number "
+                    f"{field.field_number} of {kind.message}"
+                )
+        for setting in kind.settings:
+            values = tuple(getattr(given, setting.name))
+            value = _setting(setting, values, name) if values else setting.default
             if value != setting.default:
                 settings[setting.name] = value
-    return settings
+    blobs = tuple(_read_blob(blob, f"a blob of layer {name}") for blob in message.blobs)
+    return Layer(
+        name, type_, tuple(message.bottom), tuple(message.top), settings, blobs
+    )
 
 
-def _numbers(field: protobuf.Field, setting: Setting, layer: str) -> list:
-    if setting.kind == "float" and field.kind == FIXED32:
-        return [float(np.frombuffer(field.value, "<f4")[-1])]
-    if setting.kind != "float" and field.kind == VARINT:
-        return [protobuf.signed(field.value)]
-    if setting.kind != "float" and field.kind == BYTES:
-        return [protobuf.signed(value) for value in protobuf.varints(field.value)]
-    raise WireError(f"layer {layer}: {setting.name} is not a number")
-
-
-def _setting(setting: Setting, values: list, layer: str) -> Value:
+def _setting(setting: Setting, values: tuple, layer: str) -> Value:
     if setting.kind == "ints":
-        return tuple(values)
+        return values
     # Repeated where the axes may differ; in these nets they do not.
     if len(set(values)) != 1:
-        raise WireError(f"layer {layer}: {setting.name} is not one number")
+        raise ValueError(f"layer {layer}: {setting.name} is not one number")
     if setting.kind != "enum":
         return values[0]
     if not 0 <= values[0] < len(setting.names):
-        raise WireError(f"layer {layer}: {setting.name} is {values[0]}")
+        raise ValueError(f"layer {layer}: {setting.name} is {values[0]}")
     return setting.names[values[0]]
 
 
-def _read_blob(message: memoryview, what: str) -> np.ndarray:
-    legacy, shape, floats, doubles = {}, None, [], []
-    for field in protobuf.fields(message):
-        if field.number in _BLOB_LEGACY_SHAPE and field.kind == VARINT:
-            legacy[field.number] = protobuf.signed(field.value)
-        elif field.number == _BLOB_SHAPE:
-            shape = _read_shape(_message(field, what), what)
-        elif field.number == _BLOB_DATA and field.kind in (BYTES, FIXED32):
-            floats.append(field.value)
-        elif field.number == _BLOB_DOUBLES and field.kind in (BYTES, FIXED64):
-            doubles.append(field.value)
-        elif field.number not in (_BLOB_DIFF, _BLOB_DOUBLE_DIFF):
-            raise WireError(f"{what} has an unknown field {field.number}")
-    if shape is None:
-        shape = tuple(legacy.get(number, 0) for number in _BLOB_LEGACY_SHAPE)
-    if bool(floats) == bool(doubles):
-        raise WireError(f"{what} holds no numbers, or both floats and doubles")
-    parts, dtype = (floats, "<f4") if floats else (doubles, "<f8")
-    content = parts[0] if len(parts) == 1 else b"".join(parts)
-    size, count = np.dtype(dtype).itemsize, math.prod(shape)
-    if min(shape, default=0) < 1 or len(content) != count * size:
-        raise WireError(
-            f"{what} of shape {shape} should have {count} numbers of {size} bytes, "
-            f"but has {len(content)} bytes"
+def _read_blob(blob: Message, what: str) -> np.ndarray:
+    unknown = UnknownFieldSet(blob)
+    parts = {name: list(getattr(blob, name)) for name in _UNPACKED}
+    for name, (number, wire_type, bits, _) in _UNPACKED.items():
+        alone = [
+            field.data
+            for field in unknown
+            if (field.field_number, field.wire_type) == (number, wire_type)
+        ]
+        parts[name] += [np.array(alone, bits).tobytes()] if alone else []
+    if blob.HasField("shape"):
+        shape = tuple(blob.shape.dim)
+        unknown = [*unknown, *UnknownFieldSet(blob.shape)]
+    else:
+        shape = (blob.num, blob.channels, blob.height, blob.width)
+    kinds = {(number, wire_type) for number, wire_type, _, _ in _UNPACKED.values()}
+    for field in unknown:
+        number = field.field_number
+        if number not in _DIFFS and (number, field.wire_type) not in kinds:
+            raise ValueError(f"{what} has an unknown field {number}")
+    if bool(parts["data"]) == bool(parts["double_data"]):
+        raise ValueError(f"{what} holds no numbers, or both floats and doubles")
+    name = "data" if parts["data"] else "double_data"
+    dtype = np.dtype(_UNPACKED[name][-1])
+    content, count = b"".join(parts[name]), math.prod(shape)
+    if min(shape, default=0) < 1 or len(content) != count * dtype.itemsize:
+        raise ValueError(
+            f"{what} of shape {shape} should have {count} numbers of {dtype.itemsize} "
+            f"bytes, but has {len(content)} bytes"
         )
     return np.frombuffer(content, dtype).reshape(shape)
 
 
-def _read_shape(message: memoryview, what: str) -> tuple[int, ...]:
-    dims = []
-    for field in protobuf.fields(message):
-        if field.number != _SHAPE_DIM or field.kind not in (VARINT, BYTES):
-            raise WireError(f"{what} has an unknown field in its shape")
-        packed = field.kind == BYTES
-        dims += protobuf.varints(field.value) if packed else [field.value]
-        if len(dims) > 8:
-            raise WireError(f"{what} has more than 8 axes")
-    return tuple(protobuf.signed(dim) for dim in dims)
+def arrays_of(layers: list[Layer]) -> dict[str, np.ndarray]:
+    """Caffe's blobs by PyTorch's names, without axes of length 1 in front.
+
+    Raises:
+        ValueError: a layer holds other blobs than a kernel and biases.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for layer in layers:
+        if not layer.blobs:
+            continue
+        if f"{layer.name}.weight" in arrays:
+            raise ValueError(f"layer {layer.name} stands in it twice")
+        if layer.type not in ("Convolution", "InnerProduct") or len(layer.blobs) != 2:
+            raise ValueError(
+                f"layer {layer.name} ({layer.type}) holds {len(layer.blobs)} blobs, "
+                "not weights and biases"
+            )
+        ranks = (4 if layer.type == "Convolution" else 2, 1)
+        for name, blob, rank in zip(
+            ("weight", "bias"), layer.blobs, ranks, strict=True
+        ):
+            extra = blob.shape[: max(0, blob.ndim - rank)]
+            if blob.ndim < rank or set(extra) - {1}:
+                raise ValueError(f"{name} of layer {layer.name} is of {blob.shape}")
+            arrays[f"{layer.name}.{name}"] = blob.reshape(blob.shape[len(extra) :])
+    return arrays
 
 
-def _message(field: protobuf.Field, what: str) -> memoryview:
-    if field.kind != BYTES:
-        raise WireError(f"{what} is not a message")
-    return field.value
+def write_net(
+    arrays: dict[str, np.ndarray], net: Variant, file_name: str, formula: str
+) -> tuple[bytes, str]:
+    """A net with its weights for Caffe.
 
+    Args:
+        arrays: by PyTorch's names, for BGR images.
+        net: the net, with its options.
+        file_name: of the .caffemodel.
+        formula: what the net's input is, for people.
 
-def _text(field: protobuf.Field) -> str:
-    if field.kind != BYTES:
-        raise WireError("a name is not text")
-    try:
-        return str(field.value, "utf-8")
-    except UnicodeDecodeError:
-        raise WireError("a name is not UTF-8") from None
+    Returns:
+        The .caffemodel and the .prototxt that runs it.
+
+    Raises:
+        UserError: Caffe has no such layers.
+    """
+    layers = []
+    size = net.input_size
+    for layer in caffe_layers.describe(net, len(arrays["fc8.bias"]), size):
+        names = (f"{layer.name}.weight", f"{layer.name}.bias")
+        blobs = tuple(arrays[name] for name in names if name in arrays)
+        layers.append(dataclasses.replace(layer, blobs=blobs))
+    side = caffe_layers.input_side(net, size)
+    comments = [f"AlexNet, variant {net.name}, for the weights in {file_name}."]
+    comments.append(f"Input: {formula}.")
+    if side != size:
+        comments.append(
+            f"The image of {size} x {size} has {side - size} zeros at its bottom and "
+            "right, after the mean."
+        )
+    if any(layer.settings.get("k") for layer in layers):
+        comments.append("OpenCV ignores k of lrn_param; Caffe does not.")
+    return write(layers, net.name), prototxt(layers, net.name, side, comments)
 
 
 def write(layers: list[Layer], name: str) -> bytes:
     """The bytes of a .caffemodel in the present form, a checksum in the net's name."""
-    name += f" crc32:{_checksum(layers)}"
-    parts = [protobuf.write_bytes(_NET_NAME, name.encode())]
-    parts += [protobuf.write_bytes(_NET_LAYERS, _write_layer(la)) for la in layers]
-    return b"".join(parts)
-
-
-def _write_layer(layer: Layer) -> bytes:
-    texts = [(_LAYER.name, layer.name), (_LAYER.type, layer.type)]
-    texts += [(_LAYER.bottom, bottom) for bottom in layer.bottoms]
-    texts += [(_LAYER.top, top) for top in layer.tops]
-    parts = [protobuf.write_bytes(number, text.encode()) for number, text in texts]
-    parts += [
-        protobuf.write_bytes(_LAYER.blobs, _write_blob(blob)) for blob in layer.blobs
-    ]
-    kind = KINDS[layer.type]
-    if layer.settings:
-        settings = b"".join(
-            _write_setting(setting, layer.settings[setting.name])
-            for setting in kind.settings
-            if setting.name in layer.settings
-        )
-        parts.append(protobuf.write_bytes(kind.number, settings))
-    return b"".join(parts)
-
-
-def _write_setting(setting: Setting, value: Value) -> bytes:
-    match setting.kind:
-        case "float":
-            return protobuf.write_float(setting.number, value)
-        case "ints":
-            return b"".join(protobuf.write_varint(setting.number, n) for n in value)
-        case "enum":
-            return protobuf.write_varint(setting.number, setting.names.index(value))
-        case _:
-            return protobuf.write_varint(setting.number, value)
-
-
-def _write_blob(blob: np.ndarray) -> bytes:
-    dims = protobuf.write_bytes(_SHAPE_DIM, protobuf.pack_varints(list(blob.shape)))
-    content = np.ascontiguousarray(blob, "<f4").tobytes()
-    return protobuf.write_bytes(_BLOB_DATA, content) + protobuf.write_bytes(
-        _BLOB_SHAPE, dims
-    )
+    net = _message("NetParameter")(name=f"{name} crc32:{_checksum(layers)}")
+    for layer in layers:
+        message = net.layer.add(name=layer.name, type=layer.type)
+        message.bottom.extend(layer.bottoms)
+        message.top.extend(layer.tops)
+        for array in layer.blobs:
+            blob = message.blobs.add()
+            blob.data.append(np.ascontiguousarray(array, "<f4").tobytes())
+            blob.shape.dim.extend(array.shape)
+        kind = KINDS[layer.type]
+        for setting in kind.settings:
+            if setting.name not in layer.settings:
+                continue
+            value = layer.settings[setting.name]
+            if setting.kind == "enum":
+                value = setting.names.index(value)
+            values = value if isinstance(value, tuple) else (value,)
+            getattr(getattr(message, kind.message), setting.name).extend(values)
+    return net.SerializeToString()
 
 
 def prototxt(layers: list[Layer], name: str, side: int, comments: list[str]) -> str:

@@ -1,10 +1,12 @@
-"""Files of weights: any known format in, any but checkpoints out."""
+"""Files of weights: any known format in, any but Keras's out."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
-import zlib
+import re
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,29 +16,20 @@ from official.alexnet.errors import UserError
 from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import VARIANTS, Variant
 from official.alexnet.weights import (
+    array_pickle,
     caffe_layers,
     caffemodel,
     keras_file,
     layouts,
-    safetensors,
-    torch_files,
+    tensor_files,
 )
 from official.alexnet.weights import preprocessing as preprocessing_lib
 from official.alexnet.weights.caffe_layers import Layer
-from official.alexnet.weights.keras_file import KerasFileError
-from official.alexnet.weights.pickles import PickleError
 from official.alexnet.weights.preprocessing import Preprocessing
-from official.alexnet.weights.protobuf import WireError
-from official.alexnet.weights.safetensors import SafetensorsError
 
-CAFFE, KERAS, SAFETENSORS = ".caffemodel", ".keras", ".safetensors"
-TORCH = (".pth", ".pt", ".bin")
-SUFFIXES = (CAFFE, *TORCH, SAFETENSORS, KERAS)
+KERAS = ".keras"
 # Twice what the largest net of 2012 (110 million parameters) takes in float64.
 LARGEST_FILE = 2 * 2**30
-# Where `write` puts what others do not look at in a .safetensors file.
-_NOTES, _CHECKSUM = "official_alexnet", "official_alexnet_crc32"
-_WRONG = (WireError, PickleError, SafetensorsError, KerasFileError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,18 +74,17 @@ def read(
     """Reads weights; nothing that the file says is run.
 
     What is looked at: the structure of the file, checksums where the format has them
-    (.pth, .keras, checkpoints, files written here), that every number is finite. That
-    the weights are those of the net is for `check` to say. A .caffemodel or
-    .safetensors file of others and a .pth from before PyTorch 1.6 have no checksums:
-    there a damaged number is as good as a right one, unless `sha256` is given.
+    (.pth, .keras, files written here), that every number is finite. That the weights
+    are those of the net is for `check` to say. A .caffemodel or .safetensors file of
+    others, an .npy and a .pth from before PyTorch 1.6 have no checksums: there a
+    damaged number is as good as a right one, unless `sha256` is given.
 
     Args:
-        path: a .caffemodel, .pth (.pt, .bin), .safetensors or .keras file, a
-            checkpoint such as `runs/paper/ckpt-300`, or the directory of a run.
+        path: a file with a suffix of `FORMATS`.
         net: the net that the weights are for, with its options.
         sha256: of the file, or its first 8 digits or more.
         channel_order: of the images that the weights are for, `rgb` or `bgr`; by
-            default what the file says, or `bgr` for a .caffemodel and `rgb` for others.
+            default what the file says, or what its format is for.
 
     Returns:
         The weights and what else the file says.
@@ -102,22 +94,30 @@ def read(
             asks for anything to be run.
     """
     source = paths.local(path)
-    if source.is_dir() or source.with_name(source.name + ".index").is_file():
-        from official.alexnet.weights import runs  # noqa: PLC0415
-
-        if sha256 or channel_order == "bgr":
-            raise UserError(f"--sha256 and --channel_order=bgr are for files: {path}")
-        weights, preprocessing, lines = runs.read(source)
-        weights = layouts.for_dropout_of(net, weights, lines)
-        return _finite(WeightFile(str(source), weights, preprocessing, lines))
     data = read_bytes(source, SUFFIXES, sha256)
+    form = format_of(source)
+    return finite(parse(path, form, lambda: form.read(path, data, net, channel_order)))
+
+
+def parse(path: object, form: "Format", read_it: Callable):
+    """What a reader returns; any error of a library becomes one line.
+
+    Raises:
+        UserError: the file is damaged, or asks for anything to be run.
+    """
     try:
-        found = _read(str(source), data, net, channel_order)
+        return read_it()
     except UserError as error:
         raise UserError(f"{path}: {_printable(error)}") from None
-    except _WRONG as error:
-        raise UserError(f"{path}: {_printable(error)}{_advice(source)}") from None
-    return _finite(found)
+    except Exception as error:  # Each library raises errors of its own.
+        text = " ".join(str(error).split())
+        # PyTorch says it among advice to trust the file.
+        text = text.rpartition("WeightsUnpickler error: ")[2]
+        if asked := re.search(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)", text):
+            text = f"it asks for {asked[1]}, which no weights need; nothing in it was "
+            text += "run"
+        text = _printable(text or type(error).__name__, 200)
+        raise UserError(f"{path}: {text}; {form.advice}") from error
 
 
 def read_bytes(
@@ -145,33 +145,39 @@ def read_bytes(
     return data
 
 
-def _read(
+def _read_caffe(
     path: str, data: bytes, net: Variant, channel_order: str | None
 ) -> WeightFile:
-    suffix = pathlib.Path(path).suffix
-    if suffix == KERAS:
-        if channel_order == "bgr":
-            raise UserError("a .keras file of this package reads RGB")
-        from official.alexnet import run_files  # noqa: PLC0415
+    layers = caffemodel.read(data)
+    weights = layouts.to_ours(caffemodel.arrays_of(layers), net, channel_order or "bgr")
+    return WeightFile(path, weights, layers=layers)
 
-        weights, lines = keras_file.read(data)
-        weights = layouts.for_dropout_of(net, weights, lines)
-        # Beside an export's stand the settings and the mean image.
-        preprocessing = run_files.preprocessing(pathlib.Path(path).parent)
-        return WeightFile(path, weights, preprocessing, lines)
-    if suffix == CAFFE:
-        layers = caffemodel.read(data)
-        arrays = _arrays_of(layers)
-        weights = layouts.to_ours(arrays, net, channel_order or "bgr")
-        return WeightFile(path, weights, layers=layers)
-    if suffix == SAFETENSORS:
-        arrays, metadata = safetensors.read(data)
-        notes = metadata.get(_NOTES, "").encode()
-        checksum = _checksum(arrays, notes)
-        if metadata.get(_CHECKSUM, checksum) != checksum:
-            raise SafetensorsError("its checksum is another: it is damaged")
-    else:
-        arrays, notes = torch_files.read(data)
+
+def _read_keras(
+    path: str, data: bytes, net: Variant, channel_order: str | None
+) -> WeightFile:
+    if channel_order == "bgr":
+        raise UserError("a .keras file of this package reads RGB")
+    weights, lines = keras_file.read(data)
+    return WeightFile(path, layouts.for_dropout_of(net, weights, lines), lines=lines)
+
+
+def _read_npy(
+    path: str, data: bytes, net: Variant, channel_order: str | None
+) -> WeightFile:
+    found = array_pickle.read(data)
+    arrays = layouts.from_kernels_and_biases(found, net)
+    return WeightFile(path, layouts.to_ours(arrays, net, channel_order or "bgr"))
+
+
+def _read_tensors(
+    read_arrays: Callable[[bytes], tuple[dict[str, np.ndarray], str]],
+    path: str,
+    data: bytes,
+    net: Variant,
+    channel_order: str | None,
+) -> WeightFile:
+    arrays, notes = read_arrays(data)
     lines, preprocessing = _parse_notes(notes)
     order = channel_order or (preprocessing.channel_order if preprocessing else "rgb")
     weights = layouts.to_ours(arrays, net, order)
@@ -179,31 +185,12 @@ def _read(
     return WeightFile(path, weights, preprocessing, lines)
 
 
-def _arrays_of(layers: list[Layer]) -> dict[str, np.ndarray]:
-    """Caffe's blobs by PyTorch's names, without axes of length 1 in front."""
-    arrays: dict[str, np.ndarray] = {}
-    for layer in layers:
-        if not layer.blobs:
-            continue
-        if f"{layer.name}.weight" in arrays:
-            raise WireError(f"layer {layer.name} stands in it twice")
-        if layer.type not in ("Convolution", "InnerProduct") or len(layer.blobs) != 2:
-            raise WireError(
-                f"layer {layer.name} ({layer.type}) holds {len(layer.blobs)} blobs, "
-                "not weights and biases"
-            )
-        ranks = (4 if layer.type == "Convolution" else 2, 1)
-        for name, blob, rank in zip(
-            ("weight", "bias"), layer.blobs, ranks, strict=True
-        ):
-            extra = blob.shape[: max(0, blob.ndim - rank)]
-            if blob.ndim < rank or set(extra) - {1}:
-                raise WireError(f"{name} of layer {layer.name} is of {blob.shape}")
-            arrays[f"{layer.name}.{name}"] = blob.reshape(blob.shape[len(extra) :])
-    return arrays
+def finite(found: WeightFile) -> WeightFile:
+    """The same, unless it holds NaN or infinity.
 
-
-def _finite(found: WeightFile) -> WeightFile:
+    Raises:
+        UserError: it does.
+    """
     for name, array in found.weights.items():
         if not np.all(np.isfinite(array)):
             raise UserError(
@@ -279,26 +266,13 @@ def _of(variants: list[str]) -> str:
     return f"; it fits --variant={' or '.join(variants)}" if variants else ""
 
 
-def _printable(text: object) -> str:
+def _printable(text: object, most: int = 300) -> str:
     """Without line breaks and control characters, which a file may have put in."""
     text = "".join(c if c.isprintable() else "?" for c in str(text))
-    return text if len(text) <= 300 else text[:300] + " ..."
+    return text if len(text) <= most else text[:most] + " ..."
 
 
-def _advice(path: pathlib.Path) -> str:
-    if path.suffix in TORCH:
-        return "; it should be what torch.save(model.state_dict(), path) writes"
-    return "; is the file whole, and of the format that its name says?"
-
-
-def _checksum(arrays: dict[str, np.ndarray], notes: bytes) -> str:
-    checksum = zlib.crc32(notes)
-    for array in arrays.values():
-        checksum = zlib.crc32(np.ascontiguousarray(array), checksum)
-    return f"{checksum:08x}"
-
-
-def _parse_notes(notes: bytes) -> tuple[list[str] | None, Preprocessing | None]:
+def _parse_notes(notes: str) -> tuple[list[str] | None, Preprocessing | None]:
     """What `write` noted beside the tensors: the net and its input."""
     if not notes:
         return None, None
@@ -339,28 +313,32 @@ def write(
         UserError: another suffix, or a net that the format cannot hold.
     """
     target = paths.local(path)
+    form = format_of(target)
+    if form is None or form.write is None:
+        known = [suffix for form in FORMATS if form.write for suffix in form.suffixes]
+        raise UserError(f"{path}: its name should end with {', '.join(known)}")
     order = structure.weight_shapes(net, weights["fc8/bias"].size)
     weights = {name: weights[name] for name in order}
-    if target.suffix == CAFFE:
-        return _write_caffe(target, weights, net, preprocessing)
+    contents = form.write(target, weights, net, preprocessing)
+    for file, data in contents.items():
+        with atomic.atomic_write(file) as temporary:
+            temporary.write_bytes(data)
+    return [str(file) for file in contents]
+
+
+def _write_tensors(
+    write_arrays: Callable[[dict[str, np.ndarray], str], bytes],
+    target: pathlib.Path,
+    weights: dict[str, np.ndarray],
+    net: Variant,
+    preprocessing: Preprocessing | None,
+) -> dict[pathlib.Path, bytes]:
     arrays = layouts.torch_names(layouts.to_theirs(weights, net, "rgb"), net)
     note = {
         "net": structure.lines(net),
         "preprocessing": preprocessing.as_dict() if preprocessing else None,
     }
-    text = json.dumps(note)
-    if target.suffix in TORCH:
-        data = torch_files.write(arrays, text.encode())
-    elif target.suffix == SAFETENSORS:
-        checksum = _checksum(arrays, text.encode())
-        metadata = {"format": "pt", _NOTES: text, _CHECKSUM: checksum}
-        data = safetensors.write(arrays, metadata)
-    else:
-        known = ", ".join((CAFFE, *TORCH, SAFETENSORS))
-        raise UserError(f"{path}: its name should end with {known}")
-    with atomic.atomic_write(target) as temporary:
-        temporary.write_bytes(data)
-    return [str(target)]
+    return {target: write_arrays(arrays, json.dumps(note))}
 
 
 def _write_caffe(
@@ -368,34 +346,62 @@ def _write_caffe(
     weights: dict[str, np.ndarray],
     net: Variant,
     preprocessing: Preprocessing | None,
-) -> list[str]:
+) -> dict[pathlib.Path, bytes]:
     arrays = layouts.to_theirs(weights, net, "bgr")
-    layers = [
-        dataclasses.replace(
-            layer,
-            blobs=(arrays[f"{layer.name}.weight"], arrays[f"{layer.name}.bias"]),
-        )
-        if f"{layer.name}.weight" in arrays
-        else layer
-        for layer in caffe_layers.describe(net, len(arrays["fc8.bias"]), net.input_size)
-    ]
-    side = caffe_layers.input_side(net, net.input_size)
-    comments = [f"AlexNet, variant {net.name}, for the weights in {target.name}."]
-    if preprocessing:
-        comments.append(f"Input: {preprocessing.in_order('bgr').formula()}.")
-    else:
-        comments.append("Input: BGR.")
-    if side != net.input_size:
-        comments.append(
-            f"The image of {net.input_size} x {net.input_size} has "
-            f"{side - net.input_size} zeros at its bottom and right, after the mean."
-        )
-    if any(layer.settings.get("k") for layer in layers):
-        comments.append("OpenCV ignores k of lrn_param; Caffe does not.")
-    text = caffemodel.prototxt(layers, net.name, side, comments)
-    with atomic.atomic_write(target) as temporary:
-        temporary.write_bytes(caffemodel.write(layers, net.name))
-    beside = target.with_suffix(".prototxt")
-    with atomic.atomic_write(beside) as temporary:
-        temporary.write_text(text, "utf-8")
-    return [str(target), str(beside)]
+    formula = preprocessing.in_order("bgr").formula() if preprocessing else "BGR"
+    data, text = caffemodel.write_net(arrays, net, target.name, formula)
+    return {target: data, target.with_suffix(".prototxt"): text.encode()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """One format of files.
+
+    Attributes:
+        suffixes: of its files.
+        order: of the channels of the images that its files are written for.
+        read: from path, bytes, net and the channel order asked for, if any.
+        write: from path, weights, net and preprocessing to the bytes by file; None:
+            it is Keras that writes it, or nobody.
+        advice: what a file should be that cannot be read.
+    """
+
+    suffixes: tuple[str, ...]
+    order: str
+    read: Callable[[str, bytes, Variant, str | None], WeightFile]
+    write: Callable[..., dict[pathlib.Path, bytes]] | None = None
+    advice: str = "is the file complete, and of the format that its name says?"
+
+
+# .pth and .safetensors note their preprocessing; a .caffemodel says it in the comments
+# of its .prototxt, for people; of a .keras file it stands in the folder of its export.
+FORMATS = (
+    Format((".caffemodel",), "bgr", _read_caffe, _write_caffe),
+    Format(
+        (".pth", ".pt", ".bin"),
+        "rgb",
+        functools.partial(_read_tensors, tensor_files.read_torch),
+        functools.partial(_write_tensors, tensor_files.write_torch),
+        "it should be what torch.save(model.state_dict(), path) writes",
+    ),
+    Format(
+        (".safetensors",),
+        "rgb",
+        functools.partial(_read_tensors, tensor_files.read_safetensors),
+        functools.partial(_write_tensors, tensor_files.write_safetensors),
+    ),
+    Format(
+        (KERAS,),
+        "rgb",
+        _read_keras,
+        advice="it is damaged, or not a .keras file of this package",
+    ),
+    # bvlc_alexnet.npy: Caffe's weights by layer, as caffe-tensorflow made them.
+    Format((".npy",), "bgr", _read_npy),
+)
+SUFFIXES = tuple(suffix for form in FORMATS for suffix in form.suffixes)
+
+
+def format_of(path: pathlib.Path) -> Format | None:
+    """The format that a path's suffix says; None: none that is known."""
+    return next((form for form in FORMATS if path.suffix in form.suffixes), None)

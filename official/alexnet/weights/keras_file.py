@@ -8,24 +8,13 @@ import io
 import json
 import re
 import zipfile
-import zlib
 
+import h5py
 import numpy as np
 
 from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import LRN
 
-_DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    OSError,
-    EOFError,
-    KeyError,
-    ValueError,
-    TypeError,
-    RuntimeError,
-    AttributeError,
-)
 _OPERATIONS = {
     "ReLU": "relu",
     "Tanh": "tanh",
@@ -33,10 +22,6 @@ _OPERATIONS = {
 }
 # The output's softmax changes no weight.
 _NO_ARITHMETIC = ("InputLayer", "Activation", "Edges", "Exchange")
-
-
-class KerasFileError(ValueError):
-    """The bytes are not such a file; the text says why."""
 
 
 def read(data: bytes) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -50,32 +35,22 @@ def read(data: bytes) -> tuple[dict[str, np.ndarray], list[str]]:
         and what the net computes, as `structure.lines` has it.
 
     Raises:
-        KerasFileError: it is damaged, or of another package.
+        Exception: what its libraries raise: it is damaged, or of another package.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for info in archive.infolist():
-                if info.file_size > len(data):
-                    raise KerasFileError(f"{info.filename} in it is compressed")
-            config = json.loads(archive.read("config.json"))
-            content = archive.read("model.weights.h5")
-        layers = config["config"]["layers"]
-        lines = _lines(layers)
-        names = {layer["config"]["name"] for layer in layers}
-        return _whole(_read_arrays(content, names)), lines
-    except KerasFileError:
-        raise
-    except _DAMAGED as error:
-        text = " ".join(str(error).split())[:120]
-        raise KerasFileError(
-            f"it is damaged, or not a .keras file of this package ({text})"
-        ) from None
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for info in archive.infolist():
+            if info.file_size > len(data):
+                raise ValueError(f"{info.filename} in it is compressed")
+        config = json.loads(archive.read("config.json"))
+        content = archive.read("model.weights.h5")
+    layers = config["config"]["layers"]
+    lines = _lines(layers)
+    names = {layer["config"]["name"] for layer in layers}
+    return _whole(_read_arrays(content, names)), lines
 
 
 def _read_arrays(content: bytes, names: set[str]) -> dict[tuple[str, str], np.ndarray]:
     """The arrays by names of layer and weight."""
-    import h5py  # noqa: PLC0415
-
     arrays: dict[tuple[str, str], np.ndarray] = {}
     with h5py.File(io.BytesIO(content), "r") as file:
         for group in _members(_member(file, "layers", h5py.Group), h5py.Group):
@@ -90,18 +65,16 @@ def _read_arrays(content: bytes, names: set[str]) -> dict[tuple[str, str], np.nd
                 weights = ("gamma", "beta", "moving_mean", "moving_variance")
             for name, dataset in zip(weights, datasets, strict=True):
                 if dataset.nbytes > len(content) or dataset.external:
-                    raise KerasFileError(f"{layer}/{name} is not stored in it")
+                    raise ValueError(f"{layer}/{name} is not stored in it")
                 arrays[layer, name] = np.asarray(dataset, np.float32)
     return arrays
 
 
 def _member(group, name: str, kind: type):
-    import h5py  # noqa: PLC0415
-
     # Other links lead out of the file.
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink) or not isinstance(group[name], kind):
-        raise KerasFileError(f"it has no {name}")
+        raise ValueError(f"it has no {name}")
     return group[name]
 
 
@@ -153,5 +126,5 @@ def _lines(layers: list[dict]) -> list[str]:
             case _ if kind in _OPERATIONS:
                 found.append(_OPERATIONS[kind])
             case _ if kind not in _NO_ARITHMETIC:
-                raise KerasFileError(f"it has a layer {name} of the kind {kind}")
+                raise ValueError(f"it has a layer {name} of the kind {kind}")
     return found

@@ -1,5 +1,7 @@
-"""Weights of a run's checkpoint, and a directory that the binaries take for a run."""
+"""Weights of runs: read, given to a model, and a directory written that is a run's."""
 
+import dataclasses
+import functools
 import pathlib
 import tempfile
 from collections.abc import Sequence
@@ -7,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from official.alexnet import paths, run_files
+from official.alexnet.backend import keras
 from official.alexnet.config import Config, DataConfig, ModelConfig
 from official.alexnet.data import atomic, classes
 from official.alexnet.data.statistics import (
@@ -15,12 +18,18 @@ from official.alexnet.data.statistics import (
     Statistics,
 )
 from official.alexnet.errors import UserError
-from official.alexnet.modeling import structure
-from official.alexnet.modeling.alexnet import AlexNet
-from official.alexnet.modeling.weights import set_weights
+from official.alexnet.modeling import alexnet, structure
+from official.alexnet.modeling.variants import Variant
+from official.alexnet.modeling.weights import (
+    set_weights,
+    variables_by_name,
+    whole_shapes,
+)
 from official.alexnet.training import checkpoints, run
 from official.alexnet.training.checkpoints import Checkpoints, Progress
 from official.alexnet.training.optimizer import PaperSGD
+from official.alexnet.weights import files, layouts
+from official.alexnet.weights.files import WeightFile
 from official.alexnet.weights.preprocessing import Preprocessing
 
 # Colour PCA of ILSVRC-2012's training images (input_meta of cuda-convnet2, 2014):
@@ -32,25 +41,69 @@ _COLOR_DIRECTIONS = np.array(
 
 
 def read(
-    path: pathlib.Path,
-) -> tuple[dict[str, np.ndarray], Preprocessing | None, list[str] | None]:
-    """Weights, preprocessing and net of a run.
+    path: str,
+    net: Variant,
+    *,
+    sha256: str | None = None,
+    channel_order: str | None = None,
+) -> WeightFile:
+    """Reads weights of a run as well as those of a file, and what their input is.
 
     Args:
-        path: its directory, or a checkpoint in it.
+        path: the directory of a run, a checkpoint such as `runs/paper/ckpt-300`, or
+            what `weights.files.read` takes. Beside an export's .keras file stand the
+            settings and the mean image. In a directory, damaged checkpoints are
+            passed over.
+        net, sha256, channel_order: as `weights.files.read` takes them.
 
     Raises:
-        UserError: there is no checkpoint, or it is damaged.
+        UserError: there is no checkpoint, it is damaged, or the file cannot be read.
     """
-    home = run_files.folder_of(path)
-    if path.is_dir():
-        _, contents = checkpoints.find(path)
-    else:
-        _, contents = checkpoints.find(home, str(path))
-    if not (home / run_files.PARAMS_FILE).is_file():
-        return contents.weights, None, None
-    net = run_files.load_config(str(home)).model.net()
-    return contents.weights, run_files.preprocessing(home), structure.lines(net)
+    source = paths.local(path)
+    is_folder = source.is_dir()
+    if is_folder or source.with_name(source.name + ".index").is_file():
+        if sha256 or channel_order == "bgr":
+            raise UserError(f"--sha256 and --channel_order=bgr are for files: {path}")
+        home = run_files.folder_of(source)
+        place = (source, None) if is_folder else (home, str(source))
+        _, contents = checkpoints.find(*place)
+        lines = preprocessing = None
+        if (home / run_files.PARAMS_FILE).is_file():
+            lines = structure.lines(run_files.load_config(str(home)).model.net())
+            preprocessing = run_files.preprocessing(home)
+        weights = layouts.for_dropout_of(net, contents.weights, lines)
+        return files.finite(WeightFile(str(source), weights, preprocessing, lines))
+    found = files.read(path, net, sha256=sha256, channel_order=channel_order)
+    if source.suffix == files.KERAS:
+        preprocessing = run_files.preprocessing(source.parent)
+        found = dataclasses.replace(found, preprocessing=preprocessing)
+    return found
+
+
+def load_into(
+    model: keras.Model, net: Variant, path: str, *, sha256: str | None = None
+) -> None:
+    """Gives a model of either form the weights of a run or a file.
+
+    Args:
+        model: as `AlexNet` builds it from `net`.
+        net: the net, with its options.
+        path, sha256: as `read` takes them.
+
+    Raises:
+        UserError: they cannot be read, or are not those of the net; the model was not
+            changed.
+    """
+    found = read(path, net, sha256=sha256)
+    files.check(found, net, whole_shapes(variables_by_name(model)))
+    set_weights(model, found.weights)
+
+
+@functools.wraps(alexnet.AlexNet)
+def AlexNet(*args, weights: str | None = None, **options) -> keras.Model:
+    """`modeling.alexnet.AlexNet`, with weights by their path."""
+    load = functools.partial(load_into, path=weights) if weights is not None else None
+    return alexnet.AlexNet(*args, weights=load, **options)
 
 
 def write(
@@ -131,7 +184,7 @@ def save_keras(
     path: pathlib.Path, weights: dict[str, np.ndarray], model: ModelConfig
 ) -> None:
     """Writes the grouped form, with probabilities, as a .keras file."""
-    net = AlexNet(model.net(), model.num_classes)
+    net = alexnet.AlexNet(model.net(), model.num_classes)
     set_weights(net, weights)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         whole = pathlib.Path(folder) / path.name
