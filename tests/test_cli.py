@@ -171,6 +171,7 @@ EARLY_MISTAKES = [
     ("train", [*TRAIN, "--config_file=nope.yaml"], "nope.yaml: no such file"),
     ("train", [*TRAIN, "--params_override=train.seed=1"], "is gone: give the flag of"),
     ("train", [*TRAIN, "--norun_eagerly"], "is gone: call tf.config.run_functions_"),
+    ("train", [*TRAIN, "--max_bad_records=3"], "is gone: training stops at a bad rec"),
     ("train", [*TRAIN, "--freeze_layers=conv1"], "is gone: give --rates='0 conv1 0"),
     (
         "train",

@@ -57,7 +57,8 @@ OLD_RATES = [
 
 @pytest.mark.parametrize(("old", "rows", "schedule"), OLD_RATES, ids=str)
 def test_rates_of_earlier_versions_are_read(old, rows, schedule):
-    settings = {"train": old, "runtime": {"run_eagerly": False}}
+    gone = {"data": {"max_bad_records": 3}, "runtime": {"run_eagerly": False}}
+    settings = {"train": old} | gone
     train = config_files.override(Config(), settings, "params.yaml").train
     assert fields.show(train.rates) == rows
     assert train.schedule == schedule

@@ -59,6 +59,8 @@ _GONE = {
     "layer_learning_rates": "give --rates='0 fc8 x10,72 conv1 0'",
     "freeze_layers": "give --rates='0 conv1 0,0 conv2 0'",
     "run_eagerly": "call tf.config.run_functions_eagerly(True) to debug",
+    "max_bad_records": "training stops at a bad record; tools/validate_records.py "
+    "--decode lists all of them",
     "schedule=steps": "give --schedule=constant --rates='30 all 0.001'",
 }
 

@@ -4,8 +4,10 @@ import dataclasses
 import difflib
 import importlib.resources
 
+from absl import logging
+
 from official.alexnet import fields, paths, plain_yaml
-from official.alexnet.config import Config, RuntimeConfig, TrainConfig
+from official.alexnet.config import Config, TrainConfig
 from official.alexnet.errors import UserError
 
 
@@ -92,10 +94,16 @@ _OLD_RATES = {
 }
 
 
+# Settings of earlier versions that say nothing of what a run computed.
+_DROPPED = {"run_eagerly", "max_bad_records"}
+
+
 def _modern(section, values: dict, source: str) -> dict:
     """New values of a section, with settings of earlier versions as they are now."""
-    if isinstance(section, RuntimeConfig):
-        return {name: value for name, value in values.items() if name != "run_eagerly"}
+    for name in _DROPPED & values.keys():
+        if values[name]:
+            logging.warning("%s: %s is gone, and not read.", source, name)
+    values = {name: value for name, value in values.items() if name not in _DROPPED}
     is_old = _OLD_RATES.keys() & values.keys() or values.get("schedule") == "steps"
     if not isinstance(section, TrainConfig) or not is_old:
         return values
