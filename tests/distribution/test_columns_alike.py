@@ -4,10 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow.python.eager import context
 
 from official.alexnet.config import RuntimeConfig
 from official.alexnet.distribution.strategy import place
+from official.alexnet.training.step import Steps
 from official.alexnet.training.trainer import Trainer
 
 
@@ -39,11 +41,11 @@ def make_alike(model) -> None:
 def test_gradients_and_updates_are_equal_to_the_bit(trainer):
     make_alike(trainer.model)
     before = {v.path: v.numpy() for v in trainer.model.trainable_variables}
-    trainer._set_rates(0)
-    batches = iter(trainer._batches(0))
+    trainer.set_rates(0)
+    batches = iter(trainer.batches(0))
     context.enable_run_metadata()
     try:
-        steps = trainer.step.run(batches, 4)
+        steps = Steps.of(trainer.step.loop(batches, tf.constant(4)))
         ran = context.export_run_metadata().function_graphs
     finally:
         context.disable_run_metadata()

@@ -71,7 +71,7 @@ def test_what_crosses_is_what_figure_2_draws(tmp_path, variant, replicas, traini
     trainer = Trainer(settings, tmp_path, placement, clean=False)
     side = trainer.model.input_shape[1]
     if training:
-        batches = iter(trainer._batches(0))
+        batches = iter(trainer.batches(0))
         found = crossings(tf.function(lambda: trainer.step.train_step(next(batches))))
     else:
         evaluator = trainer.evaluator
@@ -103,7 +103,7 @@ def test_a_scalar_is_all_that_is_sent_besides(tmp_path):
     settings = config("paper", 1)
     placement = place(settings.runtime, 2)
     trainer = Trainer(settings, tmp_path, placement, clean=False)
-    batches = iter(trainer._batches(0))
+    batches = iter(trainer.batches(0))
     found = crossings(tf.function(lambda: trainer.step.train_step(next(batches))))
     small = [crossing for crossing in found if crossing.bytes <= 8]
     assert small

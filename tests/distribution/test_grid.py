@@ -42,7 +42,7 @@ def on_grid(config: Config, strategy: str, logical_cpus: int, columns: int) -> C
 
 def train(config: Config, model_dir: pathlib.Path) -> checkpoints.Contents:
     placement = place(config.runtime, config.model.num_columns)
-    Trainer(config, model_dir, placement, clean=False).run()
+    train(config, str(model_dir), placement=placement)
     return checkpoints.read(checkpoints.latest(model_dir))
 
 
@@ -164,7 +164,7 @@ def test_every_op_of_a_column_is_on_its_device(
                     device_of[column, r] for r in range(replicas)
                 ]
     # Ops.
-    batches = iter(trainer._batches(0))
+    batches = iter(trainer.batches(0))
     step = tf.function(lambda: trainer.step.train_step(next(batches)))
     (graph,) = [
         g

@@ -14,12 +14,12 @@ import tensorflow as tf
 
 from official.alexnet.config import Config, RuntimeConfig
 from official.alexnet.distribution.grid import devices_of
-from official.alexnet.distribution.strategy import place
+from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.normalization import BatchNormalization
 from official.alexnet.modeling.weights import get_weights
 from official.alexnet.training import checkpoints, run
-from official.alexnet.training.trainer import Trainer
+from official.alexnet.training.trainer import Trainer, train
 
 CASES = {
     "batch norm": {"normalization": "batch_norm"},
@@ -37,11 +37,10 @@ def on_grid(config: Config, case: str, strategy: str, cpus: int, columns: int):
     return dataclasses.replace(config, model=model, runtime=runtime)
 
 
-def trained(config: Config, folder: pathlib.Path) -> Trainer:
+def trained(config: Config, folder: pathlib.Path) -> Placement:
     placement = place(config.runtime, config.model.num_columns)
-    trainer = Trainer(config, folder, placement, clean=False)
-    trainer.run()
-    return trainer
+    train(config, str(folder), placement=placement)
+    return placement
 
 
 def contents(folder: pathlib.Path) -> checkpoints.Contents:
@@ -89,7 +88,7 @@ def test_ops_are_on_the_device_of_their_column(tiny_config, tmp_path, case, expe
     config = on_grid(tiny_config, case, "off", 2, 2)
     placement = place(config.runtime, 2)
     trainer = Trainer(config, tmp_path, placement, clean=False)
-    batches = iter(trainer._batches(0))
+    batches = iter(trainer.batches(0))
     step = tf.function(lambda: trainer.step.train_step(next(batches)))
     graph = step.get_concrete_function().graph
     # Not what is inside LRN, which is a function that its column calls.
@@ -120,7 +119,8 @@ def test_moving_statistics_are_placed_saved_and_alike_in_all_replicas(
     tiny_config, tmp_path
 ):
     config = on_grid(tiny_config, "batch norm", "mirrored", 4, 2)
-    trainer = trained(config, tmp_path)
+    trainer = Trainer(config, tmp_path, trained(config, tmp_path), clean=False)
+    trainer.checkpoints.restore()
     cpus = [f"/job:localhost/replica:0/task:0/device:CPU:{i}" for i in range(4)]
     saved = contents(tmp_path).weights
     strategy = trainer.strategy

@@ -4,6 +4,7 @@ import pathlib
 import sys
 
 import pytest
+import tensorflow as tf
 
 from official.alexnet.config import (
     Config,
@@ -56,12 +57,12 @@ def test_a_column_fits_three_gigabytes(tmp_path, monkeypatch):
         RuntimeConfig("one_device", logical_cpus=2, num_gpus=0),
     )
     trainer = Trainer(config, tmp_path, place(config.runtime, 2), clean=False)
-    trainer._set_rates(0)
-    batches = iter(trainer._batches(0))
+    trainer.set_rates(0)
+    batches = iter(trainer.batches(0))
     variables = [
         v.value for v in (*trainer.model.weights, *trainer.optimizer.velocities)
     ]
-    peaks = peak_bytes(lambda: trainer.step.run(batches, 1), variables)
+    peaks = peak_bytes(lambda: trainer.step.loop(batches, tf.constant(1)), variables)
     # The worst moment: fc6's kernel is updated, with its gradient and its decay, while
     # all that the convolutions' gradients read is still there.
     step = BATCH * KEPT + 2 * FC6

@@ -14,7 +14,7 @@ from official.alexnet.config import Config, RuntimeConfig
 from official.alexnet.distribution.strategy import place
 from official.alexnet.training import checkpoints
 from official.alexnet.training.preemption import EXIT_STATUS
-from official.alexnet.training.trainer import Trainer
+from official.alexnet.training.trainer import train
 
 FED_WORKER = pathlib.Path(__file__).parent / "fed_worker.py"
 LOST = 69
@@ -62,7 +62,7 @@ def finish(processes) -> list[str]:
 
 def one_process(config: Config, folder: pathlib.Path) -> checkpoints.Contents:
     placement = place(RuntimeConfig(num_gpus=0), 1)
-    Trainer(config, folder, placement, clean=False).run()
+    train(config, str(folder), placement=placement)
     return checkpoints.read(checkpoints.latest(folder))
 
 

@@ -19,10 +19,10 @@ BITS_FILE = "RECORDED_BITS"
 
 def arm() -> None:
     """Records from now on, in the file that the environment names."""
-    run, path = TrainStep.run, pathlib.Path(os.environ[BITS_FILE])
+    path = pathlib.Path(os.environ[BITS_FILE])
 
-    def recorded(self, batches, count):
-        steps = run(self, batches, count)
+    def recorded(self, loop, batches, count):
+        steps = loop(batches, count)
         optimizer = self._optimizer
         names = [variable.path for variable in self._model.trainable_variables]
         tensors = {f"weight {v.path}": v for v in self._model.weights}
@@ -34,7 +34,29 @@ def arm() -> None:
             file.write(json.dumps({"step": step, "bits": bits}) + "\n")
         return steps
 
-    TrainStep.run = recorded
+    around_each_loop(recorded)
+
+
+def around_each_loop(call) -> None:
+    """Has `call(step, loop, batches, count)` take the place of the loop's calls."""
+    set_rates = TrainStep.set_rates
+
+    def wrapped(self, *args, **kwargs):
+        before = getattr(self, "loop", None)
+        set_rates(self, *args, **kwargs)
+        if self.loop is not before:  # It is traced anew.
+            self.loop = _Wrapped(self, self.loop, call)
+
+    TrainStep.set_rates = wrapped
+
+
+class _Wrapped:
+    def __init__(self, step: TrainStep, loop, call):
+        self._step, self._loop, self._call = step, loop, call
+        self.get_concrete_function = loop.get_concrete_function
+
+    def __call__(self, batches, count):
+        return self._call(self._step, self._loop, batches, count)
 
 
 if __name__ == "__main__":

@@ -77,18 +77,18 @@ def test_a_step_in_float16_is_nearly_one_in_float32(tiny_config, tmp_path):
 def test_an_overflow_changes_nothing_but_the_scale(tiny_config, tmp_path, replicas):
     config = on_two_columns(tiny_config, "fp16", replicas)
     trainer = Trainer(config, tmp_path, place(config.runtime, 2), clean=False)
-    batches = iter(trainer._batches(0))
-    trainer.step.run(batches, 1)
+    batches = iter(trainer.batches(0))
+    trainer.step.loop(batches, tf.constant(1))
     variables = [*trainer.model.trainable_variables, *trainer.optimizer.velocities]
     before = [variable.numpy() for variable in variables]
     # Beyond float16's largest number, 65,504, for the gradient of any logit.
     trainer.loss_scale.scale.assign(2.0**30)
-    trainer.step.run(batches, 1)
+    trainer.step.loop(batches, tf.constant(1))
     for variable, value in zip(variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value, err_msg=variable.path)
     assert trainer.loss_scale.state() == [2.0**24, 0]
     trainer.loss_scale.scale.assign(2.0**10)
-    trainer.step.run(batches, 1)
+    trainer.step.loop(batches, tf.constant(1))
     assert not np.array_equal(variables[0].numpy(), before[0])
 
 

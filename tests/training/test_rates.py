@@ -236,8 +236,8 @@ def test_what_the_net_sees_in_a_step_is_numpys(tiny_config, tmp_path, kind):
     try:
         for step in (0, 5, 6):
             trainer.optimizer.iterations.assign(step)
-            trainer._set_rates(step)
-            batch = next(iter(trainer._batches(step)))
+            trainer.set_rates(step)
+            batch = next(iter(trainer.batches(step)))
             trainer.step.train_step(batch)
             expected = numpy_input(config, batch["image"].numpy(), step, kind)
             np.testing.assert_allclose(seen.pop(), expected, rtol=1e-4, atol=1e-4)

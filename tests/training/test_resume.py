@@ -146,7 +146,7 @@ def test_epochs_are_counted_on_with_another_batch_size(half_an_epoch, tmp_path):
     """Six steps an epoch, then three: the rest is 1.5 epochs."""
     config = half_an_epoch
     trainer = Trainer(config, tmp_path, place(config.runtime, 1), clean=False)
-    trainer._set_schedule(trainer.checkpoints.restore())
+    trainer.pace.start_at(trainer.checkpoints.restore())
     assert trainer.total_steps == 3 + math.ceil(1.5 * 3)
     assert [trainer.schedule.epoch_of(step) for step in (3, 6)] == [0.5, 1.5]
     assert trainer.changes == [3 + math.ceil(0.5 * 3), 3 + 3]
@@ -154,7 +154,7 @@ def test_epochs_are_counted_on_with_another_batch_size(half_an_epoch, tmp_path):
     split, context = trainer.train_split, tf.distribute.InputContext()
     wanted = split.training(config.data, 16, 64, config.train.seed, 2, context)
     for name, value in next(iter(wanted)).items():
-        np.testing.assert_array_equal(next(iter(trainer._batches(3)))[name], value)
+        np.testing.assert_array_equal(next(iter(trainer.batches(3)))[name], value)
 
 
 @pytest.mark.slow

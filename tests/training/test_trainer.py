@@ -15,6 +15,7 @@ from official.alexnet.distribution.strategy import place
 from official.alexnet.errors import UserError
 from official.alexnet.training import checkpoints
 from official.alexnet.training.checkpoints import Progress
+from official.alexnet.training.step import Steps
 from official.alexnet.training.trainer import Trainer, train
 
 ONE_COLUMN = RuntimeConfig(num_gpus=0)
@@ -191,12 +192,12 @@ def test_the_gradient_is_the_mean_over_the_batch(tiny_config, tmp_path):
     )
     placement = place(config.runtime, 1)
     trainer = Trainer(config, tmp_path, placement, clean=False)
-    batch = next(iter(trainer._batches(0)))
+    batch = next(iter(trainer.batches(0)))
     logits = trainer.model(trainer.normalize(batch["image"])).numpy()
     exponents = np.exp(logits - logits.max(1, keepdims=True))
     probabilities = exponents / exponents.sum(1, keepdims=True)
     gradient = (probabilities - np.eye(3)[batch["label"]]).sum(0) / 8
-    trainer.run()
+    train(config, str(tmp_path), placement=placement)
     velocity = state(tmp_path).velocity["fc8/bias"]
     np.testing.assert_allclose(velocity, -0.02 * gradient, rtol=1e-4)
 
@@ -205,11 +206,11 @@ def test_the_loop_ends_inside_its_call_when_it_is_told_to_stop(quick_config, tmp
     placement = place(ONE_COLUMN, 1)
     config = replaced(quick_config, train_steps=2000)
     trainer = Trainer(config, tmp_path / "run", placement, clean=False)
-    batches = iter(trainer._batches(0))
-    trainer.step.trace(batches)
-    assert trainer.step.run(batches, 2).count == 2
+    batches = iter(trainer.batches(0))
+    trainer.step.loop.get_concrete_function(batches, tf.constant(1))
+    assert Steps.of(trainer.step.loop(batches, tf.constant(2))).count == 2
     trainer.step.stop.assign(1.0)
-    steps = trainer.step.run(batches, 1000)
+    steps = Steps.of(trainer.step.loop(batches, tf.constant(1000)))
     assert (steps.count, steps.stopped) == (1, True)
 
 

@@ -17,6 +17,7 @@ from official.alexnet.config import (
 from official.alexnet.data.dataset import find_split
 from official.alexnet.data.labels import ANY_CLASSES
 from official.alexnet.distribution.strategy import place
+from official.alexnet.training.step import Steps
 from official.alexnet.training.trainer import Trainer
 
 # So small that weights and speed stay what they are while steps are timed.
@@ -65,7 +66,7 @@ def bytes_crossing(run: Config, work_dir: pathlib.Path) -> float:
     trainer = Trainer(
         run, work_dir / "run", place(run.runtime, run.model.num_columns), clean=False
     )
-    batches = iter(trainer._batches(0))
+    batches = iter(trainer.batches(0))
     step = tf.function(lambda: trainer.step.train_step(next(batches)))
     sent = crossing.crossings(step)
     return sum(each.bytes for each in sent) / run.train.batch_size
@@ -84,9 +85,9 @@ def stepper(run: Config, work_dir: pathlib.Path) -> Callable[[int], tf.Tensor]:
     """
     placement = place(run.runtime, run.model.num_columns)
     trainer = Trainer(run, work_dir / "run", placement, clean=False)
-    batches = iter(trainer._batches(0))
+    batches = iter(trainer.batches(0))
 
     def step(count: int = 1):
-        return trainer.step.run(batches, count).sums
+        return Steps.of(trainer.step.loop(batches, tf.constant(count))).sums
 
     return step

@@ -1,9 +1,10 @@
 """The data of a run: a split of records, or random images to measure speed."""
 
+import contextlib
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -89,10 +90,8 @@ class Split:
         examples = self.training(
             data, count, crop_size, seed, 0, tf.distribute.InputContext(), num_batches=1
         )
-        try:
+        with explaining(self):
             return next(examples.as_numpy_iterator())["image"]
-        except tf.errors.OpError as error:
-            raise explained(error, self) from error
 
     def evaluation(
         self, batch_size: int, context: tf.distribute.InputContext
@@ -197,19 +196,22 @@ def _measure(split: Split) -> Statistics:
     batches = split.evaluation(64, tf.distribute.InputContext())
     images = (x for each in batches for x in each["image"][each["weight"] > 0].numpy())
     accumulator = StatisticsAccumulator()
-    try:
+    with explaining(split):
         for image in itertools.islice(images, count):
             accumulator.add(image)
-    except tf.errors.OpError as error:
-        raise explained(error, split) from error
     return accumulator.result()
 
 
-def explained(error: tf.errors.OpError, split: Split) -> Exception:
-    """The error to raise for one from a data set: a UserError where it is known."""
-    if split.records is None:
-        return error
-    return reading.as_user_error(error, split.records) or error
+@contextlib.contextmanager
+def explaining(split: Split) -> Iterator[None]:
+    """Turns what a data set raises in the body into a UserError where it is known."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        known = split.records and reading.as_user_error(error, split.records)
+        if not known:
+            raise
+        raise known from error
 
 
 def check_labels(split: Split) -> None:

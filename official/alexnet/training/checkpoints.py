@@ -59,6 +59,10 @@ class Progress(tf.train.experimental.PythonState):
             self.offset = passed * epoch_steps - step
         self.epoch_steps = epoch_steps
 
+    def add(self, sums: np.ndarray) -> None:
+        """Adds what a few steps summed up."""
+        self.sums = [a + float(b) for a, b in zip(self.sums, sums, strict=True)]
+
     def serialize(self) -> bytes:
         state = {
             "plateau": dataclasses.asdict(self.plateau),

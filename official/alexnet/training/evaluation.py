@@ -169,10 +169,8 @@ class Evaluator:
             UserError: a record cannot be used.
             Interrupted: it was told to stop.
         """
-        try:
+        with dataset.explaining(self._split):
             return self._score_all(iter(self._batches))
-        except tf.errors.OpError as error:
-            raise dataset.explained(error, self._split) from error
 
     @functools.cached_property
     def _batches(self) -> tf.data.Dataset | tf.distribute.DistributedDataset:

@@ -138,10 +138,15 @@ class PaperSGD(keras.optimizers.Optimizer):
                 momentum=self.momentum,
             )
 
-        # One column's variables may be elsewhere than the replica's own device.
+        # One column's variables may be elsewhere than the replica's own device, which
+        # has all rates and sends it a scalar.
+        strategy = tf.distribute.get_strategy()
+        rates, *_ = strategy.experimental_local_results(self._rates)
+        with tf.device(rates.device):
+            multiple = rates[index]
         with tf.device(variable.device):
             gradient = tf.cast(gradient, variable.dtype)
-            learning_rate = tf.cast(learning_rate, variable.dtype) * self._rates[index]
+            learning_rate = tf.cast(learning_rate, variable.dtype) * multiple
             if self.skip_nan:
                 is_number = tf.math.is_finite(tf.reshape(gradient, [-1])[0])
                 tf.cond(

@@ -49,6 +49,28 @@ def make_normalize(config: Config, statistics: Statistics) -> Callable[..., tf.T
     return normalize
 
 
+def make_color_noise(
+    config: Config, statistics: Statistics
+) -> Callable[[tf.Tensor], tf.Tensor] | None:
+    """The function from the number of steps taken to a global batch's colour noise."""
+    data, batch_size, seed = config.data, config.train.batch_size, config.train.seed
+    if data.color_noise == "none":
+        return None
+
+    def color_noise(step: tf.Tensor) -> tf.Tensor:
+        gaussians = tf.random.stateless_normal(
+            [batch_size, 3], [seed, step], alg="philox"
+        )
+        return preprocessing.color_noise(
+            statistics,
+            gaussians,
+            sigma=data.color_noise_sigma,
+            scale=data.color_noise,
+        )
+
+    return color_noise
+
+
 def check_batch_size(config: Config, placement: Placement) -> None:
     """Checks that the replicas share a batch out evenly.
 

@@ -1,19 +1,34 @@
 """The train step, and the compiled loop that repeats it."""
 
 import dataclasses
+import typing
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from official.alexnet.backend import keras
-from official.alexnet.config import Config
-from official.alexnet.data import preprocessing
-from official.alexnet.data.statistics import Statistics
 from official.alexnet.training.evaluation import score
 from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
 from official.alexnet.training.rates import Rates
+
+
+class Totals(typing.NamedTuple):
+    """What a step adds up over its images and replicas; float32 scalars.
+
+    Attributes:
+        loss, top_1, top_5, examples: of `evaluation.score`.
+        stop: above 0 if the loop is to stop.
+        overflows: replicas in which a gradient overflowed.
+    """
+
+    loss: tf.Tensor
+    top_1: tf.Tensor
+    top_5: tf.Tensor
+    examples: tf.Tensor
+    stop: tf.Tensor
+    overflows: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,47 +47,65 @@ class Steps:
     last_loss: float
     stopped: bool
 
+    @classmethod
+    def of(cls, outputs: tuple[tf.Tensor, ...]) -> "Steps":
+        """From what `TrainStep.loop` returned."""
+        sums, loss, done, stop = outputs
+        return cls(int(done), sums.numpy(), float(loss), stopped=float(stop) > 0)
+
 
 class TrainStep:
     """Steps of a model under its strategy.
 
     Args:
-        config: settings of the run.
         strategy: the model's.
         model: net with logits as its output.
         optimizer: its optimizer, built.
         loss_scale: the factor that float16 needs.
-        statistics: colour PCA, for the noise.
         normalize: from uint8 crops and noise to the model's input.
+        color_noise: from the number of steps taken to the colour noise of a global
+            batch, (batch_size, 1, 1, 3) grey levels; None: there is none.
+        batch_size: images of a global batch.
+        loss_upper_bound: the loop ends after a step whose loss is above it, or NaN.
+        enable_xla: compile a replica's step with XLA.
 
     Attributes:
         stop: float32; at 1 the loop ends after the step under way, in all workers.
+        loop: the compiled loop, from an iterator of global batches and a number of
+            steps to what `Steps.of` reads. It takes fewer steps if it is told to stop,
+            and none after one whose loss is out of bounds.
     """
 
     def __init__(
         self,
-        config: Config,
         strategy: tf.distribute.Strategy,
         model: keras.Model,
         optimizer: PaperSGD,
         loss_scale: LossScale,
-        statistics: Statistics,
+        *,
         normalize: Callable[..., tf.Tensor],
+        color_noise: Callable[[tf.Tensor], tf.Tensor] | None,
+        batch_size: int,
+        loss_upper_bound: float,
+        enable_xla: bool,
     ):
         self.stop = tf.Variable(0.0, trainable=False)
-        self._config = config
         self._strategy = strategy
         self._model = model
         self._optimizer = optimizer
         self._loss_scale = loss_scale
-        self._statistics = statistics
         self._normalize = normalize
+        self._color_noise = color_noise
+        self._batch_size = batch_size
+        self._loss_upper_bound = loss_upper_bound
+        self._enable_xla = enable_xla
         self._traced_for = None
 
     def set_rates(self, rates: Rates, has_noise: bool) -> None:
         """Prepares the steps up to the next change of a rate or of the noise.
 
-        Only weights that freeze or thaw, and the noise, need another trace."""
+        Only weights that freeze or thaw, and the noise, need another trace.
+        """
         optimizer = self._optimizer
         # Where the others are frozen, a rate that some weight has.
         shown = rates.learning_rate or max(map(rates.of, optimizer.names))
@@ -81,60 +114,42 @@ class TrainStep:
         traced_for = (optimizer.frozen, has_noise)
         if traced_for != self._traced_for:
             self._traced_for = traced_for
-            self._has_noise = has_noise
-            self._loop = tf.function(self._repeat)
-
-    def trace(self, batches: tf.distribute.DistributedIterator) -> None:
-        """Traces the loop, which takes seconds, without taking a step."""
-        self._loop.get_concrete_function(batches, tf.constant(1))
-
-    def run(self, batches: tf.distribute.DistributedIterator, count: int) -> Steps:
-        """Takes `count` steps.
-
-        Fewer if it is told to stop, and none after one whose loss is no number or
-        above `loss_upper_bound`.
-        """
-        sums, loss, done = self._loop(batches, tf.constant(count))
-        sums = sums.numpy()
-        return Steps(int(done), sums[:4], float(loss), stopped=sums[4] > 0)
+            self._has_noise = has_noise and self._color_noise is not None
+            self.loop = tf.function(self._repeat)
 
     def _repeat(self, batches, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
         # Float32's sums in float64 are exact: the same wherever a call is cut short.
-        sums, loss = tf.zeros(5, tf.float64), tf.zeros([])
+        sums, loss, stop = tf.zeros(4, tf.float64), tf.zeros([]), tf.zeros([])
         done, goes_on = tf.constant(0), tf.constant(True)
         while done < count and goes_on:
-            step_sums = self.train_step(next(batches))
-            sums += tf.cast(step_sums, tf.float64)
-            loss = step_sums[0] / tf.maximum(step_sums[3], 1.0)
+            totals = self.train_step(next(batches))
+            sums += tf.cast(tf.stack(totals[:4]), tf.float64)
+            loss = totals.loss / tf.maximum(totals.examples, 1.0)
+            stop = totals.stop
             # False for NaN, too.
-            fits = loss <= self._config.train.loss_upper_bound
-            goes_on = tf.logical_and(fits, step_sums[4] == 0)
+            goes_on = tf.logical_and(loss <= self._loss_upper_bound, stop == 0)
             done += 1
-        return sums, loss, done
+        return sums, loss, done, stop
 
     @tf.autograph.experimental.do_not_convert
-    def train_step(self, batch) -> tf.Tensor:
-        """One step of every replica on its part of a global batch.
-
-        Returns:
-            (5,) float32: the sums of `evaluation.score`, and above 0 if the loop is to
-            stop.
-        """
+    def train_step(self, batch) -> Totals:
+        """One step of every replica on its part of a global batch."""
         replica_step = self._replica_step
-        if self._config.runtime.enable_xla:
+        if self._enable_xla:
             replica_step = tf.function(replica_step, jit_compile=True)
         sums = self._strategy.run(replica_step, args=(batch,))
         sums = self._strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
-        self._loss_scale.update(overflows=sums[5])
-        return sums[:5]
+        totals = Totals(*tf.unstack(sums))
+        self._loss_scale.update(overflows=totals.overflows)
+        return totals
 
     def _replica_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Forward, backward and update; gradients are summed over the replicas.
 
         Returns:
-            The sums of `evaluation.score`, `stop`, and 1 where a gradient overflowed.
+            (6,) float32: a replica's `Totals`.
         """
-        images = self._normalize(batch["image"], self._color_noise())
+        images = self._normalize(batch["image"], self._noise_here())
         variables = [
             variable
             for variable in self._model.trainable_variables
@@ -145,35 +160,22 @@ class TrainStep:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
                 batch["label"], logits
             )
-            # Without bad records all count.
-            weights = batch.get("weight", tf.ones_like(losses))
-            loss = tf.reduce_sum(weights * losses) / self._config.train.batch_size
-            loss *= self._loss_scale.scale
+            loss = tf.reduce_sum(losses) / self._batch_size * self._loss_scale.scale
         gradients = tape.gradient(loss, [variable.value for variable in variables])
         gradients, overflow = self._loss_scale.unscale(gradients)
         self._optimizer.apply(gradients, variables)
-        sums = score(batch["label"], losses, logits, weights)
+        sums = score(batch["label"], losses, logits, tf.ones_like(losses))
         # Last, so that a signal during this step ends the loop after it.
         with tf.control_dependencies(gradients):
             stop = self.stop.read_value()
         return tf.concat([sums, [stop, overflow]], axis=0)
 
-    def _color_noise(self) -> tf.Tensor | None:
-        """Noise of the replica's images, drawn for the global batch of this step."""
-        data = self._config.data
-        if data.color_noise == "none" or not self._has_noise:
+    def _noise_here(self) -> tf.Tensor | None:
+        """The replica's part of the global batch's colour noise."""
+        if not self._has_noise:
             return None
+        noise = self._color_noise(tf.cast(self._optimizer.iterations.value, tf.int32))
         replica = tf.distribute.get_replica_context()
-        batch_size = self._config.train.batch_size
-        count = batch_size // replica.num_replicas_in_sync
+        count = self._batch_size // replica.num_replicas_in_sync
         start = replica.replica_id_in_sync_group * count
-        step = tf.cast(self._optimizer.iterations.value, tf.int32)
-        gaussians = tf.random.stateless_normal(
-            [batch_size, 3], [self._config.train.seed, step], alg="philox"
-        )
-        return preprocessing.color_noise(
-            self._statistics,
-            gaussians[start : start + count],
-            sigma=data.color_noise_sigma,
-            scale=data.color_noise,
-        )
+        return noise[start : start + count]

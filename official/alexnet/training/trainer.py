@@ -35,9 +35,9 @@ from official.alexnet.training.clock import Clock
 from official.alexnet.training.evaluation import Evaluator, Member, Result
 from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
+from official.alexnet.training.pace import Pace
 from official.alexnet.training.preemption import Preemption
 from official.alexnet.training.profile import Profile
-from official.alexnet.training.rates import Schedule
 from official.alexnet.training.recorder import Recorder
 from official.alexnet.training.step import Steps, TrainStep
 
@@ -51,43 +51,80 @@ def train(
     *,
     clean: bool = False,
     preemption: Preemption | None = None,
+    placement: Placement | None = None,
 ) -> dict:
-    """Trains a net, going on from the latest checkpoint in `model_dir`.
+    """Trains a net, or resumes it from the latest checkpoint in `model_dir`.
 
     Args:
         config: all settings.
         model_dir: where checkpoints, TensorBoard logs and metrics.jsonl go.
         clean: delete an earlier run in `model_dir` first.
         preemption: watches for signals, after which the step under way is saved.
+        placement: the devices, if they are started already.
 
     Returns:
         The results of the last step and the last evaluation.
 
     Raises:
         UserError: a mistake in the settings, the data, or an earlier checkpoint,
-            settings that the run cannot go on with, or another process trains in
+            settings that the run cannot be resumed with, or another process trains in
             `model_dir`.
         Interrupted: by a signal; what was done is saved.
     """
     config_lib.check(config)
+    settings = config.train
     if config.runtime.enable_op_determinism:
-        keras.utils.set_random_seed(config.train.seed)
+        keras.utils.set_random_seed(settings.seed)
         tf.config.experimental.enable_op_determinism()
-    placement = place(config.runtime, config.model.num_columns)
+    placement = placement or place(config.runtime, config.model.num_columns)
     if preemption:
         preemption.listen()
         preemption.check()
     folder = paths.of_checkpoints(model_dir, "--model_dir")
     with placement.watch, run_files.locked(folder, placement.is_chief):
-        trainer = Trainer(config, folder, placement, clean)
-        dataset.check_labels(trainer.train_split)
+        run = Trainer(config, folder, placement, clean)
+        dataset.check_labels(run.train_split)
         if preemption:
             preemption.check()
-        return trainer.run(preemption)
+        step, results = run.start()
+        pace = run.pace
+        batches = iter(run.batches(step))
+        run.step.loop.get_concrete_function(batches, tf.constant(1))  # Takes seconds.
+        if preemption:
+            preemption.hold(run.step.stop)
+        clock = Clock(step)
+        while step < pace.total_steps or pace.evaluation_is_due(step):
+            if pace.evaluation_is_due(step):
+                results |= run.evaluate(step)
+                run.save(step)
+                clock.restart()
+                continue
+            run.set_rates(step)
+            run.profile.move_to(step)
+            count = tf.constant(pace.next_stop(step) - step)
+            with dataset.explaining(run.train_split):
+                steps = Steps.of(run.step.loop(batches, count))
+            step += steps.count
+            run.profile.move_to(step)
+            clock.add_steps(step)
+            run.check_loss(steps.last_loss, step)
+            run.progress.add(steps.sums)
+            if pace.is_due(step, settings.log_steps):
+                results |= run.log(step, clock)
+            results["step"] = step
+            if steps.stopped:
+                run.stop(step)
+            # What is evaluated is saved after it.
+            due = pace.is_due(step, settings.checkpoint_steps)
+            if due and not pace.evaluation_is_due(step):
+                run.save(step)
+            clock.restart()
+        run.profile.stop()
+        return results | {"model_dir": str(folder)}
 
 
 class Trainer:
-    """One run: model, optimizer and data under a strategy, and the loop over steps."""
+    """One run: its data, net, rates and state; `train` has the loop."""
 
     def __init__(
         self, config: Config, model_dir: pathlib.Path, placement: Placement, clean: bool
@@ -123,12 +160,18 @@ class Trainer:
             self.optimizer.build(self.model.trainable_variables)
             self.loss_scale = LossScale(enabled=config.runtime.dtype == "fp16")
         self.progress = Progress(self.loss_scale)
-        self._set_schedule(0)
+        self.pace = Pace(
+            config.train,
+            self.train_split.num_examples,
+            config.data.color_noise_epochs,
+            self.eval_split is not None,
+            self.progress,
+        )
         if earlier:  # What its checkpoints do not say, if they are old.
             examples = self.train_split.num_examples
             self.progress.epoch_steps = examples / earlier.train.batch_size
         run.check_placement(self.model, self.optimizer, placement)
-        run.check_layers(self.model, self.schedule)
+        run.check_layers(self.model, self.pace.schedule)
         self.initial_weights = {}
         if earlier is None:
             self.initial_weights = initialization.from_source(self.model, config, names)
@@ -151,13 +194,15 @@ class Trainer:
         )
         self.normalize = run.make_normalize(config, self.statistics)
         self.step = TrainStep(
-            config,
             self.strategy,
             self.model,
             self.optimizer,
             self.loss_scale,
-            self.statistics,
-            self.normalize,
+            normalize=self.normalize,
+            color_noise=run.make_color_noise(config, self.statistics),
+            batch_size=config.train.batch_size,
+            loss_upper_bound=config.train.loss_upper_bound,
+            enable_xla=config.runtime.enable_xla,
         )
         self.evaluator = Evaluator(
             self.strategy,
@@ -167,19 +212,24 @@ class Trainer:
             config.train.eval_crops,
             self.step.stop,
         )
-        self._set_rates(0)
+        self.set_rates(0)
 
-    def run(self, preemption: Preemption | None = None) -> dict:
-        """Trains to the end, or until a signal."""
-        train, step = self.config.train, self.checkpoints.restore()
+    def start(self) -> tuple[int, dict]:
+        """Restores the latest checkpoint, or draws the first weights.
+
+        Returns:
+            The step to train from, and the results that are there already.
+        """
+        step = self.checkpoints.restore()
         self.placement.watch.agree(
             agreement.state(step, self.model, self.initial_weights, self.statistics)
         )
         self.saved_step = step
-        self._set_schedule(step)
+        self.pace.start_at(step)
+        schedule = self.pace.schedule
         logging.info("%s", self.placement.describe())
         if step:
-            logging.info("Going on from step %d in %s", step, self.model_dir)
+            logging.info("Resumed at step %d in %s", step, self.model_dir)
         else:
             initialization.initialize(
                 self.model, self.config, self.initial_weights, self._measured_images
@@ -188,42 +238,13 @@ class Trainer:
         results = {"step": step} | self._open(step)
         logging.info(
             "Training to step %d: %.2f epochs of %.1f steps of %d images.",
-            self.total_steps,
-            self.schedule.epoch_of(self.total_steps),
-            self.schedule.epoch_steps,
-            train.batch_size,
+            schedule.total_steps,
+            schedule.epoch_of(schedule.total_steps),
+            schedule.epoch_steps,
+            self.config.train.batch_size,
         )
-        batches = iter(self._batches(step))
-        self._set_rates(step)
-        self.step.trace(batches)
-        if preemption:
-            preemption.hold(self.step.stop)
-        clock = Clock(step)
-        while step < self.total_steps or self._evaluation_is_due(step):
-            if self._evaluation_is_due(step):
-                results |= self._evaluate(step)
-                self._save(step)
-                clock.restart()
-                continue
-            self._set_rates(step)
-            steps = self._run_steps(batches, step, self._next_stop(step))
-            step += steps.count
-            clock.add_steps(step)
-            self._check_loss(steps, step)
-            sums = zip(self.progress.sums, steps.sums, strict=True)
-            self.progress.sums = [a + float(b) for a, b in sums]
-            if self._due(step, train.log_steps):
-                results |= self._log(step, clock)
-            results["step"] = step
-            if steps.stopped:
-                self._stop(step)
-            # What is evaluated is saved after it.
-            due = self._due(step, train.checkpoint_steps)
-            if due and not self._evaluation_is_due(step):
-                self._save(step)
-            clock.restart()
-        self._close()
-        return results | {"model_dir": str(self.model_dir)}
+        self.set_rates(step)
+        return step, results
 
     def _open(self, step: int) -> dict:
         """Prepares the model_dir; returns the results that are there already."""
@@ -240,83 +261,36 @@ class Trainer:
             self._write_first_pictures()
         return self.writer.results
 
-    def _next_stop(self, step: int) -> int:
-        """The step up to which the compiled loop may run without looking up."""
-        train = self.config.train
-        periods = [train.steps_per_loop, train.log_steps, train.checkpoint_steps]
-        if self.eval_split:
-            periods.append(self._eval_steps())
-        stops = [step + period - step % period for period in periods]
-        stops += [change for change in self.changes if change > step]
-        stops += [s for s in train.profile_steps if s > step]
-        return min([*stops, self.total_steps])
+    def set_rates(self, step: int) -> None:
+        """Prepares the steps from `step` on."""
+        self.step.set_rates(self.pace.rates(step), self.pace.has_noise(step))
 
-    def _due(self, step: int, period: int) -> bool:
-        return step % period == 0 or step == self.total_steps
-
-    def _eval_steps(self) -> int:
-        epochs = self.config.train.epochs_between_evals
-        return max(1, round(epochs * self.schedule.epoch_steps))
-
-    def _evaluation_is_due(self, step: int) -> bool:
-        """Also when a run goes on that was stopped during an evaluation."""
-        return (
-            self.eval_split is not None
-            and step > 0
-            and self._due(step, self._eval_steps())
-            and self.progress.evaluated != step
-        )
-
-    def _set_schedule(self, step: int) -> None:
-        """Of this batch size, from what the run did with others."""
-        config, split = self.config, self.train_split
-        epoch_steps = split.num_examples / config.train.batch_size
-        self.progress.change_pace(step, epoch_steps)
-        self.schedule = Schedule.of(config.train, epoch_steps, self.progress.offset)
-        self.total_steps = self.noise_steps = self.schedule.total_steps
-        self.changes = self.schedule.changes()
-        if config.data.color_noise_epochs is not None:
-            self.noise_steps = self.schedule.step_of(config.data.color_noise_epochs)
-            self.changes.append(self.noise_steps)
-
-    def _set_rates(self, step: int) -> None:
-        rates = self.schedule.rates(step, self.progress.plateau)
-        self.step.set_rates(rates, has_noise=step < self.noise_steps)
-
-    def _run_steps(self, batches, step: int, stop: int) -> Steps:
-        self.profile.move_to(step)
-        try:
-            steps = self.step.run(batches, stop - step)
-        except tf.errors.OpError as error:
-            raise dataset.explained(error, self.train_split) from error
-        self.profile.move_to(step + steps.count)
-        return steps
-
-    def _check_loss(self, steps: Steps, step: int) -> None:
-        """Stops before weights that are no numbers reach a checkpoint."""
+    def check_loss(self, loss: float, step: int) -> None:
+        """Stops before weights that are NaN reach a checkpoint."""
         bound = self.config.train.loss_upper_bound
-        if not steps.last_loss <= bound:
-            above = "" if math.isnan(steps.last_loss) else f", above {bound:g}"
-            self._diverged(f"the loss was {steps.last_loss:g}{above}", step)
+        if not loss <= bound:
+            above = "" if math.isnan(loss) else f", above {bound:g}"
+            self._diverged(f"the loss was {loss:g}{above}", step)
 
     def _check_numbers(self, step: int) -> None:
         if not self.checkpoints.are_numbers():
-            self._diverged("a weight or velocity was no number", step)
+            self._diverged("a weight or velocity was NaN or infinite", step)
 
     def _diverged(self, what: str, step: int) -> typing.NoReturn:
         rate = float(self.optimizer.learning_rate.numpy())
-        advice = "there is no checkpoint yet; start again with a lower --learning_rate"
+        lower = "with a lower --learning_rate or --rates"
+        advice = f"there is no checkpoint yet; start again {lower}"
         if self.saved_step:
             saved = checkpoint_files.prefix(self.model_dir, self.saved_step)
             advice = (
-                f"the last good checkpoint is {saved}; {self.command}, with a lower "
-                "--learning_rate, goes on from there"
+                f"the last good checkpoint is {saved}; {self.command}, {lower}, "
+                "resumes there"
             )
         raise UserError(
             f"{what} at step {step}, at a learning rate of {rate:g}: {advice}"
         )
 
-    def _batches(self, step: int) -> tf.distribute.DistributedDataset:
+    def batches(self, step: int) -> tf.distribute.DistributedDataset:
         config = self.config
         return feeding.distribute(
             self.strategy,
@@ -325,12 +299,12 @@ class Trainer:
                 config.train.batch_size,
                 config.model.image_size,
                 config.train.seed,
-                round(step + self.schedule.offset),
+                round(step + self.pace.schedule.offset),
                 context,
             ),
         )
 
-    def _log(self, step: int, clock: Clock) -> dict:
+    def log(self, step: int, clock: Clock) -> dict:
         result = Result.from_sums(np.array(self.progress.sums))
         self.progress.sums = [0.0] * 4
         speed = clock.steps_per_second()
@@ -340,12 +314,12 @@ class Trainer:
         }
         if self.writer:
             self.writer.scalars("train", step, values)
-        left = (self.total_steps - step) / speed
+        left = (self.pace.total_steps - step) / speed
         logging.info(
             "step %d/%d | epoch %.2f | %s | lr %g | %.1f images/s | %s left",
             step,
-            self.total_steps,
-            self.schedule.epoch_of(step),
+            self.pace.total_steps,
+            self.pace.schedule.epoch_of(step),
             result,
             values["learning_rate"],
             values["images_per_second"],
@@ -353,13 +327,13 @@ class Trainer:
         )
         return recorder.named("train", values)
 
-    def _evaluate(self, step: int) -> dict:
+    def evaluate(self, step: int) -> dict:
         self._check_numbers(step)
         train = self.config.train
         try:
             result, _ = self.evaluator()
         except Interrupted:
-            self._stop(step)
+            self.stop(step)
         if train.schedule == "plateau":
             self.progress.plateau = self.progress.plateau.after(
                 1 - result.accuracy, train.plateau_patience, train.plateau_reductions
@@ -382,25 +356,22 @@ class Trainer:
         )
         return recorder.named("validation", values)
 
-    def _save(self, step: int) -> None:
+    def save(self, step: int) -> None:
         self._check_numbers(step)
         if self.placement.is_chief:
             logging.info("Saved %s", self.checkpoints.save())
         self.saved_step = step
 
-    def _stop(self, step: int) -> typing.NoReturn:
+    def stop(self, step: int) -> typing.NoReturn:
         """After a signal."""
         if self.saved_step != step:
-            self._save(step)
-        self._close()
+            self.save(step)
+        self.profile.stop()
         raise Interrupted(
             f"stopped by a signal after step {step}, which is saved in "
-            f"{self.model_dir}: {self.command} goes on from there",
+            f"{self.model_dir}: {self.command} resumes there",
             is_saved=True,
         )
-
-    def _close(self) -> None:
-        self.profile.stop()
 
     def _write_settings(self) -> None:
         with atomic.saying_where(self.model_dir):
