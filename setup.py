@@ -30,6 +30,8 @@ setuptools.setup(
         "protobuf>=5.29.6,<8",
         "PyYAML>=6.0.1,<7",
         "safetensors>=0.6,<1",
+        # Where the devkit's meta.mat is written.
+        "scipy>=1.12,<2",
         "tensorboard>=2.19,<2.22",
         # The grid leans on a private attribute: no release that was not tried.
         "tensorflow>=2.19,<2.22",
@@ -52,7 +54,7 @@ setuptools.setup(
             "openvino>=2024.4",
             "torch>=2.4",
         ],
-        "plots": ["matplotlib>=3.8", "pandas>=2.2", "scipy>=1.12"],
+        "plots": ["matplotlib>=3.8", "pandas>=2.2"],
         "torch": ["torch>=2.4"],
         "test": [
             "matplotlib>=3.8",
@@ -63,7 +65,6 @@ setuptools.setup(
             "pytest>=9.0.3",
             "pytest-xdist>=3.5",
             "ruff>=0.12",
-            "scipy>=1.12",
         ],
     },
     entry_points={

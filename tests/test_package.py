@@ -1,21 +1,26 @@
 """What is installed, what importing it does, and who may live beside it."""
 
+import ast
 import configparser
 import importlib
 import json
 import pathlib
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 
 import keras
 import pytest
 import setuptools
+from packaging.requirements import Requirement
 from packaging.version import Version
 
 from official.alexnet import AlexNet, registration
+from official.alexnet.training import run_weights
 from official.alexnet.training.optimizer import PaperSGD
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -81,10 +86,7 @@ def test_importing_it_and_its_binaries_does_not_start_tensorflow():
 
 def test_the_public_names():
     package = importlib.import_module("official.alexnet")
-    from official.alexnet import AlexNet  # noqa: PLC0415
-    from official.alexnet.modeling import alexnet  # noqa: PLC0415
-
-    assert AlexNet is alexnet.AlexNet
+    assert AlexNet is run_weights.AlexNet
     names: dict = {}
     exec("from official.alexnet import *", names)
     assert names["AlexNet"] is AlexNet
@@ -142,20 +144,18 @@ def test_every_module_can_be_imported_beside_the_others(module):
     assert importlib.import_module(name).__doc__
 
 
-def setup_arguments(monkeypatch) -> dict:
+@pytest.fixture(scope="module")
+def given() -> dict:
     """What setup.py gives to setuptools."""
-    given: dict = {}
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(
-        setuptools, "setup", lambda **arguments: given.update(arguments)
-    )
-    code = (ROOT / "setup.py").read_text("utf-8")
-    exec(compile(code, "setup.py", "exec"), {"__file__": str(ROOT / "setup.py")})
-    return given
+    arguments: dict = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr(setuptools, "setup", arguments.update)
+        runpy.run_path("setup.py")
+    return arguments
 
 
-def test_setup_packs_every_module_and_file_of_settings(monkeypatch):
-    given = setup_arguments(monkeypatch)
+def test_setup_packs_every_module_and_file_of_settings(given):
     folders = [ROOT / package.replace(".", "/") for package in given["packages"]]
     packed = {file for folder in folders for file in folder.glob("*.py")}
     assert {ROOT / module for module in MODULES} <= packed
@@ -170,8 +170,7 @@ def test_setup_packs_every_module_and_file_of_settings(monkeypatch):
     assert not {"tests", "tools"} & {name.split(".")[0] for name in given["packages"]}
 
 
-def test_setup_and_the_package_agree(monkeypatch):
-    given = setup_arguments(monkeypatch)
+def test_setup_and_the_package_agree(given):
     assert given["version"] == importlib.import_module("official.alexnet").__version__
     for script in given["entry_points"]["console_scripts"]:
         name, target = script.split(" = ")
@@ -179,6 +178,38 @@ def test_setup_and_the_package_agree(monkeypatch):
         assert name == f"alexnet-{module.rpartition('.')[2]}"
         assert callable(getattr(importlib.import_module(module), function))
     assert len(given["entry_points"]["console_scripts"]) == len(SCRIPTS)
+
+
+def test_each_dependency_is_bounded_and_its_oldest_is_what_is_tested(given):
+    text = (ROOT / "tests" / "constraints" / "oldest.txt").read_text("utf-8")
+    pins = dict(
+        line.split("==") for line in text.lower().replace("-", "_").splitlines()[2:]
+    )
+    page = (ROOT / "docs" / "supply.md").read_text("utf-8")
+    for requirement in map(Requirement, given["install_requires"]):
+        name = requirement.name
+        bounds = {bound.operator: bound.version for bound in requirement.specifier}
+        lowest, end = bounds[">="], bounds["<"]
+        assert Version(pins[name.lower().replace("-", "_")]) == Version(lowest), name
+        assert metadata.version(name) in requirement.specifier
+        assert f"| {name} | {lowest} | {end} |" in page
+
+
+def test_what_the_source_imports_is_required(given):
+    """Nothing is there only because something else brings it."""
+    required = {Requirement(text).name.lower() for text in given["install_requires"]}
+    ours = {"official", *sys.stdlib_module_names}
+    optional = {"onnx"}  # Asked for by name: the extra `onnx`.
+    distributions = metadata.packages_distributions()
+    for module in MODULES:
+        for node in ast.walk(ast.parse((ROOT / module).read_text("utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            for name in {name.partition(".")[0] for name in names} - ours - optional:
+                assert required & {d.lower() for d in distributions[name]}, name
 
 
 def test_an_editable_install_has_nothing_to_warn_of(tmp_path):

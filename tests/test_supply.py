@@ -4,16 +4,12 @@ import ast
 import io
 import json
 import pathlib
-import sys
 import tarfile
 import zipfile
-from importlib import metadata
 
 import keras
 import numpy as np
 import pytest
-from packaging.requirements import Requirement
-from packaging.version import Version
 
 from official.alexnet import config_files
 from official.alexnet.config import Config
@@ -26,7 +22,9 @@ from official.alexnet.weights import files
 
 ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = sorted(
-    path for folder in ("official", "tools") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("official", "tools", "examples")
+    for path in (ROOT / folder).rglob("*.py")
 )
 
 # === What is not in the source ===
@@ -335,60 +333,3 @@ def test_a_devkit_that_is_packed_to_be_huge_is_cut(tmp_path, monkeypatch):
     assert path.stat().st_size < 10_000
     with pytest.raises(UserError, match=r"cannot read meta\.mat"):
         devkit.read_devkit(path)
-
-
-# === Bounds of what is installed ===
-
-
-def _requirements() -> dict[str, Requirement]:
-    tree = ast.parse((ROOT / "setup.py").read_text("utf-8"))
-    (listed,) = (
-        keyword.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        for keyword in node.keywords
-        if keyword.arg == "install_requires"
-    )
-    found = [Requirement(text) for text in ast.literal_eval(listed)]
-    return {requirement.name: requirement for requirement in found}
-
-
-def _bound(requirement: Requirement, operator: str) -> str:
-    (bound,) = (s.version for s in requirement.specifier if s.operator == operator)
-    return bound
-
-
-REQUIREMENTS = _requirements()
-
-
-@pytest.mark.parametrize("name", REQUIREMENTS)
-def test_each_dependency_is_bounded_and_its_oldest_is_what_is_tested(name):
-    requirement = REQUIREMENTS[name]
-    lowest, end = _bound(requirement, ">="), _bound(requirement, "<")
-    text = (ROOT / "tests" / "constraints" / "oldest.txt").read_text("utf-8")
-    pins = dict(
-        line.split("==") for line in text.lower().replace("-", "_").splitlines()[2:]
-    )
-    assert Version(pins[name.lower().replace("-", "_")]) == Version(lowest)
-    assert metadata.version(name) in requirement.specifier
-    page = (ROOT / "docs" / "supply.md").read_text("utf-8")
-    assert f"| {name} | {lowest} | {end} |" in page
-
-
-def test_what_the_source_imports_is_required():
-    """Nothing is there only because something else brings it."""
-    ours = {"official", "benchmarking"} | set(sys.stdlib_module_names)
-    optional = {"onnx"}  # Asked for by name: the extra `onnx`.
-    distributions = metadata.packages_distributions()
-    for path in SOURCES:
-        if path.is_relative_to(ROOT / "tools"):
-            continue
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [node.module]
-            for name in {name.partition(".")[0] for name in names} - ours - optional:
-                required = {n.lower() for n in REQUIREMENTS}
-                assert required & {d.lower() for d in distributions[name]}, name

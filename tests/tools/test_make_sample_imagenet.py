@@ -68,6 +68,7 @@ def test_validation_archive_is_flat_and_has_a_ground_truth_line_each(archives):
         f"{folder}/meta.mat",
         f"{folder}/ILSVRC2012_validation_ground_truth.txt",
     }
+    assert b"Created on" not in devkit[f"{folder}/meta.mat"]  # The same bytes each day.
     assert devkit[f"{folder}/ILSVRC2012_validation_ground_truth.txt"].split() == [
         line.encode() for line in truth
     ]
@@ -144,7 +145,7 @@ def test_texture_does_tell_the_class():
 
     def features(label, number):
         rng = np.random.default_rng([label, number])
-        image = sample.draw(rng, label, 300, 300).convert("L").resize((64, 64))
+        image = sample.draw(rng, label, 128, 128).convert("L").resize((64, 64))
         grey = np.asarray(image, np.float64)
         spectrum = np.abs(np.fft.fft2(grey - grey.mean()))
         spectrum = np.fft.fftshift(spectrum)[8:57, 8:57].reshape(7, 7, 7, 7)
@@ -187,7 +188,7 @@ def test_command_line(tmp_path):
     for arguments, message in (
         (["stray"], "stray"),
         (["--num_classes=99"], "num_classes"),
-        ([f"--output_dir={tmp_path / 'file' / 'a'}"], "cannot write"),
+        ([f"--output_dir={tmp_path / 'file' / 'a'}"], "Not a directory"),
     ):
         done = _run(f"--output_dir={tmp_path / 'b'}", *arguments)
         assert done.returncode != 0
