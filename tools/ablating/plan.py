@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Literal
 
 from official.alexnet import config as config_lib
-from official.alexnet import config_files, paths, plain_yaml
+from official.alexnet import config_files, fields, paths, plain_yaml
 from official.alexnet.config import Config
 from official.alexnet.errors import UserError
 
@@ -163,9 +163,7 @@ def _row(name: str, change, base: Config, source: str) -> Row:
     config = _override(base, change.get("settings", {}), source)
     before, after = flat(base), flat(config)
     changed = {
-        key: config_files.show(value)
-        for key, value in after.items()
-        if value != before[key]
+        key: fields.show(value) for key, value in after.items() if value != before[key]
     }
     if not changed:
         raise UserError(f"{source} changes nothing: its settings are the baseline's")

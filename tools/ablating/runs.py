@@ -162,7 +162,7 @@ def _call(command: list[str], folder: pathlib.Path) -> str:
             line["status"] = process.returncode
             line["seconds"] = round(time.perf_counter() - started, 2)
             line["cpu_seconds"] = round(_cpu_seconds_of_children() - cpu_before, 2)
-            atomic.append_text(folder / COMMANDS_FILE, json.dumps(line) + "\n")
+            atomic.append(folder / COMMANDS_FILE, (json.dumps(line) + "\n").encode())
     if process.returncode:
         said = (folder / LOG_FILE).read_text("utf-8", "replace").split("\n")
         last = next((text for text in reversed(said) if text.strip()), "")
