@@ -18,7 +18,7 @@ from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.normalization import BatchNormalization
 from official.alexnet.modeling.weights import get_weights
-from official.alexnet.training import checkpoints, run
+from official.alexnet.training import building, checkpoints
 from official.alexnet.training.trainer import Trainer, train
 
 CASES = {
@@ -188,12 +188,12 @@ def test_a_checkpoint_of_columns_with_batch_norm_fits_the_grouped_form(
     tiny_config, tmp_path
 ):
     trained(on_grid(tiny_config, "batch norm", "off", 2, 2), tmp_path)
-    grouped = run.build_model(on_grid(tiny_config, "batch norm", "off", 1, 1))
+    grouped = building.build_model(on_grid(tiny_config, "batch norm", "off", 1, 1))
     checkpoints.load_weights(grouped, checkpoints.latest(tmp_path))
     saved = contents(tmp_path).weights
     for name, array in get_weights(grouped).items():
         np.testing.assert_array_equal(array, saved[name])
-    plain = run.build_model(tiny_config)
+    plain = building.build_model(tiny_config)
     with pytest.raises(UserError, match=r"the weights hold norm1/beta"):
         checkpoints.load_weights(plain, checkpoints.latest(tmp_path))
 

@@ -36,7 +36,7 @@ from official.alexnet.errors import UserError
 from official.alexnet.preparation import conversion, prepare, sources
 from official.alexnet.preparation.locations import Archives
 from official.alexnet.serving.signatures import ServedAlexNet
-from official.alexnet.training import run
+from official.alexnet.training import building
 
 SYNSETS = ("n00000001", "n00000002", "n00000003")
 GREY = {"jpeg grey", "png grey", "png grey+alpha", "png 16-bit grey"}
@@ -316,7 +316,9 @@ def through_files(folder: pathlib.Path, count: int) -> dict[str, Table]:
 def through_serving(folder: pathlib.Path, count: int) -> Table:
     """Each beside a good picture, through one loaded SavedModel."""
     config = Config(model=ModelConfig(num_classes=10, width=0.125, input_size=64))
-    saved = ServedAlexNet(run.build_model(config), np.float32([[[128.0] * 3]]), 1.0)
+    saved = ServedAlexNet(
+        building.build_model(config), np.float32([[[128.0] * 3]]), 1.0
+    )
     tf.saved_model.save(saved, str(folder / "saved"), saved.signatures())
     loaded = tf.saved_model.load(str(folder / "saved"))
     classify = loaded.signatures["serving_default"]

@@ -16,12 +16,12 @@ from interchange_nets import make_images
 from PIL import Image, ImageOps
 
 from official.alexnet import run_files
-from official.alexnet.config import RuntimeConfig
+from official.alexnet.config import Config, RuntimeConfig
 from official.alexnet.data import dataset
 from official.alexnet.errors import UserError
 from official.alexnet.serving.export import export
 from official.alexnet.serving.prediction import predict
-from official.alexnet.training import checkpoints, run
+from official.alexnet.training import building, checkpoints
 from official.alexnet.training.trainer import train
 
 
@@ -55,7 +55,7 @@ def exported(records_dir, tmp_path_factory) -> pathlib.Path:
 def expected_logits(root: pathlib.Path, squares: np.ndarray) -> np.ndarray:
     """The trained net in this process, on centre crops cut by NumPy."""
     config = run_files.load_config(str(root / "run"))
-    model = run.build_model(config)
+    model = building.build_model(config)
     checkpoints.load_weights(model, checkpoints.latest(root / "run"))
     mean = dataset.find_statistics(config.data, root / "run").mean_image
     crops = squares.astype(np.float32) - mean
@@ -186,8 +186,8 @@ def test_features_are_fc7_after_its_relu(exported):
 
 
 def test_features_of_the_whole_net_have_4096_numbers():
-    assert run.build_model(
-        dataclasses.replace(run.Config(), runtime=RuntimeConfig(num_gpus=0))
+    assert building.build_model(
+        dataclasses.replace(Config(), runtime=RuntimeConfig(num_gpus=0))
     ).get_layer("relu7").output.shape == (None, 4096)
 
 
@@ -242,7 +242,7 @@ def test_keras_file_computes_probabilities(exported):
     model = keras.models.load_model(exported / "out" / "alexnet.keras")
     rng = np.random.default_rng(2)
     x = rng.normal(0, 50, (2, 64, 64, 3)).astype(np.float32)
-    original = run.build_model(run_files.load_config(str(exported / "run")))
+    original = building.build_model(run_files.load_config(str(exported / "run")))
     checkpoints.load_weights(original, checkpoints.latest(exported / "run"))
     np.testing.assert_allclose(model(x), tf.nn.softmax(original(x)), atol=1e-6)
 

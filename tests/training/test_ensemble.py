@@ -24,7 +24,7 @@ from official.alexnet.data import dataset
 from official.alexnet.data.statistics import Statistics
 from official.alexnet.errors import UserError
 from official.alexnet.run_files import load_config
-from official.alexnet.training import checkpoints, run
+from official.alexnet.training import building, checkpoints
 from official.alexnet.training.evaluation import Run, evaluate_runs
 from official.alexnet.training.trainer import train
 
@@ -91,7 +91,7 @@ def numpy_probabilities(folder: pathlib.Path, crops: int):
         "unit_variance": np.sqrt(statistics.covariance_eigenvalues.mean()),
         "torchvision": 255 * np.array([0.229, 0.224, 0.225]),
     }[config.data.input_scale]
-    model = run.build_model(config)
+    model = building.build_model(config)
     checkpoints.load_weights(model, checkpoints.latest(folder))
     total = 0
     for view in views:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from official.alexnet.config import RuntimeConfig
 from official.alexnet.data import dataset, preprocessing
-from official.alexnet.training import checkpoints, run
+from official.alexnet.training import building, checkpoints
 from official.alexnet.training.evaluation import Result, evaluate_run, score
 from official.alexnet.training.trainer import train
 
@@ -52,7 +52,7 @@ def all_images(config) -> tuple[np.ndarray, np.ndarray]:
 def numpy_result(config, folder, crops: int) -> Result:
     """Crops, softmax and averages by NumPy; only the net's logits by TensorFlow."""
     images, labels = all_images(config)
-    model = run.build_model(config)
+    model = building.build_model(config)
     checkpoints.load_weights(model, checkpoints.latest(folder))
     statistics = dataset.find_statistics(config.data, folder)
     mean = statistics.mean_image[96:160, 96:160]

@@ -13,7 +13,7 @@ from official.alexnet.config import Config
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.weights import variables_by_name
 from official.alexnet.serving.export import export
-from official.alexnet.training import checkpoints, initialization, run
+from official.alexnet.training import building, checkpoints, initialization
 from official.alexnet.training.trainer import train
 from official.alexnet.weights import files
 from official.alexnet.weights.preprocessing import Preprocessing
@@ -272,7 +272,7 @@ def test_from_a_checkpoint_or_a_weight_file(source, tmp_path, kind):
     path = checkpoints.latest(folder)
     if kind == ".keras":
         path = str(tmp_path / "net.keras")
-        model = run.build_model(config)
+        model = building.build_model(config)
         checkpoints.load_weights(model, checkpoints.latest(folder))
         model.save(path)
     elif kind != "checkpoint":
@@ -280,7 +280,7 @@ def test_from_a_checkpoint_or_a_weight_file(source, tmp_path, kind):
             pytest.importorskip("torch")
         path = str(tmp_path / f"net{kind}")
         files.write(path, first.weights, config.model.net())
-    model = run.build_model(changed(config, 2, seed=5))
+    model = building.build_model(changed(config, 2, seed=5))
     taken = initialization.from_source(model, changed(config, 2, init_from=path))
     assert taken.keys() == first.weights.keys()
     for name, array in taken.items():
@@ -311,11 +311,11 @@ def test_weights_for_another_scale_are_refused(source, tmp_path, kind):
         # As torch.save leaves it: nothing is noted of the input.
         pytest.importorskip("torch")
         config = changed(config, variant="owt")
-        model = run.build_model(config)
+        model = building.build_model(config)
         path, scale, net = path.with_suffix(".pth"), "torchvision", config.model.net()
         weights = {n: v[0].numpy() for n, v in variables_by_name(model).items()}
         files.write(str(path), weights, net)
-    model = run.build_model(config)
+    model = building.build_model(config)
     other = changed(config, init_from=str(path), input_scale="none")
     with pytest.raises(
         UserError, match=f"--init_from=.* give --input_scale={scale} "
@@ -336,7 +336,7 @@ def test_weights_for_another_scale_are_refused(source, tmp_path, kind):
 
 def test_a_scale_that_is_no_setting_or_not_known(source, tmp_path):
     config, folder = source
-    model, weights = run.build_model(config), state(folder).weights
+    model, weights = building.build_model(config), state(folder).weights
     for known in (Preprocessing(64, scale=1 / 255), None):
         path = str(tmp_path / f"{known is None}.safetensors")
         files.write(path, weights, config.model.net(), known)
@@ -355,7 +355,7 @@ def test_a_scale_that_is_no_setting_or_not_known(source, tmp_path):
 def test_dropout_of_another_rate_changes_no_answer(source, tmp_path, kind):
     """As published, the rate is a factor after training."""
     config, folder = source
-    first = run.build_model(config)
+    first = building.build_model(config)
     checkpoints.load_weights(first, checkpoints.latest(folder))
     path = tmp_path / f"net.{kind}"
     if kind == "run":
@@ -365,12 +365,12 @@ def test_dropout_of_another_rate_changes_no_answer(source, tmp_path, kind):
     else:
         files.write(str(path), state(folder).weights, config.model.net())
     other = changed(config, init_from=str(path), dropout=0.2)
-    second = run.build_model(other)
+    second = building.build_model(other)
     taken = initialization.from_source(second, other)
     initialization.initialize(second, other, taken, sample=None)
     images = np.random.default_rng(0).normal(0, 50, (2, 64, 64, 3)).astype("f4")
     np.testing.assert_allclose(second(images), first(images), rtol=1e-4, atol=1e-5)
-    third = run.build_model(changed(config, dropout=0.2))
+    third = building.build_model(changed(config, dropout=0.2))
     checkpoints.load_weights(third, checkpoints.latest(folder))
     assert not np.allclose(third(images), first(images), rtol=1e-4, atol=1e-5)
 

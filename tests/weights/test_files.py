@@ -16,7 +16,7 @@ from official.alexnet.errors import UserError
 from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import VARIANTS
 from official.alexnet.modeling.weights import get_weights
-from official.alexnet.training import checkpoints, run, run_weights
+from official.alexnet.training import building, checkpoints, run_weights
 from official.alexnet.training.optimizer import PaperSGD
 from official.alexnet.weights import files, layouts, tensor_files
 from official.alexnet.weights.caffe_layers import describe
@@ -104,7 +104,7 @@ def test_channel_order_of_a_pth_can_be_said(tmp_path):
 def run_directory(folder, net_config, weights_path=None):
     """A run that has been saved at step 7."""
     config = Config(model=net_config)
-    model = run.build_model(config)
+    model = building.build_model(config)
     if weights_path:
         run_weights.load_into(model, net_config.net(), weights_path)
     optimizer = PaperSGD()

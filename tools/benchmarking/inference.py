@@ -18,7 +18,7 @@ from official.alexnet.modeling.alexnet import AlexNet
 from official.alexnet.modeling.weights import copy_weights
 from official.alexnet.serving.export import export
 from official.alexnet.serving.signatures import ServedAlexNet
-from official.alexnet.training import run
+from official.alexnet.training import building
 from official.alexnet.training.checkpoints import Checkpoints, Progress
 from official.alexnet.training.optimizer import PaperSGD
 
@@ -170,7 +170,7 @@ def _limit(settings: Settings, dtype: str) -> Contender:
 def _served(job: _Job, dtype: str, work_dir: pathlib.Path) -> list[Contender]:
     """The exported SavedModel, and the same work in process: 256x256 uint8 in."""
     config = ours.config(job.settings, dtype)
-    model = run.build_model(config)
+    model = building.build_model(config)
     copy_weights(job.model, model)
     folder = work_dir / f"to_export_{dtype}"
     folder.mkdir()

@@ -16,7 +16,7 @@ from official.alexnet.data import classes, dataset
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.weights import set_weights
 from official.alexnet.serving import formats
-from official.alexnet.training import checkpoints, run
+from official.alexnet.training import building, checkpoints
 from official.alexnet.weights import files
 
 
@@ -52,7 +52,7 @@ class Trained:
         Raises:
             UserError: the weights are those of another net.
         """
-        model = run.build_model(self.config)
+        model = building.build_model(self.config)
         try:
             set_weights(model, self.weights)
         except UserError as error:
@@ -65,7 +65,7 @@ class Trained:
     def normalize(self) -> Callable[..., tf.Tensor]:
         """The function from uint8 crops to the model's input."""
         statistics = dataset.find_statistics(self.config.data, self.folder)
-        return run.make_normalize(self.config, statistics)
+        return building.make_normalize(self.config, statistics)
 
     def split(self, name: str) -> dataset.Split:
         """The split `train` or `validation` of the run's records.

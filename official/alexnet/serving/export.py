@@ -21,7 +21,7 @@ from official.alexnet.serving.litert import Quantization, write_litert
 from official.alexnet.serving.onnx import write_onnx
 from official.alexnet.serving.signatures import ServedAlexNet
 from official.alexnet.training import checkpoints
-from official.alexnet.training.run import build_model
+from official.alexnet.training.building import build_model
 
 
 def export(

@@ -17,7 +17,7 @@ from official.alexnet.data import classes, dataset, pipeline, preprocessing
 from official.alexnet.distribution import feeding
 from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import Interrupted, UserError
-from official.alexnet.training import agreement, checkpoints, run
+from official.alexnet.training import agreement, building, checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,7 +268,7 @@ def evaluate_runs(runs: Sequence[Run]) -> dict:
 
 def _evaluate_on(placement: Placement, runs: Sequence[Run]) -> dict:
     config = runs[0].config
-    run.check_batch_size(config, placement)
+    building.check_batch_size(config, placement)
     known = filter(None, (run_files.class_names(each.model_dir) for each in runs))
     split = dataset.find_split(
         config.data, "validation", config.model.num_classes, next(known, None)
@@ -281,7 +281,7 @@ def _evaluate_on(placement: Placement, runs: Sequence[Run]) -> dict:
         path, contents = checkpoints.find(folder, each.checkpoint_path)
         statistics = dataset.find_statistics(each.config.data, folder)
         with placement.strategy.scope():
-            model = run.build_model(each.config, placement)
+            model = building.build_model(each.config, placement)
         models.append(
             {
                 "model_dir": each.model_dir,
@@ -291,7 +291,7 @@ def _evaluate_on(placement: Placement, runs: Sequence[Run]) -> dict:
                 "weight": each.weight / total,
             }
         )
-        normalize = run.make_normalize(each.config, statistics)
+        normalize = building.make_normalize(each.config, statistics)
         members.append(Member(model, normalize, each.weight / total))
     crops = config.train.eval_crops
     steps = [(model["step"], model["weight"]) for model in models]

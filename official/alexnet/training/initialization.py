@@ -15,7 +15,7 @@ from official.alexnet.data import classes
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import weights
 from official.alexnet.modeling.variants import Variant
-from official.alexnet.training import checkpoints, run, run_weights
+from official.alexnet.training import building, checkpoints, run_weights
 from official.alexnet.weights import files
 from official.alexnet.weights.preprocessing import published
 
@@ -107,7 +107,7 @@ def initialize(
     images = sample()
     logging.info("Measuring unit-variance initial weights on %d images.", len(images))
     net = dataclasses.replace(config.model, num_columns=1)
-    grouped = run.build_model(dataclasses.replace(config, model=net))
+    grouped = building.build_model(dataclasses.replace(config, model=net))
     _assign(grouped, source)
     kept = {name.partition("/")[0] for name in source}
     unit_variance(grouped, images, kept)

@@ -25,7 +25,7 @@ from official.alexnet.modeling.weights import (
     variables_by_name,
     whole_shapes,
 )
-from official.alexnet.training import checkpoints, run
+from official.alexnet.training import building, checkpoints
 from official.alexnet.training.checkpoints import Checkpoints, Progress
 from official.alexnet.training.optimizer import PaperSGD
 from official.alexnet.weights import files, layouts
@@ -139,7 +139,7 @@ def write(
     if statistics is None:
         statistics = _statistics(preprocessing)
     folder.mkdir(parents=True, exist_ok=True)
-    net = run.build_model(config)
+    net = building.build_model(config)
     set_weights(net, weights)
     optimizer = PaperSGD()
     optimizer.build(net.trainable_variables)

@@ -23,12 +23,12 @@ from official.alexnet.modeling.variants import find_variant
 from official.alexnet.modeling.weights import variables_by_name
 from official.alexnet.training import (
     agreement,
+    building,
     checkpoint_files,
     checkpoints,
     initialization,
     kernels,
     recorder,
-    run,
 )
 from official.alexnet.training.checkpoints import Checkpoints, Progress
 from official.alexnet.training.clock import Clock
@@ -139,7 +139,7 @@ class Trainer:
         self.strategy = placement.strategy
         # Of the variant: the grouped form's kernels are of two columns, too.
         self.num_columns = find_variant(config.model.variant).num_columns
-        run.check_batch_size(config, placement)
+        building.check_batch_size(config, placement)
         num_classes = config.model.num_classes
         self.train_split = dataset.find_split(config.data, "train", num_classes)
         self.eval_split = None
@@ -149,7 +149,7 @@ class Trainer:
         if earlier:
             run_files.check_classes(model_dir, names)
         with self.strategy.scope():
-            self.model = run.build_model(config, placement)
+            self.model = building.build_model(config, placement)
             self.optimizer = PaperSGD(
                 config.train.learning_rate,
                 config.train.momentum,
@@ -170,8 +170,8 @@ class Trainer:
         if earlier:  # What its checkpoints do not say, if they are old.
             examples = self.train_split.num_examples
             self.progress.epoch_steps = examples / earlier.train.batch_size
-        run.check_placement(self.model, self.optimizer, placement)
-        run.check_layers(self.model, self.pace.schedule)
+        building.check_placement(self.model, self.optimizer, placement)
+        building.check_layers(self.model, self.pace.schedule)
         self.initial_weights = {}
         if earlier is None:
             self.initial_weights = initialization.from_source(self.model, config, names)
@@ -192,14 +192,14 @@ class Trainer:
             self.progress,
             config.train.max_to_keep,
         )
-        self.normalize = run.make_normalize(config, self.statistics)
+        self.normalize = building.make_normalize(config, self.statistics)
         self.step = TrainStep(
             self.strategy,
             self.model,
             self.optimizer,
             self.loss_scale,
             normalize=self.normalize,
-            color_noise=run.make_color_noise(config, self.statistics),
+            color_noise=building.make_color_noise(config, self.statistics),
             batch_size=config.train.batch_size,
             loss_upper_bound=config.train.loss_upper_bound,
             enable_xla=config.runtime.enable_xla,
