@@ -9,8 +9,8 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "official/alexnet"
 # From the ground up; files are rooms of their own.
 ROOMS = (
     *("errors", "paths", "plain_yaml", "backend", "registration", "fields"),
-    *("rate_rows", "distribution", "modeling", "config", "config_files", "data"),
-    *("weights", "run_files", "training", "serving", "preparation"),
+    *("rate_rows", "machine", "distribution", "modeling", "config", "config_files"),
+    *("data", "weights", "run_files", "training", "serving", "preparation"),
     *("setting_flags", "cli", "__init__", "train", "eval", "export", "predict"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -344,13 +344,13 @@ def _settings_read() -> set[tuple[str, str]]:
     """Each `section.setting` that the code reads, checks of it left out."""
     read = set()
     for path in PACKAGE.rglob("*.py"):
-        if path.name in ("config.py", "cli.py"):
+        if path.name in ("config.py", "machine.py", "cli.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Attribute):
                 owner = node.value
-                name = getattr(owner, "attr", None) or getattr(owner, "id", None)
-                read.add((name, node.attr))
+                name = getattr(owner, "attr", None) or getattr(owner, "id", "")
+                read.add((name.lstrip("_"), node.attr))
     return read
 
 

@@ -8,6 +8,7 @@ import dataclasses
 from official.alexnet import fields, plain_yaml
 from official.alexnet.errors import UserError
 from official.alexnet.fields import free, net, run, start
+from official.alexnet.machine import RuntimeConfig
 from official.alexnet.modeling import options
 from official.alexnet.modeling.variants import VARIANTS, Variant, find_variant
 from official.alexnet.rate_rows import RateRow
@@ -286,78 +287,7 @@ class TrainConfig:
             raise UserError("--init_layers needs --init_from, which it takes layers of")
 
 
-@dataclasses.dataclass(frozen=True)
-class RuntimeConfig:
-    """The machine."""
-
-    distribution_strategy: str = free(
-        "off",
-        "`off` and `one_device`: one replica; `mirrored`: as many as the devices of "
-        "this machine allow; `multi_worker_mirrored`: those of --worker_hosts.",
-        ("off", "one_device", "mirrored", "multi_worker_mirrored"),
-    )
-    num_gpus: int | None = free(
-        None,
-        "GPUs to use, --num_columns a replica; 0: the CPU. Without a number: all.",
-        least=0,
-    )
-    logical_cpus: int | None = free(
-        None,
-        "Split the CPU into this many devices: two columns or several replicas run "
-        "on a machine without GPUs. 0: it stays whole.",
-        least=0,
-    )
-    worker_hosts: str | None = free(
-        None, "host:port of every worker, with commas; instead of TF_CONFIG."
-    )
-    task_index: int = free(0, "Which of --worker_hosts this process is.", least=0)
-    worker_timeout: float = free(
-        120,
-        "Seconds without a sign of life from a worker before all stop, status 69.",
-        above=0,
-    )
-    dtype: str = free(
-        "fp32",
-        "Type of the products: `fp32`; `bf16`, which recent CPUs and GPUs run faster; "
-        "`fp16`, with loss scaling, for GPUs. Weights, velocity, LRN and loss are "
-        "float32 in all.",
-        ("fp32", "fp16", "bf16"),
-    )
-    enable_xla: bool = free(
-        False,
-        "Compile the step with XLA; only one column on one replica. XLA draws other "
-        "dropout masks and colour noise from the same seed.",
-    )
-    enable_op_determinism: bool = free(
-        False,
-        "Have TensorFlow take only kernels that give the same bits twice. A CPU does "
-        "without it; a GPU gets slower.",
-    )
-
-    def check(self, num_columns: int) -> None:
-        """The strategy's settings go together."""
-        if self.enable_xla and num_columns > 1:
-            raise UserError(
-                "--enable_xla drops device names, and with them the columns: use it "
-                "with --num_columns=1"
-            )
-        if self.enable_xla and "mirrored" in self.distribution_strategy:
-            raise UserError(
-                "--enable_xla works on one replica: use --distribution_strategy=off or "
-                "one_device"
-            )
-        if self.num_gpus and self.logical_cpus:
-            raise UserError(
-                "--num_gpus and --logical_cpus cannot go together: give one (that of "
-                "a --config_file is taken back with --logical_cpus=0)"
-            )
-        workers = self.distribution_strategy == "multi_worker_mirrored"
-        if self.worker_hosts is not None and not workers:
-            raise UserError(
-                "--worker_hosts needs --distribution_strategy=multi_worker_mirrored"
-            )
-        if self.task_index and self.worker_hosts is None:
-            raise UserError("--task_index needs --worker_hosts; TF_CONFIG has its own")
+_THIS_MACHINE = RuntimeConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -367,7 +297,7 @@ class Config:
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
-    runtime: RuntimeConfig = RuntimeConfig()
+    runtime: RuntimeConfig = _THIS_MACHINE
 
     def to_yaml(self) -> str:
         return plain_yaml.write(dataclasses.asdict(self))

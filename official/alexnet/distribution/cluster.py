@@ -4,8 +4,8 @@ import dataclasses
 import json
 import os
 
-from official.alexnet.config import RuntimeConfig
 from official.alexnet.errors import UserError
+from official.alexnet.machine import RuntimeConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,11 +6,11 @@ import functools
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from official.alexnet.config import RuntimeConfig
 from official.alexnet.distribution import cluster
 from official.alexnet.distribution.grid import DeviceGrid
 from official.alexnet.distribution.watch import Watch
 from official.alexnet.errors import UserError
+from official.alexnet.machine import RuntimeConfig
 
 
 @dataclasses.dataclass(frozen=True)
