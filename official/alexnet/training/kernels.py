@@ -2,6 +2,21 @@
 
 import numpy as np
 
+from official.alexnet.backend import keras
+from official.alexnet.modeling.weights import variables_by_name
+
+
+def first_layer(model: keras.Model, num_columns: int) -> tuple[str, np.ndarray]:
+    """The first layer that a model has, and the picture of its kernels.
+
+    Args:
+        model: of either form.
+        num_columns: of its variant, which the picture keeps apart.
+    """
+    name, parts = next(iter(variables_by_name(model).items()))
+    whole = np.concatenate([part.numpy() for part in parts], axis=-1)
+    return name.partition("/")[0], kernel_picture(whole, num_columns)
+
 
 def kernel_picture(
     kernels: np.ndarray, num_columns: int = 2, zoom: int = 3

@@ -20,7 +20,6 @@ from official.alexnet.distribution import feeding
 from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.modeling.variants import find_variant
-from official.alexnet.modeling.weights import variables_by_name
 from official.alexnet.training import (
     agreement,
     building,
@@ -387,11 +386,8 @@ class Trainer:
         self.writer.pictures("input_images", 0, self._first_images[:8])
 
     def _draw_kernels(self, step: int) -> None:
-        # Of the first layer that the net has.
-        name, parts = next(iter(variables_by_name(self.model).items()))
-        whole = np.concatenate([part.numpy() for part in parts], axis=-1)
-        picture = kernels.kernel_picture(whole, self.num_columns)
-        self.writer.pictures(f"{name.partition('/')[0]}_kernels", step, picture[None])
+        layer, picture = kernels.first_layer(self.model, self.num_columns)
+        self.writer.pictures(f"{layer}_kernels", step, picture[None])
 
     def _measured_images(self) -> tf.Tensor:
         return self.normalize(tf.constant(self._first_images))

@@ -28,6 +28,7 @@ from official.alexnet.weights.caffe_layers import Layer
 from official.alexnet.weights.preprocessing import Preprocessing
 
 KERAS = ".keras"
+_KERAS_ADVICE = "it is damaged, or not a .keras file of this package"
 # Twice what the largest net of 2012 (110 million parameters) takes in float64.
 LARGEST_FILE = 2 * 2**30
 
@@ -114,8 +115,7 @@ def parse(path: object, form: "Format", read_it: Callable):
         # PyTorch says it among advice to trust the file.
         text = text.rpartition("WeightsUnpickler error: ")[2]
         if asked := re.search(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)", text):
-            text = f"it asks for {asked[1]}, which no weights need; nothing in it was "
-            text += "run"
+            text = f"it asks for {asked[1]}, which no weights need; nothing was run"
         text = _printable(text or type(error).__name__, 200)
         raise UserError(f"{path}: {text}; {form.advice}") from error
 
@@ -333,12 +333,10 @@ def _write_tensors(
     net: Variant,
     preprocessing: Preprocessing | None,
 ) -> dict[pathlib.Path, bytes]:
+    noted = preprocessing.as_dict() if preprocessing else None
     arrays = layouts.torch_names(layouts.to_theirs(weights, net, "rgb"), net)
-    note = {
-        "net": structure.lines(net),
-        "preprocessing": preprocessing.as_dict() if preprocessing else None,
-    }
-    return {target: write_arrays(arrays, json.dumps(note))}
+    note = json.dumps({"net": structure.lines(net), "preprocessing": noted})
+    return {target: write_arrays(arrays, note)}
 
 
 def _write_caffe(
@@ -359,10 +357,9 @@ class Format:
 
     Attributes:
         suffixes: of its files.
-        order: of the channels of the images that its files are written for.
+        order: of the channels of its files' images.
         read: from path, bytes, net and the channel order asked for, if any.
-        write: from path, weights, net and preprocessing to the bytes by file; None:
-            it is Keras that writes it, or nobody.
+        write: from path, weights, net and preprocessing to bytes by file; or None.
         advice: what a file should be that cannot be read.
     """
 
@@ -390,12 +387,7 @@ FORMATS = (
         functools.partial(_read_tensors, tensor_files.read_safetensors),
         functools.partial(_write_tensors, tensor_files.write_safetensors),
     ),
-    Format(
-        (KERAS,),
-        "rgb",
-        _read_keras,
-        advice="it is damaged, or not a .keras file of this package",
-    ),
+    Format((KERAS,), "rgb", _read_keras, advice=_KERAS_ADVICE),
     # bvlc_alexnet.npy: Caffe's weights by layer, as caffe-tensorflow made them.
     Format((".npy",), "bgr", _read_npy),
 )
