@@ -17,7 +17,7 @@ from official.alexnet.distribution.grid import DeviceGrid, devices_of
 from official.alexnet.distribution.strategy import place
 from official.alexnet.errors import UserError
 from official.alexnet.training import checkpoints
-from official.alexnet.training.trainer import Trainer
+from official.alexnet.training import trainer as trainer_lib
 
 GRIDS = {
     "off 1x2": ("off", 2, 2),
@@ -42,7 +42,7 @@ def on_grid(config: Config, strategy: str, logical_cpus: int, columns: int) -> C
 
 def train(config: Config, model_dir: pathlib.Path) -> checkpoints.Contents:
     placement = place(config.runtime, config.model.num_columns)
-    train(config, str(model_dir), placement=placement)
+    trainer_lib.train(config, str(model_dir), placement=placement)
     return checkpoints.read(checkpoints.latest(model_dir))
 
 
@@ -147,7 +147,7 @@ def test_every_op_of_a_column_is_on_its_device(
     """
     config = on_grid(tiny_config, strategy, 2 * replicas, 2)
     placement = place(config.runtime, 2)
-    trainer = Trainer(config, tmp_path, placement, clean=False)
+    trainer = trainer_lib.Trainer(config, tmp_path, placement, clean=False)
     cpus = [f"/job:localhost/replica:0/task:0/device:CPU:{i}" for i in range(4)]
     device_of = {
         (column, replica): cpus[column * replicas + replica]

@@ -359,7 +359,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tiny_config, tmp_path, monkey
         return real(self)
 
     monkeypatch.setattr(checkpoints.Checkpoints, "are_numbers", spoilt)
-    with pytest.raises(UserError, match=r"no number at step 6, .*ckpt-4"):
+    with pytest.raises(UserError, match=r"NaN or infinite at step 6, .*ckpt-4"):
         train(longer, str(tmp_path))
     assert checkpoint_files.steps(tmp_path) == [4]
     # Nor evaluated.

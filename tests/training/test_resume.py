@@ -147,9 +147,9 @@ def test_epochs_are_counted_on_with_another_batch_size(half_an_epoch, tmp_path):
     config = half_an_epoch
     trainer = Trainer(config, tmp_path, place(config.runtime, 1), clean=False)
     trainer.pace.start_at(trainer.checkpoints.restore())
-    assert trainer.total_steps == 3 + math.ceil(1.5 * 3)
-    assert [trainer.schedule.epoch_of(step) for step in (3, 6)] == [0.5, 1.5]
-    assert trainer.changes == [3 + math.ceil(0.5 * 3), 3 + 3]
+    assert trainer.pace.total_steps == 3 + math.ceil(1.5 * 3)
+    assert [trainer.pace.schedule.epoch_of(step) for step in (3, 6)] == [0.5, 1.5]
+    assert trainer.pace.schedule.changes() == [3 + math.ceil(0.5 * 3), 3 + 3]
     # 24 images are passed, or nearly: a batch's place is a multiple of its size.
     split, context = trainer.train_split, tf.distribute.InputContext()
     wanted = split.training(config.data, 16, 64, config.train.seed, 2, context)

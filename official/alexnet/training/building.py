@@ -51,19 +51,21 @@ def make_normalize(config: Config, statistics: Statistics) -> Callable[..., tf.T
 
 def make_color_noise(
     config: Config, statistics: Statistics
-) -> Callable[[tf.Tensor], tf.Tensor] | None:
-    """The function from the number of steps taken to a global batch's colour noise."""
+) -> Callable[[tf.Tensor, slice], tf.Tensor] | None:
+    """The function from the number of steps taken, and a part of the global batch, to
+    the part's colour noise; the noise is drawn for the global batch.
+    """
     data, batch_size, seed = config.data, config.train.batch_size, config.train.seed
     if data.color_noise == "none":
         return None
 
-    def color_noise(step: tf.Tensor) -> tf.Tensor:
+    def color_noise(step: tf.Tensor, part: slice) -> tf.Tensor:
         gaussians = tf.random.stateless_normal(
             [batch_size, 3], [seed, step], alg="philox"
         )
         return preprocessing.color_noise(
             statistics,
-            gaussians,
+            gaussians[part],
             sigma=data.color_noise_sigma,
             scale=data.color_noise,
         )

@@ -63,8 +63,8 @@ class TrainStep:
         optimizer: its optimizer, built.
         loss_scale: the factor that float16 needs.
         normalize: from uint8 crops and noise to the model's input.
-        color_noise: from the number of steps taken to the colour noise of a global
-            batch, (batch_size, 1, 1, 3) grey levels; None: there is none.
+        color_noise: from the number of steps taken, and the part of the global batch,
+            to its colour noise, (count, 1, 1, 3) grey levels; None: there is none.
         batch_size: images of a global batch.
         loss_upper_bound: the loop ends after a step whose loss is above it, or NaN.
         enable_xla: compile a replica's step with XLA.
@@ -84,7 +84,7 @@ class TrainStep:
         loss_scale: LossScale,
         *,
         normalize: Callable[..., tf.Tensor],
-        color_noise: Callable[[tf.Tensor], tf.Tensor] | None,
+        color_noise: Callable[[tf.Tensor, slice], tf.Tensor] | None,
         batch_size: int,
         loss_upper_bound: float,
         enable_xla: bool,
@@ -174,8 +174,8 @@ class TrainStep:
         """The replica's part of the global batch's colour noise."""
         if not self._has_noise:
             return None
-        noise = self._color_noise(tf.cast(self._optimizer.iterations.value, tf.int32))
         replica = tf.distribute.get_replica_context()
         count = self._batch_size // replica.num_replicas_in_sync
         start = replica.replica_id_in_sync_group * count
-        return noise[start : start + count]
+        step = tf.cast(self._optimizer.iterations.value, tf.int32)
+        return self._color_noise(step, slice(start, start + count))
