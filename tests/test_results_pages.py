@@ -1,4 +1,4 @@
-"""What the pages of docs/results say, worked out again from the numbers kept there."""
+"""What the page of results says, worked out again from the numbers kept beside it."""
 
 import csv
 import gzip
@@ -16,10 +16,17 @@ RESULTS = ROOT / "docs" / "results"
 ABLATION, CIFAR10 = RESULTS / "ablation", RESULTS / "cifar10"
 IMAGENETTE = RESULTS / "imagenette"
 
-EPOCHS = ("thirty_epochs", "forty_epochs")
-TRAINING_IMAGES = (
-    "training images as they were trained, with crops, colour noise and dropout"
-)
+PAGE = RESULTS / "README.md"
+TEXT = " ".join(PAGE.read_text("utf-8").split())
+
+# Files kept of a training of ten classes: its evaluations, its checkpoint in them, and
+# its lines of training.
+TRAININGS = {
+    "`paper`, 40 epochs, bf16": ("forty_epochs", "runs/forty/ckpt-2960", "paper"),
+    "`paper`, 30 epochs, fp32": ("thirty_epochs", None, "paper"),
+    "300 steps, the paper's initial weights": (".", "runs/paper/ckpt-300", None),
+    "300 steps, `--init=source`": (".", "runs/source/ckpt-300", None),
+}
 
 # Student's t: 97.5 % lie below, for one and two degrees of freedom.
 T = {2: 12.706, 3: 4.303}
@@ -40,15 +47,15 @@ def table_rows(page: pathlib.Path) -> list[list[str]]:
     """The cells of every line of every table."""
     lines = page.read_text("utf-8").splitlines()
     return [
-        [cell.strip(" *") for cell in line.strip("| ").split("|")]
+        [cell.strip(" *") for cell in line.strip("|").split("|")]
         for line in lines
         if line.startswith("|")
     ]
 
 
-def row_of(page: pathlib.Path, *first: str) -> list[str]:
-    """The only line that begins with these cells; the cells after them."""
-    (row,) = [row for row in table_rows(page) if row[: len(first)] == list(first)]
+def row_of(*first: str) -> list[str]:
+    """The page's only row that begins with these cells; the cells after them."""
+    (row,) = [row for row in table_rows(PAGE) if row[: len(first)] == list(first)]
     return row[len(first) :]
 
 
@@ -84,9 +91,7 @@ def test_figure_1(row):
     name = f"figure1-{row['activation']}-{row['learning_rate']}-seed{row['seed']}"
     found = epochs_to_25_percent(json_lines(CIFAR10 / f"{name}.metrics.jsonl.gz"))
     assert float(row["epochs_to_25_percent"]) == pytest.approx(found, abs=0.02)
-    cells = row_of(
-        CIFAR10 / "README.md", row["activation"], row["learning_rate"], row["seed"]
-    )
+    cells = row_of(row["activation"], row["learning_rate"], row["seed"])
     assert float(cells[-1]) == pytest.approx(found, abs=0.02)
 
 
@@ -99,15 +104,14 @@ def test_figure_1_in_words():
         )
         for name in ("relu", "tanh")
     )
-    text = (CIFAR10 / "README.md").read_text("utf-8")
     assert (
         f"ReLU reaches 25 % training error after {relu:.1f} epochs, "
         f"tanh after {tanh:.1f}: {tanh / relu:.1f} times as many"
-    ) in text
+    ) in TEXT
 
 
 def test_lrn_on_cifar10():
-    rows, page = csv_rows(CIFAR10 / "lrn.csv"), CIFAR10 / "README.md"
+    rows = csv_rows(CIFAR10 / "lrn.csv")
     for row in rows:
         name = f"lrn-{row['net']}-seed{row['seed']}.metrics.jsonl.gz"
         last = json_lines(CIFAR10 / name)[-1]
@@ -122,13 +126,13 @@ def test_lrn_on_cifar10():
     gains = [a - b for a, b in zip(without, with_lrn, strict=True)]
     for i, gain in enumerate(gains):
         expected = [f"{column[i]:.2f}" for column in columns]
-        assert row_of(page, str(i + 1)) == [*expected, f"{gain:.2f}"]
-    assert row_of(page, "mean ± standard error") == [
+        assert row_of(str(i + 1)) == [*expected, f"{gain:.2f}"]
+    assert row_of("mean ± standard error") == [
         mean_and_error(column, 2) for column in [*columns, gains]
     ]
     error = statistics.stdev(gains) / math.sqrt(3)
     low, high = (-statistics.mean(gains) + sign * T[3] * error for sign in (-1, 1))
-    assert f"paired 95 % interval {low:.2f} to {high:.2f}" in page.read_text("utf-8")
+    assert f"paired 95 % interval {low:.2f} to {high:.2f}" in TEXT
 
 
 def test_ablations():
@@ -144,29 +148,26 @@ def test_ablations():
         )
         assert float(run["top_1_error"]) == pytest.approx(100 * (1 - last["accuracy"]))
         errors.setdefault(run["row"], []).append(run)
-    page = ABLATION / "README.md"
+    measures = ("top_1_error", "top_5_error")
+    measures += tuple(f"ten_crop_{measure}" for measure in measures)
+    base = ten_crops(errors["baseline"])
     for name, own in errors.items():
         (cells,) = (
-            row for row in table_rows(page) if row[0] == name and len(row) == 10
+            row[1:] for row in table_rows(PAGE) if row[0] == name and len(row) == 9
         )
-        assert cells[2] == str(len(own))
-        for cell, error in (
-            (3, "top_1_error"),
-            (4, "top_5_error"),
-            (5, "ten_crop_top_1_error"),
-            (6, "ten_crop_top_5_error"),
-        ):
-            assert cells[cell] == mean_and_error([float(r[error]) for r in own], 1)
-    base = ten_crops(errors["baseline"])
-    for name in errors.keys() - {"baseline"}:
-        own = ten_crops(errors[name])
-        differences = [a - b for a, b in zip(own, base, strict=True)]
+        assert cells[:4] == [
+            mean_and_error([float(run[measure]) for run in own], 1)
+            for measure in measures
+        ]
+        if name == "baseline":
+            continue
+        differences = [a - b for a, b in zip(ten_crops(own), base, strict=True)]
         mean, error = statistics.mean(differences), statistics.stdev(differences)
         error /= math.sqrt(len(own))
-        found, interval, *_ = row_of(page, name, "top-1, ten crops")
-        assert numbers(found) == pytest.approx([mean, error], abs=0.051)
+        assert numbers(cells[4]) == pytest.approx([mean, error], abs=0.051)
         half = T[len(own)] * error
-        assert numbers(interval) == pytest.approx([mean - half, mean + half], abs=0.06)
+        interval = [mean - half, mean + half]
+        assert numbers(cells[5]) == pytest.approx(interval, abs=0.06)
 
 
 def ten_crops(runs: list[dict]) -> list[float]:
@@ -177,50 +178,38 @@ def numbers(text: str) -> list[float]:
     return [float(number) for number in re.findall(r"[+-]?\d+\.\d+", text)]
 
 
-def test_the_first_300_steps():
-    evaluations = json_lines(IMAGENETTE / "evaluations.jsonl")
-    one, ten, *_ = table_cells_of(evaluations, "runs/paper/ckpt-300", "imagenette")
-    page = IMAGENETTE / "README.md"
-    paper = "the paper's: N(0, 0.01), biases 1"
-    assert row_of(page, paper, "300")[1:] == [*one, *ten]
-    one, ten = table_cells_of(evaluations, "runs/source/ckpt-300", "imagenette")
-    assert row_of(page, "the 2012 source's: 0.03 in conv3 to 5", "300")[1:] == [
-        *one,
-        *ten,
-    ]
-
-
-def table_cells_of(evaluations, checkpoint: str, records: str) -> list[list[str]]:
-    """Top-1 and top-5 of each evaluation."""
-    return [
-        [percent(e["accuracy"]), percent(e["top_5_accuracy"])]
-        for e in evaluations
-        if (e["checkpoint"], e["records"]) == (checkpoint, records)
-    ]
-
-
-@pytest.mark.parametrize("name", EPOCHS)
-def test_tens_of_epochs(name):
-    folder = IMAGENETTE / name
-    *_, train, validation = json_lines(folder / "paper.metrics.jsonl")
-    expected = {"centre crop": validation, TRAINING_IMAGES: train}
-    if name == "forty_epochs":
-        one, ten = json_lines(folder / "evaluations.jsonl")
-        # The evaluations in training were in bfloat16.
+@pytest.mark.parametrize("name", TRAININGS)
+def test_ten_classes(name):
+    folder, checkpoint, run = TRAININGS[name]
+    cells = row_of(name)
+    centre, ten_crops, training = cells[:3], cells[3:6], cells[6:]
+    if run:
+        *_, train, validation = json_lines(IMAGENETTE / folder / f"{run}.metrics.jsonl")
+        assert training == cells_of(train)
+    if checkpoint is None:
+        assert centre == cells_of(validation)
+        return
+    one, ten = (
+        evaluation
+        for evaluation in json_lines(IMAGENETTE / folder / "evaluations.jsonl")
+        if evaluation["checkpoint"] == checkpoint
+        and "tfds" not in evaluation.get("records", "")
+    )
+    assert centre == cells_of(one)
+    assert ten_crops == cells_of(ten)
+    if run:  # The evaluations in training were in bfloat16.
         assert one["accuracy"] == pytest.approx(validation["accuracy"], abs=0.002)
-        expected |= {"centre crop": one, "ten crops": ten}
-    for words, row in expected.items():
-        assert row_of(folder / "README.md", words) == [
-            percent(row["accuracy"]),
-            percent(row["top_5_accuracy"]),
-            f"{row['loss']:.3f}",
-        ]
+
+
+def cells_of(result: dict) -> list[str]:
+    rates = [percent(result["accuracy"]), percent(result["top_5_accuracy"])]
+    return [*rates, f"{result['loss']:.3f}"]
 
 
 def test_cost_of_lrn():
     suites = json.loads((RESULTS / "lrn" / "normalization.json").read_text())["suites"]
     names = {"lrn": "LRN", "none": "nothing", "batch_norm": "batch norm"}
-    rows = table_rows(RESULTS / "lrn" / "README.md")
+    rows = table_rows(PAGE)
     for row in suites["normalization"]["rows"]:
         samples = row["samples_s"]
         median = f"{statistics.median(samples):.2f} s"
@@ -231,23 +220,20 @@ def test_cost_of_lrn():
 def test_pictures_of_a_net():
     first, *_ = json_lines(RESULTS / "visualize" / "pictures.jsonl")
     *_, last = json_lines(RESULTS / "visualize" / "narrow.metrics.jsonl")
-    text = " ".join((ROOT / "docs" / "visualize.md").read_text("utf-8").split())
-    assert f"{100 * last['accuracy']:.0f} % top-1 on the 200" in text
+    assert f"{100 * last['accuracy']:.0f} % top-1 on the 200" in TEXT
     a, b = (f"{column['color']:.2f}" for column in first["kernels"]["columns"])
-    assert f"Here they are {a} and {b}:" in text
+    assert f"Here they are {a} and {b}:" in TEXT
     images = first["neighbors"]["queries"]
     same = sum(
         neighbor["label"] == image["label"]
         for image in images
         for neighbor in image["neighbors"]
     )
-    assert f"for five images, {same} of {6 * len(images)}" in text
+    assert f"for five images, {same} of {6 * len(images)}" in TEXT
 
 
 def test_the_readme_has_the_pages_numbers():
     """Every percentage of its table of results is on the page that it links."""
-    folders = [RESULTS / "demo", *(IMAGENETTE / name for name in (".", *EPOCHS))]
-    pages = " ".join((folder / "README.md").read_text("utf-8") for folder in folders)
     rows = [
         row
         for row in table_rows(ROOT / "README.md")
@@ -256,4 +242,4 @@ def test_the_readme_has_the_pages_numbers():
     assert len(rows) > 4
     for row in rows:
         for number in re.findall(r"\d+\.\d %", row[1]):
-            assert number in pages, row
+            assert number in TEXT, row
