@@ -1,6 +1,6 @@
 """Bad inputs through prepare, train, eval and the SavedModel's bytes signature.
 
-The page docs/bad_data.md has the table that this prints under `-s`.
+It prints a table of kinds and stages under `-s`.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""The snippets of docs/interchange.md run beside an export."""
+"""The snippets of docs/weights.md run beside an export."""
 
 import pathlib
 import re
@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "interchange.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "weights.md"
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
 NEEDS = ("onnxruntime", "openvino", "ai_edge_litert", "onnx")
 
