@@ -16,18 +16,23 @@ setuptools.setup(
     package_dir={"": "."},
     packages=setuptools.find_namespace_packages(include=["official", "official.*"]),
     package_data={"official.alexnet": ["configs/*.yaml"]},
-    # docs/supply.md says where each bound comes from and how it is tested.
+    # Each lower bound is tested, by `make test-oldest`. CVE: what is below it.
     install_requires=[
+        # tensorflow-model-optimization asks for 1.2 to 1.4.
         "absl-py>=1.4,<3",
         # TFDS 4.9 imports it and does not say so.
         "importlib_resources>=6.0,<8",
-        # Where weights are read out of a .keras file.
+        # Where weights are read out of a .keras file; TensorFlow 2.19 asks for 3.11.
         "h5py>=3.11,<4",
+        # CVE-2025-12058, -12060, CVE-2026-0897, -1462; path traversal in `get_file`
+        # (GHSA-hqp4-2352-xf5r), which 3.12.4 repairs and 3.13 does not.
         "keras>=3.12.4,!=3.13.*,<3.16",
         "numpy>=1.26,<3",
+        # CVE-2026-25990, -40192, -54059, -54060, -55379, -55380, -55798.
         "Pillow>=12.3,<14",
-        # TensorFlow brings it; Caffe's files are read with it.
+        # TensorFlow brings it; Caffe's files are read with it. CVE-2026-0994.
         "protobuf>=5.29.6,<8",
+        # The first with wheels for Python 3.11.
         "PyYAML>=6.0.1,<7",
         "safetensors>=0.6,<1",
         # Where the devkit's meta.mat is written.
@@ -36,6 +41,7 @@ setuptools.setup(
         # The grid leans on a private attribute: no release that was not tried.
         "tensorflow>=2.19,<2.22",
         "tensorflow-datasets>=4.9.8,<5",
+        # CVE-2024-34062.
         "tqdm>=4.66.3,<5",
     ],
     extras_require={
@@ -47,6 +53,7 @@ setuptools.setup(
             "torch>=2.4",
         ],
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],
+        # CVE-2026-27489, -28500, -34445.
         "onnx": ["onnx>=1.21,<2"],
         "oracles": [
             # OpenCV 5 has no importer of Caffe's files.

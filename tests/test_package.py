@@ -185,14 +185,13 @@ def test_each_dependency_is_bounded_and_its_oldest_is_what_is_tested(given):
     pins = dict(
         line.split("==") for line in text.lower().replace("-", "_").splitlines()[2:]
     )
-    page = (ROOT / "docs" / "supply.md").read_text("utf-8")
     for requirement in map(Requirement, given["install_requires"]):
         name = requirement.name
         bounds = {bound.operator: bound.version for bound in requirement.specifier}
-        lowest, end = bounds[">="], bounds["<"]
+        lowest = bounds[">="]
+        assert "<" in bounds, name
         assert Version(pins[name.lower().replace("-", "_")]) == Version(lowest), name
         assert metadata.version(name) in requirement.specifier
-        assert f"| {name} | {lowest} | {end} |" in page
 
 
 def test_what_the_source_imports_is_required(given):
