@@ -11,7 +11,9 @@ import tensorflow as tf
 from PIL import Image
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "weights.md"
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+# Those of the last section run beside the demo's export, in tests/test_readme.py.
+TEXT, _, _ = PAGE.read_text("utf-8").partition("\n## An export in Keras\n")
+SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 NEEDS = ("onnxruntime", "openvino", "ai_edge_litert", "onnx")
 
 
