@@ -68,6 +68,32 @@ def test_files_and_links_exist(page):
         assert (PACKAGE / path).is_file(), path
 
 
+def anchors_of(page: pathlib.Path) -> set[str]:
+    """What GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
+    words = [re.sub(r"[^\w -]", "", heading.lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in words}
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda p: p.name)
+def test_links_into_pages_lead_to_a_heading(page):
+    for link, anchor in re.findall(r"\]\(([\w./]*)#([\w-]+)\)", text_of(page)):
+        target = page.parent / link if link else page
+        assert anchor in anchors_of(target), f"{link}#{anchor}"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda p: p.name)
+def test_rows_of_a_table_have_as_many_cells(page):
+    table: list[str] = []
+    for line in [*text_of(page).splitlines(), ""]:
+        if line.startswith("|"):
+            table.append(line)
+            continue
+        assert len({row.count("|") for row in table}) <= 1, table[:1]
+        assert not table or set(table[1]) <= set("|-: "), table[0]
+        table = []
+
+
 def test_every_claim_has_a_test_or_says_that_it_has_none():
     rows = claims()
     assert len(rows) > 90
