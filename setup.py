@@ -22,20 +22,25 @@ setuptools.setup(
         "absl-py>=1.4,<3",
         # TFDS 4.9 imports it and does not say so.
         "importlib_resources>=6.0,<8",
+        # The checksums of records, without TensorFlow.
+        "google-crc32c>=1.6,<2",
         # Where weights are read out of a .keras file; TensorFlow 2.19 asks for 3.11.
         "h5py>=3.11,<4",
         # CVE-2025-12058, -12060, CVE-2026-0897, -1462; path traversal in `get_file`
         # (GHSA-hqp4-2352-xf5r), which 3.12.4 repairs and 3.13 does not.
         "keras>=3.12.4,!=3.13.*,<3.16",
         "numpy>=1.26,<3",
+        # Preparation: the filters of 2014, and JPEG.
+        "opencv-python-headless>=4.11.0.86,<6",
         # CVE-2026-25990, -40192, -54059, -54060, -55379, -55380, -55798.
         "Pillow>=12.3,<14",
-        # TensorFlow brings it; Caffe's files are read with it. CVE-2026-0994.
+        # TensorFlow brings it; Caffe's files and records are read with it.
+        # CVE-2026-0994.
         "protobuf>=5.29.6,<8",
         # The first with wheels for Python 3.11.
         "PyYAML>=6.0.1,<7",
         "safetensors>=0.6,<1",
-        # Where the devkit's meta.mat is written.
+        # The devkit's meta.mat.
         "scipy>=1.12,<2",
         "tensorboard>=2.19,<2.22",
         # The grid leans on a private attribute: no release that was not tried.

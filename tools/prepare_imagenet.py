@@ -23,10 +23,10 @@ labels.txt and manifest.json. Labels follow the sorted WordNet ids (or folder na
 the order of Caffe's, TensorFlow's and TFDS's label lists, counted from 1 in the
 records.
 
-Stopped or killed, the same command goes on where it was and ends with the same files,
-bit for bit. It also writes shards that were lost, and with --remake damaged ones, which
-tools/validate_records.py names. The last line on stdout is one JSON object with the
-results.
+Stopped or killed, the same command resumes and ends with the same files, bit for bit;
+with --task=i/n, many processes and machines share the work. It also writes shards that
+were lost, and with --remake damaged ones, which tools/validate_records.py names.
+The last line on stdout is one JSON object with the results.
 """
 
 import multiprocessing
@@ -40,8 +40,8 @@ from absl import flags
 from official.alexnet import cli
 from official.alexnet.data import image_files
 from official.alexnet.errors import UserError
-from official.alexnet.preparation import locations, prepare, sources
-from official.alexnet.preparation.progress import WORK_DIR
+from official.alexnet.preparation import folder, locations, prepare, sources
+from official.alexnet.preparation.shards import WORK_DIR
 
 _PARTS = {
     "train_archive": "tar of one tar per class, nXXXXXXXX.tar.",
@@ -104,6 +104,13 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "num_workers", None, "Processes. Default: one for each core.", 1
     )
+    flags.DEFINE_string(
+        "task",
+        None,
+        "i/n, such as 0/8: write every n-th shard from shard i (0 to n - 1) on, and "
+        "nothing else. Any number of tasks may write to one folder at once; a last "
+        "call without --task writes what is missing and the other files.",
+    )
 
 
 def main() -> dict:
@@ -128,13 +135,14 @@ def main() -> dict:
 
 def _prepare(flag_values: flags.FlagValues) -> dict:
     start = time.monotonic()
+    task = flag_values.task and _task(flag_values.task)
     given = {
         name: pathlib.Path(cli.path(name)) for name in _PARTS if flag_values[name].value
     }
     input_dir = flag_values.input_dir and pathlib.Path(cli.path("input_dir"))
     source = locations.locate(input_dir or None, given)
     output_dir = pathlib.Path(cli.path("output_dir"))
-    prepare.reject_foreign(output_dir)
+    folder.reject_foreign(output_dir)
     if isinstance(source, locations.Tree):
         listing = sources.list_tree(source)
     else:
@@ -155,7 +163,14 @@ def _prepare(flag_values: flags.FlagValues) -> dict:
         max_bad_images=flag_values.max_bad_images,
         num_workers=flag_values.num_workers or _num_cores(),
         remake=flag_values.remake,
+        task=task,
     )
+    always = {
+        "seconds": round(time.monotonic() - start, 1),
+        "output_dir": str(output_dir),
+    }
+    if manifest is None:
+        return {"task": flag_values.task, **always}
     results = {
         f"num_{split}": contents["num_examples"]
         for split, contents in manifest["splits"].items()
@@ -168,9 +183,15 @@ def _prepare(flag_values: flags.FlagValues) -> dict:
             for split, left_out in listing.left_out.items()
             if left_out
         },
-        "seconds": round(time.monotonic() - start, 1),
-        "output_dir": str(output_dir),
+        **always,
     }
+
+
+def _task(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if number.isdecimal() and count.isdecimal() and int(number) < int(count):
+        return int(number), int(count)
+    raise UserError(f"--task={text}: expected i/n with i from 0 to n - 1, such as 0/8")
 
 
 def _num_cores() -> int:

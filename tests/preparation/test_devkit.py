@@ -1,26 +1,34 @@
 """The devkit's meta.mat, as SciPy writes it, and ground truth files."""
 
-import base64
 import io
 import tarfile
 
+import numpy as np
 import pytest
+import scipy.io
 
 from official.alexnet.errors import UserError
 from official.alexnet.preparation import devkit
 
-# What follows the header of scipy.io.savemat(file, {"other": np.arange(3), "synsets":
-# a 3x1 struct array with the devkit's eight fields}, do_compression=True).
-META = base64.b85decode(
-    "4*&oFG5`Poc%0*7U|<LUVm2V=0AfA{2w;Ws8G)D?N`u7mOEOZ6fHV&fOE4e+Ba~)>(g1<&0^1J&003(N"
-    "004NL<y6s5!Y~xQn}Cq$qKOYa_5*krWD1W&eUQZXAPGJ$4b-i1>r7iz{=iS=Gi+s*QZefG=-KX;bJuga"
-    "+uk$)fK>}X-OyIy!y3(!@2T+0*jFKzOb{v5_XZr7`8O5go5}R<vLE*P@%Ty`+~2O>pLi+wT-b>uE5ufU"
-    "E%JDl(rnHN`$%jN<H3lGQ$mwemJ-P^WiichLIeaVIfP9;fm4rXg~owXw;n&T^o<?*j-@{;ISc#YFbW4f"
-    "%jfzBpHs(2^G7PtL-E>0(?#|~1j_M@7m|wK{8!-kX)bb{WhmifscoV1`WWc(p`~v*dIO{HSh~9NR?(j{"
-    ">*)=z-WR<{wZ(b#2cJX7NArp5afvPnXPD37>pr+X2DVR~bpT8MpZ34&ZS*6kvi}NEG&uXFj$J-&$4B#m"
-    "Czw%@S3L(X%IGs?36iOLR$mYMoV5F(vqSG&dS6|hUwvLvXWc$}2R05-xB"
-)
-HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
+FIELDS = ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children")
+SYNSETS = [
+    (2, "n02084071", "kit fox, Vulpes macrotis", "small", 0, []),
+    (1, "n01440764", "Saint Bernard", "a dog", 0, []),
+    (300, "n00004475", "organism", "a living thing", 2, [1, 2]),
+]
+
+
+def _meta(synsets=SYNSETS, **options):
+    """A 3x1 struct array, as in the devkit."""
+    dtype = [(name, object) for name in FIELDS]
+    array = np.array([tuple(s) for s in synsets], dtype)[:, None]
+    buffer = io.BytesIO()
+    contents = {"other": np.arange(3), "synsets": array}
+    scipy.io.savemat(buffer, contents, **{"do_compression": True} | options)
+    return buffer.getvalue()
+
+
+META = _meta()
 
 
 def _write_devkit(path, meta, truth=b"2\n1\n"):
@@ -38,8 +46,10 @@ def _write_devkit(path, meta, truth=b"2\n1\n"):
     return path
 
 
-def test_devkit_tells_the_class_of_each_id_and_the_ground_truth(tmp_path):
-    path = _write_devkit(tmp_path / "devkit.tar.gz", HEADER + META)
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_devkit_tells_the_class_of_each_id_and_the_ground_truth(tmp_path, is_packed):
+    meta = _meta(do_compression=is_packed)
+    path = _write_devkit(tmp_path / "devkit.tar.gz", meta)
     by_id, truth = devkit.read_devkit(path)
     assert by_id == {
         2: ("n02084071", "kit fox, Vulpes macrotis"),
@@ -51,7 +61,7 @@ def test_devkit_tells_the_class_of_each_id_and_the_ground_truth(tmp_path):
 
 @pytest.mark.parametrize(
     "meta",
-    [HEADER, HEADER + META[:200], b"x" * 400, b"MATLAB 7.3 MAT-file".ljust(600)],
+    [META[:128], META[:200], b"x" * 400, b"MATLAB 7.3 MAT-file".ljust(600)],
     ids=["empty", "cut", "garbage", "hdf5"],
 )
 def test_a_broken_meta_mat_is_one_clear_line(tmp_path, meta):
@@ -60,8 +70,25 @@ def test_a_broken_meta_mat_is_one_clear_line(tmp_path, meta):
         devkit.read_devkit(path)
 
 
+def test_a_devkit_of_one_class(tmp_path):
+    path = _write_devkit(tmp_path / "devkit.tar.gz", _meta(SYNSETS[:1]))
+    assert list(devkit.read_devkit(path)[0]) == [2]
+
+
+def test_a_variable_that_is_packed_to_be_huge_is_refused(tmp_path, monkeypatch):
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, {"synsets": np.zeros(10**6)}, do_compression=True)
+    path = _write_devkit(tmp_path / "devkit.tar.gz", buffer.getvalue())
+    monkeypatch.setattr(devkit, "_MOST_BYTES", 100_000)
+    monkeypatch.setattr(
+        devkit.scipy.io, "loadmat", lambda *_, **__: pytest.fail("it was unpacked")
+    )
+    with pytest.raises(UserError, match="cannot read meta"):
+        devkit.read_devkit(path)
+
+
 def test_a_broken_devkit_is_one_clear_line(tmp_path):
-    path = _write_devkit(tmp_path / "devkit.tar.gz", HEADER + META)
+    path = _write_devkit(tmp_path / "devkit.tar.gz", META)
     whole = path.read_bytes()
     for damaged in (b"", b"hello", whole[: len(whole) // 2]):
         path.write_bytes(damaged)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from official.alexnet.preparation import locations, prepare, sources
+from official.alexnet.preparation import folder, locations, prepare, sources
 
 ROOT = pathlib.Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "prepare_imagenet.py"
@@ -90,7 +90,7 @@ def prepare_here(input_dir, output_dir, shards=(2, 1, 1), **options):
     parts = ("synsets", "devkit", "validation_ground_truth")
     given = {name: options.pop(name) for name in parts if name in options}
     source = locations.locate(input_dir, given)
-    prepare.reject_foreign(output_dir)
+    folder.reject_foreign(output_dir)
     if isinstance(source, locations.Tree):
         listing = sources.list_tree(source)
     else:

@@ -7,7 +7,7 @@ import tarfile
 import pytest
 from imagenet_inputs import TOOL, files_of, run_tool, tar_of, write_archives
 
-from official.alexnet.preparation import prepare
+from official.alexnet.preparation import folder
 
 
 def add_strange_members(path):
@@ -84,4 +84,4 @@ def test_pictures_with_paths_for_names_keep_the_last_part(tmp_path):
     assert code == 0, stderr
     assert not [path for path in everything(tmp_path) if "evil" in path]
     assert not list(pathlib.Path("/tmp").glob("evil*"))
-    assert prepare.MANIFEST_FILE in files_of(output)
+    assert folder.MANIFEST_FILE in files_of(output)

@@ -124,8 +124,10 @@ class Killed(BaseException):
     ("place", "call"),
     [
         ("official.alexnet.data.atomic.move_into_place", 1),
-        ("official.alexnet.preparation.progress.Progress.save", 2),
-        ("official.alexnet.preparation.progress.Progress.save", 5),
+        # Of the first shard, and of its notes.
+        ("official.alexnet.data.atomic.move_into_place", 2),
+        ("official.alexnet.data.atomic.move_into_place", 3),
+        ("official.alexnet.data.atomic.move_into_place", 6),
         ("official.alexnet.data.statistics.Statistics.save", 1),
         ("official.alexnet.data.atomic.write_text", 1),
         ("official.alexnet.data.atomic.write_text", 2),
@@ -166,7 +168,7 @@ def test_second_run_touches_nothing(tmp_path, monkeypatch):
     first = prepare_here(tree, tmp_path / "out")
     files = [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
     before = {p: p.stat().st_mtime_ns for p in files}
-    monkeypatch.setattr(prepare, "_write_shard", None)
+    monkeypatch.setattr(prepare, "write_shard", None)
     assert prepare_here(tree, tmp_path / "out") == first
     assert {p: p.stat().st_mtime_ns for p in files} == before
 
@@ -207,6 +209,17 @@ def test_it_shows_its_progress_and_nothing_of_tensorflow(tmp_path, num_workers):
     )
     assert code == 0, stderr
     assert all("image/s]" in line for line in stderr.splitlines() if line), stderr
+
+
+def test_a_log_file_has_the_bar_as_lines(tmp_path, capsys):
+    tree = write_tree(tmp_path / "in")
+    (tree / "val" / "cat" / "bad.jpg").write_text("damaged")
+    prepare_here(tree, tmp_path / "out", max_bad_images=1)
+    log = capsys.readouterr().err
+    assert "\r" not in log
+    assert "bad image cat/bad.jpg: neither JPEG nor PNG\n" in log
+    assert "| 17/17 [" in log.splitlines()[-1]
+    assert "image/s]" in log.splitlines()[-1]
 
 
 def test_mistakes_on_the_command_line_are_one_line(tmp_path):

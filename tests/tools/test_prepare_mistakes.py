@@ -21,7 +21,7 @@ from imagenet_inputs import (
 
 from official.alexnet.data.statistics import Statistics
 from official.alexnet.errors import UserError
-from official.alexnet.preparation.progress import exclusive
+from official.alexnet.preparation.folder import locked
 
 # === Bad images ===
 
@@ -99,8 +99,8 @@ def test_records_of_someone_else_are_not_written_over(tmp_path):
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     tree = write_tree(tmp_path / "in")
-    with exclusive(tmp_path / "out"):
-        _fails("another run", tree, tmp_path / "out")
+    with locked(tmp_path / "out"):
+        _fails("another preparation", tree, tmp_path / "out")
 
 
 def test_what_killed_runs_left_is_cleared_away(tmp_path):
@@ -108,8 +108,8 @@ def test_what_killed_runs_left_is_cleared_away(tmp_path):
     work_dir = tmp_path / "out" / ".prepare"
     work_dir.mkdir(parents=True)
     leftovers = [
-        work_dir / "train-00000-of-00002.1234.tmp",
-        work_dir / ".progress.npz.1234.tmp",
+        tmp_path / "out" / ".train-00000-of-00002.1234.tmp",
+        work_dir / ".settings.json.1234.tmp",
         tmp_path / "out" / ".manifest.json.1234.tmp",
     ]
     for path in leftovers:
@@ -134,7 +134,7 @@ def test_too_many_bad_images_stop_the_other_workers_too(tmp_path):
 def test_damaged_progress_is_one_clear_line(tmp_path):
     tree = write_tree(tmp_path / "in")
     prepare_here(tree, tmp_path / "out")
-    (tmp_path / "out" / ".prepare" / "progress.npz").write_bytes(b"PK damaged")
+    (tmp_path / "out" / ".prepare" / "settings.json").write_bytes(b"{damaged")
     _fails("is damaged", tree, tmp_path / "out")
 
 

@@ -1,12 +1,14 @@
 """Where the records lie in a TFRecord file, by its headers, without TensorFlow.
 
 A record is its length (8 bytes, little endian), the length's checksum (4 bytes), the
-bytes themselves, and their checksum (4 bytes). Checksums are left to tf.data.
+bytes themselves, and their checksum (4 bytes). Checksums are checked by tf.data.
 """
 
 import itertools
 import pathlib
 from collections.abc import Iterator
+
+import google_crc32c
 
 from official.alexnet.errors import UserError
 
@@ -72,6 +74,19 @@ def count_records(path: str | pathlib.Path) -> int:
         UserError: as of `spans`.
     """
     return sum(1 for _ in spans(path))
+
+
+def framed(record: bytes) -> bytes:
+    """A record as it stands in a TFRecord file, with its length and checksums."""
+    length = len(record).to_bytes(8, "little")
+    return b"".join((length, _checksum(length), record, _checksum(record)))
+
+
+def _checksum(data: bytes) -> bytes:
+    """CRC-32C, turned and shifted so that a checksum of checksums is safe too."""
+    value = google_crc32c.value(data)
+    masked = (value >> 15 | value << 17) + 0xA282EAD8
+    return (masked & 0xFFFFFFFF).to_bytes(4, "little")
 
 
 def compressed(path: str | pathlib.Path) -> UserError | None:

@@ -2,7 +2,19 @@
 
 import dataclasses
 
-import tensorflow as tf
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+# tf.train.Example: message -> field, number and type; * is repeated. A map is a list
+# of keys and values.
+_PACKAGE = "official.alexnet.example"
+_MESSAGES = {
+    "BytesList": [("value", 1, "bytes*")],
+    "Int64List": [("value", 1, "int64*")],
+    "Feature": [("bytes_list", 1, "BytesList"), ("int64_list", 3, "Int64List")],
+    "Entry": [("key", 1, "string"), ("value", 2, "Feature")],
+    "Features": [("feature", 1, "Entry*")],
+    "Example": [("features", 1, "Features")],
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,19 +63,23 @@ def classic_example(
         The serialized example.
     """
     features = {
-        "image/encoded": _bytes(jpeg),
-        "image/format": _bytes(b"JPEG"),
-        "image/height": _int64(height),
-        "image/width": _int64(width),
-        "image/colorspace": _bytes(b"RGB"),
-        "image/channels": _int64(3),
-        "image/filename": _bytes(filename.encode()),
-        "image/class/label": _int64(label + CLASSIC.first_label),
-        "image/class/synset": _bytes(synset.encode()),
-        "image/class/text": _bytes(text.encode()),
+        "image/channels": 3,
+        "image/class/label": label + CLASSIC.first_label,
+        "image/class/synset": synset.encode(),
+        "image/class/text": text.encode(),
+        "image/colorspace": b"RGB",
+        "image/encoded": jpeg,
+        "image/filename": filename.encode(),
+        "image/format": b"JPEG",
+        "image/height": height,
+        "image/width": width,
     }
-    example = tf.train.Example(features=tf.train.Features(feature=features))
-    return example.SerializeToString(deterministic=True)
+    example = _Example()
+    for key, value in features.items():
+        feature = example.features.feature.add(key=key).value
+        kind = feature.int64_list if isinstance(value, int) else feature.bytes_list
+        kind.value.append(value)
+    return example.SerializeToString()
 
 
 def stored_label(serialized: bytes, schema: Schema) -> int:
@@ -74,7 +90,7 @@ def stored_label(serialized: bytes, schema: Schema) -> int:
             no feature 'image'`.
     """
     try:
-        features = tf.train.Example.FromString(serialized).features.feature
+        features = _features(serialized)
     except Exception:  # protobuf's DecodeError moves between its versions
         raise ValueError("is not a tf.train.Example") from None
     for key in (schema.image_key, schema.label_key):
@@ -98,13 +114,38 @@ def stored_label(serialized: bytes, schema: Schema) -> int:
 
 def encoded_image(serialized: bytes, schema: Schema) -> bytes:
     """The encoded image of a record that `stored_label` accepts."""
-    features = tf.train.Example.FromString(serialized).features.feature
+    features = _features(serialized)
     return features[schema.image_key].bytes_list.value[0]
 
 
-def _bytes(value: bytes) -> tf.train.Feature:
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+def _features(serialized: bytes) -> dict:
+    """Key -> feature; of two under one key, the last counts."""
+    entries = _Example.FromString(serialized).features.feature
+    return {entry.key: entry.value for entry in entries}
 
 
-def _int64(value: int) -> tf.train.Feature:
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+def _example_class() -> type:
+    """TensorFlow has this class too, but takes seconds to be imported."""
+    file = descriptor_pb2.FileDescriptorProto(
+        name="example.proto", package=_PACKAGE, syntax="proto3"
+    )
+    constants = descriptor_pb2.FieldDescriptorProto
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field, number, text in fields:
+            kind = text.removesuffix("*")
+            added = message.field.add(name=field, number=number)
+            repeated = constants.LABEL_REPEATED
+            added.label = repeated if text != kind else constants.LABEL_OPTIONAL
+            if kind in _MESSAGES:
+                added.type = constants.TYPE_MESSAGE
+                added.type_name = f".{_PACKAGE}.{kind}"
+            else:
+                added.type = getattr(constants, f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    found = pool.FindMessageTypeByName(f"{_PACKAGE}.Example")
+    return message_factory.GetMessageClass(found)
+
+
+_Example = _example_class()

@@ -16,20 +16,15 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 import tqdm
 
-from official.alexnet import cli
 from official.alexnet.data import atomic
-from official.alexnet.data.statistics import STATISTICS_FILE
+from official.alexnet.data.statistics import STATISTICS_FILE, StatisticsAccumulator
 from official.alexnet.errors import UserError
-from official.alexnet.preparation import conversion
-from official.alexnet.preparation.progress import (
-    LABELS_FILE,
-    MANIFEST_FILE,
-    RESULT_FILES,
-    WORK_DIR,
-    Progress,
+from official.alexnet.preparation import conversion, folder
+from official.alexnet.preparation.shards import (
     ShardJob,
     ShardResult,
-    exclusive,
+    read_notes,
+    write_shard,
 )
 from official.alexnet.preparation.sources import Listing
 
@@ -43,11 +38,12 @@ def prepare(
     max_bad_images: int,
     num_workers: int,
     remake: Collection[str] = (),
-) -> dict:
+    task: tuple[int, int] | None = None,
+) -> dict | None:
     """Writes shards, statistics.npz, labels.txt and manifest.json.
 
-    Killed at any moment and run again, it goes on with the next shard and ends with
-    the same files, bit for bit. The number of workers changes no bit either.
+    Killed at any moment and run again, it resumes with the next shard and ends with
+    the same files, bit for bit. The number of workers and tasks changes no bit either.
 
     Args:
         listing: the images.
@@ -57,9 +53,12 @@ def prepare(
         max_bad_images: how many unreadable images may be left out.
         num_workers: processes; 1 works in this one.
         remake: names of shards to write once more, though they are there.
+        task: (i, n) writes shards i, i + n, i + 2n, ... and nothing else; any number
+            of tasks may write to one folder at once, on any number of machines. A
+            last call without it writes what is missing, and the other files.
 
     Returns:
-        The manifest.
+        The manifest; None of a task.
 
     Raises:
         UserError: too many bad images, a class without any, too many shards, no such
@@ -72,40 +71,43 @@ def prepare(
                 f"give 1 to {len(entries)}"
             )
     settings = _settings(listing, num_shards, seed)
-    reject_foreign(output_dir)
-    with exclusive(output_dir) as work_dir:
-        progress = Progress(output_dir, settings)
-        jobs = list(_jobs(listing, num_shards, seed, work_dir))
-        for name in remake:
-            if name not in {job.file for job in jobs}:
-                raise UserError(
-                    f"--remake={name}: there is no such shard; the first is "
-                    f"{jobs[0].file}"
-                )
-        progress.begin(jobs)
-        _check_bad_images(progress, max_bad_images)
-        todo = [j for j in jobs if j.file in remake or not progress.is_done(j.file)]
-        total = sum(len(job.entries) for job in jobs)
+    folder.reject_foreign(output_dir)
+    jobs = list(_jobs(listing, num_shards, seed, output_dir))
+    for name in remake:
+        if name not in {job.file for job in jobs}:
+            raise UserError(
+                f"--remake={name}: there is no such shard; the first is {jobs[0].file}"
+            )
+    with folder.locked(output_dir, is_task=task is not None):
+        known = folder.begin(output_dir, settings)
+        noted = {job.file: notes for job in jobs if (notes := read_notes(job))}
+        known |= noted
+        # Sums are in the notes until they are in the statistics.
+        is_counted = (output_dir / STATISTICS_FILE).exists()
+        done = {
+            job.file: known[job.file]
+            for job in jobs
+            if job.file not in remake
+            and _is_there(output_dir, known.get(job.file))
+            and (job.file in noted or is_counted or not job.with_statistics)
+        }
+        _check_bad_images(done, max_bad_images)
+        mine = jobs[task[0] :: task[1]] if task else jobs
+        todo = [job for job in mine if job.file not in done]
         with (
-            tqdm.tqdm(
-                total=total,
-                initial=total - sum(len(job.entries) for job in todo),
-                unit="image",
-                # A log file gets a line now and then, a terminal a moving bar.
-                mininterval=0.2 if sys.stderr.isatty() else 30,
-            ) as bar,
-            # Closed at the first error, or the workers would go on to the end.
-            contextlib.closing(_write_shards(todo, num_workers)) as written,
+            _progress_bar(mine, todo) as bar,
+            # Closed at the first error, or the workers would work on to the end.
+            contextlib.closing(_write_shards(todo, known, num_workers)) as written,
         ):
             for job, result in written:
-                progress.finish(result, job.temporary)
+                done[job.file] = result
                 bar.update(len(job.entries))
                 for bad in result.bad_images:
                     bar.write(
                         f"bad image {bad['name']}: {bad['reason']}", file=sys.stderr
                     )
-                _check_bad_images(progress, max_bad_images)
-        return _finish(progress, listing, jobs, output_dir)
+                _check_bad_images(done, max_bad_images)
+        return None if task else _finish(done, listing, jobs, output_dir, settings)
 
 
 def _settings(listing: Listing, num_shards: dict[str, int], seed: int) -> dict:
@@ -120,44 +122,14 @@ def _settings(listing: Listing, num_shards: dict[str, int], seed: int) -> dict:
         "seed": seed,
         "shards": {split: num_shards[split] for split in listing.splits},
         "image_size": conversion.STORED_SIZE,
+        "resized_by": conversion.RESIZED_BY,
         "jpeg_quality": conversion.JPEG_QUALITY,
         "jpeg_subsampling": conversion.JPEG_SUBSAMPLING,
     }
 
 
-def reject_foreign(output_dir: pathlib.Path) -> None:
-    """Refuses a folder with records that `prepare` did not write.
-
-    Args:
-        output_dir: where they would go.
-
-    Raises:
-        UserError: it holds records, or is a file.
-    """
-    if output_dir.exists() and not output_dir.is_dir():
-        raise UserError(f"--output_dir: {output_dir} is a file")
-    if not output_dir.exists() or _is_own(output_dir):
-        return
-    for pattern in ("*-?????-of-?????", *RESULT_FILES):
-        for path in output_dir.glob(pattern):
-            raise UserError(
-                f"{path} is there already, and not from a run that can be continued; "
-                "choose another --output_dir"
-            )
-
-
-def _is_own(output_dir: pathlib.Path) -> bool:
-    """Whether `prepare` has begun a set in a folder, or finished it."""
-    if (output_dir / WORK_DIR).is_dir():
-        return True
-    try:
-        return "settings" in json.loads((output_dir / MANIFEST_FILE).read_text("utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
 def _jobs(
-    listing: Listing, num_shards: dict[str, int], seed: int, work_dir: pathlib.Path
+    listing: Listing, num_shards: dict[str, int], seed: int, output_dir: pathlib.Path
 ) -> Iterator[ShardJob]:
     for split, entries in listing.splits.items():
         order = np.arange(len(entries))
@@ -166,10 +138,9 @@ def _jobs(
             order = np.random.RandomState(seed).permutation(len(entries))
         count = num_shards[split]
         for number, chosen in enumerate(np.array_split(order, count)):
-            file = f"{split}-{number:05d}-of-{count:05d}"
             yield ShardJob(
-                file=file,
-                temporary=work_dir / f"{file}.{os.getpid()}.tmp",
+                file=f"{split}-{number:05d}-of-{count:05d}",
+                output_dir=output_dir,
                 entries=[entries[i] for i in chosen],
                 synsets=listing.synsets,
                 words=listing.words,
@@ -177,37 +148,62 @@ def _jobs(
             )
 
 
+def _is_there(output_dir: pathlib.Path, known: ShardResult | None) -> bool:
+    """Whether a shard is finished and still there, as far as its size tells."""
+    if not known:
+        return False
+    path = output_dir / known.record["file"]
+    return path.is_file() and path.stat().st_size == known.record["bytes"]
+
+
+class _Lines:
+    """Standard error as a log file: a bar becomes lines."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            print(text.strip(), file=sys.stderr)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def _progress_bar(jobs: list[ShardJob], todo: list[ShardJob]) -> tqdm.tqdm:
+    total, left = (sum(len(job.entries) for job in some) for some in (jobs, todo))
+    is_moving = sys.stderr.isatty()
+    return tqdm.tqdm(
+        total=total,
+        initial=total - left,
+        unit="image",
+        mininterval=0.2 if is_moving else 30,
+        file=sys.stderr if is_moving else _Lines(),
+    )
+
+
 def _write_shards(
-    jobs: list[ShardJob], num_workers: int
+    jobs: list[ShardJob], known: dict[str, ShardResult], num_workers: int
 ) -> Iterator[tuple[ShardJob, ShardResult]]:
     """Yields each shard as it is written, in any order."""
     num_workers = min(num_workers, len(jobs))
     if num_workers <= 1:
         for job in jobs:
-            cli.start_tensorflow()
-            yield job, _write_shard(job)
+            yield job, write_shard(job, known.get(job.file))
         return
     executor = concurrent.futures.ProcessPoolExecutor(
         num_workers,
-        # A fork of a process with TensorFlow's threads in it may hang.
+        # A fork of a process with threads in it may hang.
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
     )
-    # Results are large: a future is let go as soon as it was looked at.
     waiting = {}
     try:
         for job in jobs:
-            waiting[executor.submit(_write_shard, job)] = job
-        while waiting:
-            done, _ = concurrent.futures.wait(
-                waiting, return_when=concurrent.futures.FIRST_COMPLETED
-            )
-            for future in done:
-                yield waiting.pop(future), future.result()
+            waiting[executor.submit(write_shard, job, known.get(job.file))] = job
+        for future in concurrent.futures.as_completed(waiting):
+            yield waiting[future], future.result()
     except BrokenProcessPool:
         raise UserError(
-            "a worker process died (out of memory?); run again to go on, perhaps with "
-            "fewer --num_workers"
+            "a worker process died (out of memory?); start again to resume, perhaps "
+            "with fewer --num_workers"
         ) from None
     finally:
         # Each by itself: shutdown(wait=False, cancel_futures=True) cancels nothing once
@@ -217,22 +213,11 @@ def _write_shards(
         executor.shutdown(wait=False)
 
 
-def _write_shard(job: ShardJob) -> ShardResult:
-    # Here, and not at the top: the parent can do without TensorFlow, and says what
-    # is wrong with the flags or the folders without waiting for it.
-    from official.alexnet.preparation import shards  # noqa: PLC0415
-
-    return shards.write_shard(job)
-
-
 def _start_worker() -> None:
     # Ctrl-C is for the parent to answer; a worker ends when its parent is gone,
     # however it went, and does not wait for ever for its next shard.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    # An error is not lost: the first shard imports again.
-    with contextlib.suppress(ImportError):
-        cli.start_tensorflow()
 
 
 def _exit_with_parent() -> None:
@@ -240,64 +225,70 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def _check_bad_images(progress: Progress, limit: int) -> None:
-    bad = [image for images in progress.bad_images.values() for image in images]
+def _check_bad_images(done: dict[str, ShardResult], limit: int) -> None:
+    bad = [image for result in done.values() for image in result.bad_images]
     if len(bad) > limit:
         raise UserError(
             f"{len(bad)} unreadable image(s), such as {bad[0]['name']} "
             f"({bad[0]['reason']}), are more than --max_bad_images={limit}; raise it "
-            "to go on without them (nothing done is lost)"
+            "to prepare without them (nothing done is lost)"
         )
 
 
 def _finish(
-    progress: Progress, listing: Listing, jobs: list[ShardJob], output_dir: pathlib.Path
+    done: dict[str, ShardResult],
+    listing: Listing,
+    jobs: list[ShardJob],
+    output_dir: pathlib.Path,
+    settings: dict,
 ) -> dict:
     """Writes statistics, labels and, as the sign that all is done, the manifest."""
     splits = {}
     for split in listing.splits:
-        records = [
-            progress.shards[job.file]
-            for job in jobs
-            if job.file.startswith(f"{split}-")
-        ]
-        splits[split] = {
-            "num_examples": sum(record["num_examples"] for record in records),
-            "shards": records,
-        }
-        if splits[split]["num_examples"] == 0:
+        files = [job.file for job in jobs if job.file.startswith(f"{split}-")]
+        records = [done[file].record for file in files]
+        count = sum(record["num_examples"] for record in records)
+        if count == 0:
             raise UserError(f"not one image of {split} can be read")
-    _check_classes(progress, listing)
+        splits[split] = {"num_examples": count, "shards": records}
+        bad = {bad["name"] for file in files for bad in done[file].bad_images}
+        _check_classes(listing, split, bad)
     manifest = {
         "format": 1,
         "splits": splits,
         "num_classes": len(listing.synsets),
-        "settings": progress.settings,
-        "bad_images": [bad for job in jobs for bad in progress.bad_images[job.file]],
+        "settings": settings,
+        "bad_images": [bad for job in jobs for bad in done[job.file].bad_images],
     }
     labels = [
         f"{synset} {words}\n"
         for synset, words in zip(listing.synsets, listing.words, strict=True)
     ]
     if not (output_dir / STATISTICS_FILE).exists():
-        progress.statistics.result().save(output_dir / STATISTICS_FILE)
-    atomic.write_text(output_dir / LABELS_FILE, "".join(labels))
-    atomic.write_text(output_dir / MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n")
+        sums = StatisticsAccumulator()
+        for job in jobs:
+            if job.with_statistics:
+                read_notes(job, sums)
+        sums.result().save(output_dir / STATISTICS_FILE)
+    atomic.write_text(output_dir / folder.LABELS_FILE, "".join(labels))
+    atomic.write_text(
+        output_dir / folder.MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n"
+    )
+    for job in jobs:
+        job.notes.unlink(missing_ok=True)
     return manifest
 
 
-def _check_classes(progress: Progress, listing: Listing) -> None:
+def _check_classes(listing: Listing, split: str, bad: set[str]) -> None:
     """Looks for classes whose images were all left out, or that never had any."""
-    bad = {image["name"] for images in progress.bad_images.values() for image in images}
-    for split, entries in listing.splits.items():
-        seen = {entry.label for entry in entries if entry.name not in bad}
-        empty = [s for label, s in enumerate(listing.synsets) if label not in seen]
-        if not empty:
-            continue
-        text = f"{len(empty)} class(es) without an image in {split}, such as {empty[0]}"
-        if split == "train":
-            raise UserError(
-                f"{text}: mend their images or take the classes out of the input, and "
-                "prepare into a new --output_dir"
-            )
-        print(f"warning: {text}", file=sys.stderr)
+    seen = {entry.label for entry in listing.splits[split] if entry.name not in bad}
+    empty = [s for label, s in enumerate(listing.synsets) if label not in seen]
+    if not empty:
+        return
+    text = f"{len(empty)} class(es) without an image in {split}, such as {empty[0]}"
+    if split == "train":
+        raise UserError(
+            f"{text}: mend their images or take the classes out of the input, and "
+            "prepare into a new --output_dir"
+        )
+    print(f"warning: {text}", file=sys.stderr)

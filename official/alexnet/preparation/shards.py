@@ -1,66 +1,148 @@
-"""Writes one shard of TFRecords; runs in a process of its own."""
+"""Writes one shard of TFRecords, and beside it what a later run has to know of it."""
 
 import contextlib
+import dataclasses
 import hashlib
+import json
 import pathlib
+import warnings
+import zipfile
 
-import tensorflow as tf
+import cv2
+import numpy as np
 
-from official.alexnet.data import atomic, schemas
+from official.alexnet.data import atomic, framing, schemas
 from official.alexnet.data.statistics import StatisticsAccumulator
 from official.alexnet.errors import UserError
 from official.alexnet.preparation import conversion
-from official.alexnet.preparation.progress import ShardJob, ShardResult
 from official.alexnet.preparation.sources import Entry
 
+# Everything that is not a result lives in this folder of the output directory.
+WORK_DIR = ".prepare"
 
-def write_shard(job: ShardJob) -> ShardResult:
-    """Converts the images of a shard and writes them to its temporary file.
+
+@dataclasses.dataclass(frozen=True)
+class ShardJob:
+    """A shard to write.
+
+    Attributes:
+        file: its name, such as `train-00000-of-01024`.
+        output_dir: where to.
+        entries: its images, in order.
+        synsets: class name by label.
+        words: class words by label.
+        with_statistics: whether its images count for the statistics.
+    """
+
+    file: str
+    output_dir: pathlib.Path
+    entries: list[Entry]
+    synsets: tuple[str, ...]
+    words: tuple[str, ...]
+    with_statistics: bool
+
+    @property
+    def notes(self) -> pathlib.Path:
+        """Where the result and the sums are kept until the set is finished."""
+        return self.output_dir / WORK_DIR / f"{self.file}.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardResult:
+    """A shard as written.
+
+    Attributes:
+        record: its line of the manifest: file, num_examples, bytes, sha256.
+        bad_images: shard, name and reason of each image left out.
+    """
+
+    record: dict
+    bad_images: list[dict]
+
+
+def write_shard(job: ShardJob, known: ShardResult | None = None) -> ShardResult:
+    """Converts the images of a shard, and writes it and then its notes.
+
+    Killed between the two, a later run writes the same shard once more.
 
     Args:
         job: what to write.
+        known: how it came out before it was lost.
 
     Returns:
         What was written; the same bytes whenever the same job is done.
 
     Raises:
-        UserError: the shard cannot be written.
+        UserError: the disk is full, or it comes out otherwise than before.
     """
-    statistics = StatisticsAccumulator()
-    bad_images = []
-    try:
-        with tf.io.TFRecordWriter(str(job.temporary)) as writer:
+    cv2.setNumThreads(1)  # There is a process for each core.
+    sums, bad_images, count = StatisticsAccumulator(), [], 0
+    digest = hashlib.sha256()
+    path = job.output_dir / job.file
+    with atomic.atomic_write(path) as temporary:
+        with temporary.open("wb") as file, warnings.catch_warnings():
+            # Of Pillow: what is wrong with a picture is a reason, or nothing.
+            warnings.simplefilter("ignore")
             for entry in job.entries:
                 try:
                     stored = conversion.convert_image(_read(entry))
                 except conversion.BadImageError as error:
-                    bad_images.append({"name": entry.name, "reason": str(error)})
+                    bad = {"file": job.file, "name": entry.name, "reason": str(error)}
+                    bad_images.append(bad)
                     continue
-                statistics.add(stored.pixels)
-                writer.write(_example(stored.jpeg, entry, job))
-        digest = _sha256(job.temporary)
-    except (OSError, tf.errors.OpError) as error:
-        with contextlib.suppress(OSError):
-            job.temporary.unlink()
-        raise (
-            atomic.explained(error, job.temporary)
-            or UserError(f"cannot write {job.temporary}: {_one_line(error)}")
-        ) from None
-    record = {
-        "file": job.file,
-        "num_examples": statistics.num_images,
-        "bytes": job.temporary.stat().st_size,
-        "sha256": digest,
-    }
-    return ShardResult(record, bad_images, statistics if job.with_statistics else None)
+                if job.with_statistics:
+                    sums.add(stored.pixels)
+                record = framing.framed(_example(stored.jpeg, entry, job))
+                digest.update(record)
+                file.write(record)
+                count += 1
+            size = file.tell()
+        record = {
+            "file": job.file,
+            "num_examples": count,
+            "bytes": size,
+            "sha256": digest.hexdigest(),
+        }
+        if known and known.record != record:
+            raise UserError(
+                f"{path} was lost, and comes out otherwise now (another OpenCV or "
+                "Pillow?); prepare into a new --output_dir"
+            )
+    result = ShardResult(record, bad_images)
+    arrays = {"state": np.array(json.dumps(dataclasses.asdict(result)))}
+    if job.with_statistics:
+        smallest = np.min_scalar_type(sums.pixel_sums.max())
+        arrays["pixel_sums"] = sums.pixel_sums.astype(smallest)
+        arrays["products"] = sums.products
+    with atomic.atomic_write(job.notes) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+    return result
 
 
-def _sha256(path: pathlib.Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+def read_notes(
+    job: ShardJob, sums: StatisticsAccumulator | None = None
+) -> ShardResult | None:
+    """What an earlier run noted of a shard.
+
+    Args:
+        job: the shard.
+        sums: the shard's are added to it, if they are wanted.
+
+    Returns:
+        How it came out; None where there are no notes, or damaged ones.
+    """
+    with contextlib.suppress(
+        OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile
+    ):
+        with np.load(job.notes, allow_pickle=False) as file:
+            result = ShardResult(**json.loads(str(file["state"])))
+            if sums:
+                pixel_sums, products = file["pixel_sums"], file["products"]
+                sums.pixel_sums += pixel_sums.astype(np.int64)
+                sums.products += products
+                sums.num_images += result.record["num_examples"]
+        return result
+    return None
 
 
 def _read(entry: Entry) -> bytes:
@@ -80,7 +162,3 @@ def _example(jpeg: bytes, entry: Entry, job: ShardJob) -> bytes:
         text=job.words[entry.label],
         filename=pathlib.PurePosixPath(entry.name).name,
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -1,0 +1,135 @@
+"""Many processes at once write one set, and none of them needs TensorFlow."""
+
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+from imagenet_inputs import (
+    TOOL,
+    environment,
+    files_of,
+    prepare_here,
+    run_tool,
+    start_tool,
+    write_tree,
+)
+
+from official.alexnet.data import framing, schemas
+from official.alexnet.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return write_tree(tmp_path_factory.mktemp("tree") / "in")
+
+
+@pytest.fixture(scope="module")
+def whole(tree, tmp_path_factory):
+    """The files of one worker."""
+    output = tmp_path_factory.mktemp("whole")
+    prepare_here(tree, output, shards=(5, 2))
+    return files_of(output)
+
+
+def test_two_workers_give_the_same_bits(tree, whole, tmp_path):
+    prepare_here(tree, tmp_path / "out", shards=(5, 2), num_workers=2)
+    assert files_of(tmp_path / "out") == whole
+
+
+def test_three_tasks_at_once_give_the_same_bits(tree, whole, tmp_path):
+    output = tmp_path / "out"
+    arguments = [
+        f"--input_dir={tree}",
+        f"--output_dir={output}",
+        *("--train_shards=5", "--validation_shards=2", "--num_workers=1"),
+    ]
+    tasks = [start_tool(TOOL, *arguments, f"--task={i}/3") for i in range(3)]
+    for task in tasks:
+        stderr = task.communicate(timeout=120)[1]
+        assert task.returncode == 0, stderr
+    assert sorted(files_of(output)) == sorted(n for n in whole if "-of-" in n)
+    code, _, stderr = run_tool(TOOL, *arguments)
+    assert code == 0, stderr
+    assert files_of(output) == whole
+
+
+def test_what_a_lost_task_left_out_is_written_by_the_last_call(tree, whole, tmp_path):
+    output = tmp_path / "out"
+    for task in (0, 2):
+        assert prepare_here(tree, output, shards=(5, 2), task=(task, 3)) is None
+    written = {path: path.stat().st_mtime_ns for path in output.glob("*-of-*")}
+    assert len(written) == 5
+    prepare_here(tree, output, shards=(5, 2))
+    assert files_of(output) == whole
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_damaged_notes_of_a_shard_have_it_written_again(tree, whole, tmp_path):
+    output = tmp_path / "out"
+    prepare_here(tree, output, shards=(5, 2), task=(0, 3))
+    (output / ".prepare" / "train-00000-of-00005.npz").write_bytes(b"PK damaged")
+    prepare_here(tree, output, shards=(5, 2))
+    assert files_of(output) == whole
+
+
+@pytest.mark.parametrize("task", ["3/3", "-1/3", "1", "1/0", "a/b"])
+def test_a_task_that_is_none_is_one_clear_line(tree, tmp_path, task):
+    arguments = [f"--input_dir={tree}", f"--output_dir={tmp_path}", f"--task={task}"]
+    code, _, stderr = run_tool(TOOL, *arguments)
+    assert code == 2
+    assert len(stderr.strip().splitlines()) == 1
+    assert f"--task={task}: expected i/n" in stderr
+
+
+def test_other_settings_of_a_task_are_refused(tree, tmp_path):
+    prepare_here(tree, tmp_path, shards=(5, 2), task=(0, 3))
+    with pytest.raises(UserError, match=r"other settings \(shards\)"):
+        prepare_here(tree, tmp_path, shards=(6, 2), task=(1, 3))
+
+
+def test_workers_start_without_tensorflow(tmp_path):
+    code = (
+        "import sys, official.alexnet.preparation.prepare, official.alexnet.cli; "
+        "print({'tensorflow', 'keras', 'scipy'} & set(sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (found.stdout, found.stderr) == ("set()\n", "")
+
+
+def test_records_have_the_bytes_that_tensorflow_writes(tmp_path):
+    def feature(value):
+        if isinstance(value, int):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    sizes = {"height": 256, "width": 255}
+    ours = schemas.classic_example(
+        b"\xff\xd8", label=0, synset="n1", text="für", filename="a.jpg", **sizes
+    )
+    contents = {
+        "encoded": b"\xff\xd8",
+        "format": b"JPEG",
+        "height": 256,
+        "width": 255,
+        "colorspace": b"RGB",
+        "channels": 3,
+        "filename": b"a.jpg",
+        "class/label": 1,
+        "class/synset": b"n1",
+        "class/text": "für".encode(),
+    }
+    features = {f"image/{key}": feature(value) for key, value in contents.items()}
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    theirs = example.SerializeToString(deterministic=True)
+    assert ours == theirs
+    with tf.io.TFRecordWriter(str(tmp_path / "records")) as writer:
+        writer.write(theirs)
+    assert (tmp_path / "records").read_bytes() == framing.framed(ours)
