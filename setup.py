@@ -39,7 +39,7 @@ setuptools.setup(
         "protobuf>=5.29.6,<8",
         # The first with wheels for Python 3.11.
         "PyYAML>=6.0.1,<7",
-        "safetensors>=0.6,<1",
+        "safetensors>=0.6.1,<1",
         # The devkit's meta.mat.
         "scipy>=1.12,<2",
         "tensorboard>=2.19,<2.22",

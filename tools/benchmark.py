@@ -3,6 +3,7 @@ r"""Times this project beside its peers and beside the machine's limit.
   python tools/benchmark.py --small
   python tools/benchmark.py --suites=train_step --dtype=fp32 --json=train_step.json
   python tools/benchmark.py --suites=input,end_to_end --data_dir=imagenet
+  python tools/benchmark.py --suites=train_step,inference --against=../older
 
 Suites: train_step, inference, input (JPEG records to batches), lrn, end_to_end
 (training from records against synthetic data), scaling (a small set of records against
@@ -11,12 +12,14 @@ take turns, A B C A B C ..., after warm-up rounds, and each gets the same networ
 batch, precision and threads. Peers come with pip install 'official-alexnet[bench]'; one
 that is not installed is left out and named. It all runs on the CPU. Prints a table a
 suite: median and shortest time of a step or batch, the spread (slowest less quickest,
-of the median), images a second, and the time as a multiple of ours; then the bars that
-are to be reached.
+of the median), images a second, and the time as a multiple of ours: the median of the
+ratios of each round, and their spread; then the bars that are to be reached. With
+--against, another checkout of this repository is the only contender.
 """
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import importlib
 import json
@@ -26,13 +29,24 @@ import sys
 import tempfile
 
 from absl import flags
-from benchmarking import bars, machine, peers, table
-from benchmarking.settings import DTYPES, SUITES, Settings
+from benchmarking import against, report
+from benchmarking import settings as settings_lib
+from benchmarking.settings import DTYPES, PEERS, Settings
+from benchmarking.timing import interleave
 
 from official.alexnet import cli
 from official.alexnet.errors import UserError
 
-_MODULES = {"input": "input_pipeline"}
+# Imported when they are needed: they start TensorFlow.
+SUITES = {
+    "train_step": "train:train_step",
+    "inference": "inference:inference",
+    "input": "pipelines:input_pipeline",
+    "lrn": "layers:lrn",
+    "end_to_end": "train:end_to_end",
+    "scaling": "pipelines:scaling",
+    "normalization": "train:normalization",
+}
 
 
 def define_flags() -> None:
@@ -43,7 +57,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("rounds", 5, "Samples of each contender.", 1)
     flags.DEFINE_integer("warmup", 2, "Rounds before, not counted.", 0)
-    flags.DEFINE_list("peers", ["all"], f"Out of {', '.join(peers.PEERS)}; all; none.")
+    flags.DEFINE_list("peers", ["all"], f"Out of {', '.join(PEERS)}; all; none.")
     flags.DEFINE_string(
         "data_dir",
         None,
@@ -53,34 +67,50 @@ def define_flags() -> None:
         "threads", None, "Cores to use. Default: all of this process's.", 1
     )
     flags.DEFINE_list("dtype", list(DTYPES), "fp32, bf16 or both.")
-    flags.DEFINE_string("json", None, "File for every sample and all about the run.")
+    flags.DEFINE_string(
+        "against", None, "Folder of another checkout: it is timed in turn with this."
+    )
+    flags.DEFINE_string(
+        "json", None, "File for every sample and all about the machine."
+    )
     flags.DEFINE_bool(
         "small", False, "A narrow net, small crops, few images: to try it out."
     )
 
 
-def settings_from_flags() -> tuple[tuple[str, ...], Settings]:
-    """The suites, and how to run them.
+def settings_from_flags() -> tuple[list[str], Settings]:
+    """The suites, and how to time them.
 
     Raises:
-        UserError: an unknown suite, peer or dtype, or too many threads.
+        UserError: an unknown suite, peer or dtype, too many threads, or no checkout.
     """
     values = flags.FLAGS
-    _check_names("suites", values.suites, SUITES)
+    other = cli.path("against")
+    known = against.SUITES if other else tuple(SUITES)
+    if other and not flags.FLAGS["suites"].present:
+        values.suites = list(known)
+    _check_names("suites", values.suites, known)
     _check_names("dtype", values.dtype, DTYPES)
-    threads = values.threads or machine.cores()
-    if threads > machine.cores():
-        raise UserError(f"--threads={threads}: there are {machine.cores()} cores here")
+    if values.peers not in (["all"], ["none"]):
+        _check_names("peers", values.peers, (*PEERS, "all", "none"))
+    threads = values.threads or settings_lib.cores()
+    if threads > settings_lib.cores():
+        raise UserError(
+            f"--threads={threads}: there are {settings_lib.cores()} cores here"
+        )
+    if other and not pathlib.Path(other, "official/alexnet/__init__.py").is_file():
+        raise UserError(f"--against={other}: there is no official.alexnet in it")
     if values.json and not pathlib.Path(cli.path("json")).parent.is_dir():
         raise UserError(f"--json={values.json}: there is no such directory")
-    return tuple(values.suites), Settings(
+    return values.suites, Settings(
         batch_size=values.batch_size or (8 if values.small else 128),
         rounds=values.rounds,
         warmup=values.warmup,
-        peers=peers.choose(values.peers),
+        peers=tuple(peer for peer in PEERS if {peer, "all"} & set(values.peers)),
         dtypes=tuple(values.dtype),
         threads=threads,
         data_dir=cli.path("data_dir"),
+        against=other,
         small=values.small,
     )
 
@@ -93,26 +123,28 @@ def _check_names(flag: str, given: list[str], known: tuple[str, ...]) -> None:
 
 def main() -> dict:
     suites, settings = settings_from_flags()
-    machine.bind_to_cores(settings.threads)
+    settings_lib.bind_to_cores(settings.threads)
     cli.start_tensorflow()
-    _keep_to_cpu(split="train_step" in suites)
-    report = machine.describe() | {"settings": dataclasses.asdict(settings)}
+    _keep_to_cpu(split="train_step" in suites and not settings.against)
+    data = settings_lib.machine() | {"settings": dataclasses.asdict(settings)}
     print(
-        f"{report['cpu']}, {settings.threads} of {report['cores']} cores, oneDNN "
-        f"{report['onednn_isa'] or 'unknown'}",
-        ", ".join(f"{name} {v}" for name, v in report["versions"].items() if v),
+        f"{data['cpu']}, {settings.threads} of {data['cores']} cores, oneDNN "
+        f"{data['onednn_isa'] or 'unknown'}",
+        ", ".join(f"{name} {v}" for name, v in data["versions"].items() if v),
         sep="\n",
     )
-    report["suites"] = {}
+    data["suites"] = {}
     with tempfile.TemporaryDirectory() as folder:
         for suite in suites:
-            report["suites"][suite] = run_suite(suite, settings, pathlib.Path(folder))
+            data["suites"][suite] = run_suite(suite, settings, pathlib.Path(folder))
+            if settings.small:
+                print("\nThe bars are meant for the full size, not for --small.")
             if flags.FLAGS.json:
-                text = json.dumps(report, indent=1)
+                text = json.dumps(data, indent=1)
                 pathlib.Path(cli.path("json")).write_text(text + "\n", "utf-8")
-    met = [bar["met"] for suite in report["suites"].values() for bar in suite["bars"]]
+    met = [bar["met"] for suite in data["suites"].values() for bar in suite["bars"]]
     return {
-        "suites": list(suites),
+        "suites": suites,
         "bars_met": met.count(True),
         "bars_missed": met.count(False),
         "bars_not_measured": met.count(None),
@@ -121,24 +153,27 @@ def main() -> dict:
 
 
 def run_suite(suite: str, settings: Settings, work_dir: pathlib.Path) -> dict:
-    """Runs a suite, prints its table, and returns it as data."""
-    module = importlib.import_module(f"benchmarking.{_MODULES.get(suite, suite)}")
-    rows, facts = module.measure(settings, work_dir)
-    checks = bars.check(suite, rows, facts)
-    print(f"\n{table.show(suite, rows, facts, checks)}\n", flush=True)
-    if settings.small:
-        print("The bars are meant for the full size, not for --small.\n", flush=True)
-    data = table.as_data(rows, facts, checks)
-    del rows, module
-    _forget()
-    return data
-
-
-def _forget() -> None:
-    """Gives back what a suite's models held."""
-    if "keras" in sys.modules:  # Some suites do without it.
+    """Times a suite's rows in turn, prints its table, and returns it as data."""
+    if settings.against:
+        start, bars = functools.partial(against.suite, suite), "against"
+    else:
+        module, _, function = SUITES[suite].partition(":")
+        start = getattr(importlib.import_module(f"benchmarking.{module}"), function)
+        bars = suite
+    with start(settings, work_dir) as (rows, facts):
+        interleave(
+            rows,
+            settings.rounds,
+            settings.warmup,
+            report=lambda line: print(f"{suite}: {line}", flush=True),
+        )
+    data = report.as_data(rows, facts, report.check(bars, rows, facts))
+    print(f"\n{report.table(suite, data)}", flush=True)
+    del rows, start
+    if "keras" in sys.modules:  # Gives back what the suite's models held.
         sys.modules["keras"].backend.clear_session()
     gc.collect()
+    return data
 
 
 def _keep_to_cpu(*, split: bool) -> None:

@@ -18,33 +18,25 @@ left out, which is optimistic.
 """
 
 import dataclasses
+import itertools
+import math
 
 from absl import flags
 
 from official.alexnet import cli
 
 IMAGES, EPOCHS, BATCH = 1_281_167, 90, 128
+# Data sheets, dense: operations a second in each type, and bytes a second of memory.
+GPUS = {
+    "RTX 4090": ({"tf32": 82.6e12, "bf16": 165e12}, 1.01e12),
+    "A100 40 GB": ({"tf32": 156e12, "bf16": 312e12}, 1.56e12),
+    "H100 SXM": ({"tf32": 494e12, "bf16": 989e12}, 3.35e12),
+}
+_BYTES = {"tf32": 4, "bf16": 2}
 
 
 @dataclasses.dataclass(frozen=True)
-class Gpu:
-    """Data-sheet rates, dense: operations and bytes a second."""
-
-    name: str
-    tf32: float
-    bf16: float
-    memory: float
-
-
-GPUS = (
-    Gpu("RTX 4090", 82.6e12, 165e12, 1.01e12),
-    Gpu("A100 40 GB", 156e12, 312e12, 1.56e12),
-    Gpu("H100 SXM", 494e12, 989e12, 3.35e12),
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Counts:
+class Work:
     """One training step on one image.
 
     Attributes:
@@ -60,79 +52,59 @@ class Counts:
     exchanged: int
 
 
-def count() -> Counts:
+def count() -> Work:
     """Counts from the layers of the built net."""
     from official.alexnet import AlexNet  # noqa: PLC0415
+    from official.alexnet.modeling import counts  # noqa: PLC0415
 
     model = AlexNet(classifier_activation=None)
-    operations = activations = 0
-    for layer in model.layers[1:]:
-        passed = _size(layer.input.shape) + _size(layer.output.shape)
-        activations += 3 * passed
-        if layer.weights and hasattr(layer, "kernel"):
-            *fan_in, _ = layer.kernel.shape
-            macs = _size(layer.output.shape)
-            for extent in fan_in:
-                macs *= extent
-            products = 2 if layer.name == "conv1" else 3
-            operations += 2 * products * macs
+    *rows, total = counts.count(model)
+    operations = 2 * sum((2 if row.name == "conv1" else 3) * row.macs for row in rows)
+    passed = [
+        math.prod(tensor.shape[1:])
+        for layer in model.layers[1:]
+        for tensor in (layer.input, layer.output)
+    ]
     # What the readers of all columns take of the other's half.
     halves = [model.get_layer(n).output for n in ("pool2", "pool5", "relu6", "relu7")]
-    exchanged = sum(_size(half.shape) for half in halves) // 2
-    return Counts(operations, activations, model.count_params(), 2 * exchanged)
+    exchanged = sum(math.prod(half.shape[1:]) for half in halves) // 2
+    return Work(operations, 3 * sum(passed), total.parameters, 2 * exchanged)
 
 
-def _size(shape: tuple) -> int:
-    size = 1
-    for extent in shape[1:]:
-        size *= extent
-    return size
-
-
-def seconds_a_step(counts: Counts, gpu: Gpu, dtype: str, num_gpus: int) -> float:
-    """Seconds of one step on BATCH images."""
-    values = flags.FLAGS
-    width = 4 if dtype == "tf32" else 2
-    rate = getattr(gpu, dtype) * values.compute_efficiency
-    bandwidth = gpu.memory * values.memory_efficiency
-    moved = BATCH * counts.activations * width + 8 * 4 * counts.weights
-    seconds = (BATCH * counts.operations / rate + moved / bandwidth) / num_gpus
+def images_per_second(work: Work, gpu: str, dtype: str, num_gpus: int) -> float:
+    """Speed of steps of `BATCH` images."""
+    values, width, (rates, memory) = flags.FLAGS, _BYTES[dtype], GPUS[gpu]
+    moved = BATCH * work.activations * width + 8 * 4 * work.weights
+    seconds = BATCH * work.operations / (rates[dtype] * values.compute_efficiency)
+    seconds = (seconds + moved / (memory * values.memory_efficiency)) / num_gpus
     if num_gpus == 2:
-        seconds += BATCH * counts.exchanged * width / (values.link_gb_per_second * 1e9)
-    return seconds
+        seconds += BATCH * work.exchanged * width / (values.link_gb_per_second * 1e9)
+    return BATCH / seconds
 
 
 def main() -> dict:
     cli.start_tensorflow()
-    counts = count()
+    work = count()
     print(
-        f"One image, forward and backward: {counts.operations / 1e9:.2f} GFLOP, "
-        f"{counts.activations / 1e6:.1f} M numbers through memory; "
-        f"{counts.weights:,} weights\n"
+        f"One image, forward and backward: {work.operations / 1e9:.2f} GFLOP, "
+        f"{work.activations / 1e6:.1f} M numbers through memory; "
+        f"{work.weights:,} weights\n"
     )
     print("ESTIMATED, not measured:\n")
     print("| GPU | type | GPUs | images/s | 90 epochs, hours | cores to decode |")
     print("| --- | --- | --- | --- | --- | --- |")
     rows = []
-    for gpu in GPUS:
-        for dtype in ("tf32", "bf16"):
-            for num_gpus in (1, 2):
-                speed = BATCH / seconds_a_step(counts, gpu, dtype, num_gpus)
-                hours = EPOCHS * IMAGES / speed / 3600
-                cores = speed / flags.FLAGS.images_per_second_and_core
-                print(
-                    f"| {gpu.name} | {dtype} | {num_gpus} | {speed:,.0f} | "
-                    f"{hours:.1f} | {cores:.0f} |"
-                )
-                rows.append(
-                    {
-                        "gpu": gpu.name,
-                        "dtype": dtype,
-                        "num_gpus": num_gpus,
-                        "images_per_second": round(speed),
-                        "hours": round(hours, 2),
-                    }
-                )
+    for gpu, dtype, num_gpus in itertools.product(GPUS, _BYTES, (1, 2)):
+        speed = images_per_second(work, gpu, dtype, num_gpus)
+        hours = EPOCHS * IMAGES / speed / 3600
+        decoders = speed / flags.FLAGS.images_per_second_and_core
+        print(
+            f"| {gpu} | {dtype} | {num_gpus} | {speed:,.0f} | {hours:.1f} | "
+            f"{decoders:.0f} |"
+        )
+        names = {"gpu": gpu, "dtype": dtype, "num_gpus": num_gpus}
+        speeds = {"images_per_second": round(speed), "hours": round(hours, 2)}
+        rows.append(names | speeds)
     print()
     return {"estimates": rows}
 

@@ -16,7 +16,6 @@ from official.alexnet.errors import UserError
 
 flags.DEFINE_list("json", None, "Files of tools/benchmark.py.", required=True)
 flags.DEFINE_string("output", None, "PNG to write.", required=True)
-COLORS = {"ours": "tab:blue", "limit": "tab:gray", "other": "tab:orange"}
 
 
 def main() -> dict:
@@ -29,34 +28,31 @@ def main() -> dict:
                 f"--json={name} is not a file of benchmark.py: {error}"
             ) from error
     output = cli.path("output")
-    _draw(suites, pathlib.Path(output))
+    bars = {
+        suite: [row for row in data["rows"] if row["samples_s"]]
+        for suite, data in suites.items()
+    }
+    _draw(bars, pathlib.Path(output))
     return {"written": output, "suites": list(suites)}
 
 
-def _draw(suites: dict[str, dict], path: pathlib.Path) -> None:
+def _draw(bars: dict[str, list[dict]], path: pathlib.Path) -> None:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
         raise UserError(
             "the plot needs matplotlib: pip install 'official-alexnet[plots]'"
         ) from error
-    bars = {
-        suite: [row for row in data["rows"] if row["samples_s"]]
-        for suite, data in suites.items()
-    }
     heights = [len(rows) for rows in bars.values()]
     figure = Figure(figsize=(8, 0.6 * len(bars) + 0.24 * sum(heights)))
     figure.set_layout_engine("constrained")
     panels = figure.subplots(len(bars), 1, squeeze=False, height_ratios=heights)[:, 0]
     for panel, (suite, rows) in zip(panels, bars.items(), strict=True):
-        labels = [
-            " ".join(filter(None, (row["name"], row["form"], row["dtype"])))
-            for row in rows
-        ]
+        names = [(row["name"], row["form"], row["dtype"]) for row in rows]
+        labels = [" ".join(filter(None, words)) for words in names]
         speeds = [row["images_per_second"] for row in rows]
-        drawn = panel.barh(
-            range(len(rows)), speeds, color=[_color(row["name"]) for row in rows]
-        )
+        colors = [_color(row["name"]) for row in rows]
+        drawn = panel.barh(range(len(rows)), speeds, color=colors)
         panel.bar_label(drawn, [f" {speed:,.0f}" for speed in speeds], fontsize=7)
         panel.set_yticks(range(len(rows)), labels, fontsize=7)
         panel.invert_yaxis()
@@ -69,8 +65,10 @@ def _draw(suites: dict[str, dict], path: pathlib.Path) -> None:
 
 
 def _color(name: str) -> str:
-    own = name.startswith(("ours", "SavedModel", "records", "synthetic"))
-    return COLORS["ours" if own else "limit" if name == "limit" else "other"]
+    if name == "limit":
+        return "tab:gray"
+    own = name.startswith(("ours", "SavedModel", "records", "synthetic", "this"))
+    return "tab:blue" if own else "tab:orange"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,8 @@
 """Each column fits a card of 2012: its memory at the published size, by hand."""
 
-import pathlib
-import sys
-
 import pytest
 import tensorflow as tf
+from device_memory import peak_bytes
 
 from official.alexnet.config import (
     Config,
@@ -17,10 +15,6 @@ from official.alexnet.distribution.strategy import place
 from official.alexnet.modeling import layers
 from official.alexnet.training import optimizer
 from official.alexnet.training.trainer import Trainer
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tools"))
-
-from benchmarking.memory import peak_bytes
 
 BATCH = 128
 # Weights of one column; fc8 is in column 0.

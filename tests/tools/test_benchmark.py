@@ -12,46 +12,35 @@ import tensorflow as tf
 TOOLS = pathlib.Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
-from benchmarking import (  # noqa: E402
-    bars,
-    end_to_end,
-    inference,
-    input_pipeline,
-    lrn,
-    normalization,
-    peers,
-    scaling,
-    train_step,
-)
-from benchmarking.settings import Settings  # noqa: E402
+import benchmark  # noqa: E402
+from benchmarking import layers, networks  # noqa: E402
+from benchmarking.child import Child  # noqa: E402
+from benchmarking.settings import PEERS, Settings  # noqa: E402
 
 from official.alexnet.distribution.capabilities import (  # noqa: E402
     grouped_kernels_run_here,
 )
+from official.alexnet.errors import UserError  # noqa: E402
 
 SMALL = Settings(batch_size=4, rounds=2, warmup=1, threads=2, small=True)
 
 
 def measure(suite, tmp_path, **changes):
-    settings = dataclasses.replace(SMALL, **changes)
-    rows, facts = suite.measure(settings, tmp_path)
-    for row in rows:
-        assert len(row.samples) == (min(2, settings.rounds))
-        assert min(row.samples) > 0
-    return {f"{row.name} {row.dtype}".strip(): row for row in rows}, facts
-
-
-def measured(suite, rows, facts):
-    """Words of the bars that could be checked."""
-    checks = bars.check(suite, list(rows.values()), facts)
-    return [check.bar.words for check in checks if check.value is not None]
+    """Rows by name, facts, and words of the bars that could be checked."""
+    data = benchmark.run_suite(suite, dataclasses.replace(SMALL, **changes), tmp_path)
+    rows = {f"{row['name']} {row['dtype']}".strip(): row for row in data["rows"]}
+    for row in rows.values():
+        assert len(row["samples_s"]) == 2
+        assert min(row["samples_s"]) > 0
+    bars = [bar["bar"] for bar in data["bars"] if bar["measured"] is not None]
+    return rows, data["facts"], bars
 
 
 @pytest.mark.slow
 def test_small_train_step(tmp_path):
     if not grouped_kernels_run_here(tf.bfloat16):
         pytest.skip("TensorFlow has no grouped kernels in bfloat16 for this CPU")
-    rows, facts = measure(train_step, tmp_path, dtypes=("bf16",))
+    rows, facts, bars = measure("train_step", tmp_path, dtypes=("bf16",))
     assert list(rows) == [
         "ours fp32",
         "ours bf16",
@@ -59,20 +48,18 @@ def test_small_train_step(tmp_path):
         "ours, two columns bf16",
         "ours, 10 steps a call bf16",
     ]
-    assert rows["ours, 10 steps a call bf16"].images == 40
-    assert len(rows["limit bf16"].parts) == 23
-    before, peak, sent = (fact.value for fact in facts)
+    assert rows["ours, 10 steps a call bf16"]["images_per_sample"] == 40
+    assert rows["limit bf16"]["note"].startswith("23 convolutions")
+    before, peak, sent = (fact["value"] for fact in facts)
     assert sent > 0
     # A process with TensorFlow holds more than 100 MB.
     assert 100 < before <= peak
-    assert measured("train_step", rows, facts) == [
-        "ours bf16 >= 1.4 x ours fp32, images/s"
-    ]
+    assert bars == ["ours bf16 >= 1.4 x ours fp32, images/s"]
 
 
 @pytest.mark.slow
 def test_small_inference(tmp_path):
-    rows, facts = measure(inference, tmp_path, dtypes=("fp32",), peers=("keras",))
+    rows, _, bars = measure("inference", tmp_path, dtypes=("fp32",), peers=("keras",))
     assert rows.keys() == {
         "ours fp32",
         "limit fp32",
@@ -81,34 +68,35 @@ def test_small_inference(tmp_path):
         "SavedModel, not portable fp32",
         "plain Keras fp32",
     }
-    assert not [row for row in rows.values() if "differs" in row.note]
-    assert len(measured("inference", rows, facts)) == 3
+    assert not [row for row in rows.values() if "differs" in row["note"]]
+    assert len(bars) == 3
 
 
 def test_small_lrn(tmp_path):
-    rows, facts = measure(lrn, tmp_path)
+    rows, _, bars = measure("lrn", tmp_path)
     assert len(rows) == 8
-    assert len(measured("lrn", rows, facts)) == 4
+    assert len(bars) == 4
 
 
 @pytest.mark.slow
 def test_small_normalization(tmp_path):
-    rows, facts = measure(normalization, tmp_path, dtypes=("fp32",))
+    rows, _, bars = measure("normalization", tmp_path, dtypes=("fp32",))
     assert list(rows) == ["lrn fp32", "none fp32", "batch_norm fp32"]
-    assert not measured("normalization", rows, facts)
+    assert not bars
 
 
 def test_lrn_at_the_published_shapes():
-    assert lrn.shapes(Settings(batch_size=128)) == {
+    net = networks.net_of(Settings())
+    assert layers.lrn_shapes(net, 128) == {
         "conv1": (128, 55, 55, 96),
         "conv2": (128, 27, 27, 256),
     }
 
 
 def test_small_input(records_dir, tmp_path):
-    rows, _ = measure(input_pipeline, tmp_path, data_dir=str(records_dir))
+    rows, _, _ = measure("input", tmp_path, data_dir=str(records_dir))
     assert rows.keys() == {"ours"}
-    assert rows["ours"].images == 16
+    assert rows["ours"]["images_per_sample"] == 16
 
 
 def test_samples_of_the_input_are_of_over_2000_images():
@@ -118,22 +106,20 @@ def test_samples_of_the_input_are_of_over_2000_images():
 
 @pytest.mark.slow
 def test_small_end_to_end(records_dir, tmp_path):
-    rows, facts = measure(
-        end_to_end, tmp_path, data_dir=str(records_dir), dtypes=("fp32",)
+    rows, _, bars = measure(
+        "end_to_end", tmp_path, data_dir=str(records_dir), dtypes=("fp32",)
     )
     assert rows.keys() == {"synthetic data fp32", "records fp32"}
-    assert len(measured("end_to_end", rows, facts)) == 1
+    assert len(bars) == 1
 
 
 @pytest.mark.slow
 def test_small_scaling(records_dir, tmp_path):
-    rows, facts = measure(scaling, tmp_path, data_dir=str(records_dir))
-    assert [row.note for row in rows.values()] == ["120 records", "1,032 records"]
-    assert [fact.unit for fact in facts] == ["s", "s", "MB", "MB"]
-    assert all(fact.value > 0 for fact in facts)
-    assert len(measured("scaling", rows, facts)) == len(
-        [bar for bar in bars.BARS if bar.suite == "scaling"]
-    )
+    rows, facts, bars = measure("scaling", tmp_path, data_dir=str(records_dir))
+    assert [row["note"] for row in rows.values()] == ["120 records", "1,032 records"]
+    assert [fact["unit"] for fact in facts] == ["s", "MB"] * 2
+    assert all(fact["value"] > 0 for fact in facts)
+    assert len(bars) == 3
 
 
 # === The program ===
@@ -153,15 +139,17 @@ def run_program(*arguments):
     ("flag", "words"),
     [
         ("--suites=lrn,speed", "--suites: 'speed' is none of train_step, inference,"),
-        ("--peers=jax", "--peers: no peer is called 'jax'"),
+        ("--peers=jax", "--peers: 'jax' is none of keras, torch,"),
         ("--dtype=fp8", "--dtype: 'fp8' is none of fp32, bf16"),
         ("--threads=4096", "--threads=4096: there are "),
         ("--json=/no/such/place.json", "--json=/no/such/place.json: there is no such"),
+        ("--against=/", "--against=/: there is no official.alexnet in it"),
+        ("--against=/ --suites=lrn", "is none of train_step, inference"),
         ("--rounds=0", "--rounds=0: 0 is not a positive integer"),
     ],
 )
 def test_a_mistake_is_one_line(flag, words):
-    done = run_program(flag)
+    done = run_program(*flag.split())
     assert done.returncode == 2
     assert done.stderr.startswith("benchmark.py: ")
     assert words in done.stderr
@@ -169,8 +157,45 @@ def test_a_mistake_is_one_line(flag, words):
 
 
 @pytest.mark.slow
+def test_two_checkouts_take_turns(tmp_path):
+    """Both are this one: the child takes `official` from where it is told."""
+    other = tmp_path / "other"
+    (other / "official").mkdir(parents=True)
+    for name in ("__init__.py", "alexnet"):
+        (other / "official" / name).symlink_to(TOOLS.parent / "official" / name)
+    path = tmp_path / "report.json"
+    done = run_program(
+        *(f"--against={other}", "--small", "--rounds=2", "--warmup=0"),
+        *("--dtype=fp32", f"--json={path}"),
+    )
+    assert done.returncode == 0, done.stderr
+    suites = json.loads(path.read_text())["suites"]
+    assert list(suites) == ["train_step", "inference"]
+    for suite in suites.values():
+        reference, own = suite["rows"]
+        assert (reference["ratio"], reference["name"]) == (1.0, "other checkout")
+        pairs = zip(own["samples_s"], reference["samples_s"], strict=True)
+        ratios = [mine / theirs for mine, theirs in pairs]
+        assert own["ratio"] == pytest.approx(sum(ratios) / 2)
+        assert own["ratio_spread"] > 0
+
+
+def test_a_child_imports_the_checkout_it_is_told(tmp_path):
+    package = tmp_path / "official" / "alexnet"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "errors.py").write_text("UserError = Exception\n")
+    (package / "__init__.py").write_text("raise SystemExit('the other one')\n")
+    with (
+        Child("against:inference", SMALL, "fp32", checkout=str(tmp_path)) as child,
+        pytest.raises(UserError, match="against:inference ended"),
+    ):
+        child.ask()
+
+
+@pytest.mark.slow
 def test_every_suite_with_every_peer(tmp_path):
-    for package in {package for _, needs in peers.PEERS.values() for package in needs}:
+    for package in {package for _, needs in PEERS.values() for package in needs}:
         pytest.importorskip(package)
     path = tmp_path / "report.json"
     done = run_program("--small", "--rounds=2", "--warmup=1", f"--json={path}")
@@ -191,4 +216,6 @@ def test_every_suite_with_every_peer(tmp_path):
     rows = [row for suite in report["suites"].values() for row in suite["rows"]]
     assert not [row for row in rows if "differs" in row["note"]]
     last = json.loads(done.stdout.splitlines()[-1])
-    assert last["bars_met"] + last["bars_missed"] + len(missing) == len(bars.BARS)
+    assert last["bars_met"] + last["bars_missed"] + len(missing) == len(
+        [bar for bar in report.BARS if bar[0] != "against"]
+    )

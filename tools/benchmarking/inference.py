@@ -1,16 +1,18 @@
 """Suite inference: probabilities of a batch, all peers with the same weights."""
 
+import contextlib
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from benchmarking import limit, networks, onnx_graph, ours, peers
-from benchmarking.bars import Fact
-from benchmarking.settings import Settings
-from benchmarking.timing import Contender, Row, interleave
+from benchmarking import layers, networks, train
+from benchmarking.report import Fact
+from benchmarking.settings import NUM_CLASSES, POLICIES, Settings
+from benchmarking.timing import Row, enter
 from official.alexnet.backend import keras
 from official.alexnet.data import dataset, preprocessing
 from official.alexnet.data.statistics import IMAGE_SHAPE, STATISTICS_FILE
@@ -26,89 +28,77 @@ from official.alexnet.training.optimizer import PaperSGD
 TOLERANCE = 1e-3
 
 
-def measure(settings: Settings, work_dir: pathlib.Path) -> tuple[list[Row], list[Fact]]:
-    """Times everyone on one batch, after a look at what they answer."""
-    job = _Job.make(settings)
-    contenders, skipped = [], []
-    for dtype in dict.fromkeys(("fp32", *settings.dtypes)):
-        contenders.append(_ours(job, dtype))
-        if dtype not in settings.dtypes:
-            continue
-        contenders += [_limit(settings, dtype), *_served(job, dtype, work_dir)]
-        entered, absent = peers.enter(
-            settings,
-            {
-                "keras": lambda dtype=dtype: _keras(job, dtype),
-                "torch": lambda dtype=dtype: _torch(job, dtype),
-                "onnxruntime": lambda dtype=dtype: _onnxruntime(job, dtype),
-                "openvino": lambda dtype=dtype: _openvino(job, dtype),
-            },
-        )
-        contenders += entered
-        skipped += [dataclasses.replace(row, dtype=dtype) for row in absent]
-    rows = interleave(
-        with_differences(contenders),
-        settings.rounds,
-        settings.warmup,
-        report=lambda line: print(f"inference: {line}", flush=True),
-    )
-    return rows + skipped, []
-
-
-def with_differences(contenders: Sequence[Contender]) -> list[Contender]:
-    """Says of a contender whose probabilities are not ours that it differs.
-
-    A contender from pixels is compared with ours from pixels, the others with ours;
-    both in fp32.
-    """
-    expected, checked = {}, []
-    for contender in contenders:
-        if contender.name == "limit":
-            checked.append(contender)
-            continue
-        answer = np.array(contender.run())
-        expected.setdefault(contender.against, answer)
-        difference = float(np.max(np.abs(answer - expected[contender.against])))
-        same = difference <= TOLERANCE
-        words = [contender.note, "" if same else f"differs by {difference:.1e}"]
-        note = "; ".join(filter(None, words))
-        checked.append(dataclasses.replace(contender, note=note))
-    return checked
-
-
 @dataclasses.dataclass(frozen=True)
-class _Job:
+class Job:
     """What all contenders share.
 
     Attributes:
         settings: of the benchmark.
+        work_dir: a folder to work in.
         model: our net in float32, with probabilities as its output.
-        weights: the same for peers.
         images: (batch, size, size, 3) float32, mean subtracted.
         pixels: (batch, 256, 256, 3) uint8.
     """
 
     settings: Settings
+    work_dir: pathlib.Path
     model: keras.Model
-    weights: dict[str, np.ndarray]
     images: np.ndarray
     pixels: np.ndarray
-
-    @classmethod
-    def make(cls, settings: Settings) -> "_Job":
-        rng = np.random.default_rng(0)
-        size, count = settings.input_size, settings.batch_size
-        images = rng.uniform(-127.5, 127.5, (count, size, size, 3))
-        images = images.astype(np.float32)
-        model = _model(settings, "fp32")
-        give_lively_weights(model, images[:16])
-        weights = networks.peer_weights(model, networks.net_of(settings.width))
-        pixels = rng.integers(0, 256, (count, *IMAGE_SHAPE), np.uint8)
-        return cls(settings, model, weights, images, pixels)
 
     @property
     def channels_first(self) -> np.ndarray:
         return np.ascontiguousarray(self.images.transpose(0, 3, 1, 2))
+
+
+@contextlib.contextmanager
+def inference(
+    settings: Settings, work_dir: pathlib.Path
+) -> Iterator[tuple[list[Row], list[Fact]]]:
+    """Everyone on one batch, after a look at what they answer."""
+    rng = np.random.default_rng(0)
+    size, count = settings.input_size, settings.batch_size
+    images = rng.uniform(-127.5, 127.5, (count, size, size, 3)).astype(np.float32)
+    model = _model(settings, "fp32")
+    give_lively_weights(model, images[:16])
+    pixels = rng.integers(0, 256, (count, *IMAGE_SHAPE), np.uint8)
+    job = Job(settings, work_dir, model, images, pixels)
+    peers = {
+        "keras": _keras,
+        "torch": _torch,
+        "onnxruntime": _onnxruntime,
+        "openvino": _openvino,
+    }
+    rows = []
+    for dtype in dict.fromkeys(("fp32", *settings.dtypes)):
+        rows.append(_ours(job, dtype))
+        if dtype not in settings.dtypes:
+            continue
+        rows += [layers.limit(settings, dtype, backward=False), *_served(job, dtype)]
+        makers = {
+            name: functools.partial(make, job, dtype) for name, make in peers.items()
+        }
+        rows += enter(settings.peers, makers, dtype)
+    note_differences(rows)
+    yield rows, []
+
+
+def note_differences(rows: Sequence[Row]) -> None:
+    """Says of a row whose probabilities are not ours that it differs.
+
+    A row from pixels is compared with ours from pixels, the others with ours; both in
+    fp32.
+    """
+    expected = {}
+    for row in rows:
+        if row.run is None or row.name == "limit":
+            continue
+        answer = np.array(row.run())
+        expected.setdefault(row.against, answer)
+        difference = float(np.max(np.abs(answer - expected[row.against])))
+        if not difference <= TOLERANCE:  # True for NaN, too.
+            words = (row.note, f"differs by {difference:.1e}")
+            row.note = "; ".join(filter(None, words))
 
 
 def give_lively_weights(model: keras.Model, images: np.ndarray) -> None:
@@ -135,46 +125,34 @@ def give_lively_weights(model: keras.Model, images: np.ndarray) -> None:
 def _model(settings: Settings, dtype: str) -> keras.Model:
     return AlexNet(
         "paper",
-        settings.num_classes,
+        NUM_CLASSES,
         input_size=settings.input_size,
         width=settings.width,
-        dtype={"fp32": "float32", "bf16": "mixed_bfloat16"}[dtype],
+        dtype=POLICIES[dtype],
     )
 
 
-def _ours(job: _Job, dtype: str) -> Contender:
+def _graph_of(model: keras.Model, images: np.ndarray) -> Callable[[], np.ndarray]:
+    x = tf.constant(images)
+    infer = tf.function(lambda images: model(images, training=False))
+    return lambda: infer(x).numpy()
+
+
+def _ours(job: Job, dtype: str) -> Row:
     model = _model(job.settings, dtype)
     copy_weights(job.model, model)
-    images = tf.constant(job.images)
-    infer = tf.function(lambda images: model(images, training=False))
-    return Contender(
-        "ours",
-        lambda: infer(images).numpy(),
-        len(job.images),
-        dtype,
-        note="in process, from float images",
-    )
+    infer, note = _graph_of(model, job.images), "in process, from float images"
+    return Row("ours", infer, len(job.images), dtype, note=note)
 
 
-def _limit(settings: Settings, dtype: str) -> Contender:
-    return limit.contender(
-        networks.net_of(settings.width),
-        settings.input_size,
-        settings.num_classes,
-        settings.batch_size,
-        dtype,
-        backward=False,
-    )
-
-
-def _served(job: _Job, dtype: str, work_dir: pathlib.Path) -> list[Contender]:
+def _served(job: Job, dtype: str) -> list[Row]:
     """The exported SavedModel, and the same work in process: 256x256 uint8 in."""
-    config = ours.config(job.settings, dtype)
+    config = train.config(job.settings, dtype)
     model = building.build_model(config)
     copy_weights(job.model, model)
-    folder = work_dir / f"to_export_{dtype}"
+    folder = job.work_dir / f"to_export_{dtype}"
     folder.mkdir()
-    statistics = dataset.find_statistics(config.data, folder)
+    statistics = dataset.find_statistics(config.data, None)
     statistics.save(folder / STATISTICS_FILE)
     optimizer = PaperSGD()
     optimizer.build(model.trainable_variables)
@@ -187,68 +165,58 @@ def _served(job: _Job, dtype: str, work_dir: pathlib.Path) -> list[Contender]:
     pixels = tf.constant(job.pixels)
 
     def exported(portable: bool) -> Callable[[], np.ndarray]:
-        target = work_dir / f"exported_{dtype}_{portable}"
+        target = job.work_dir / f"exported_{dtype}_{portable}"
         export(config, str(folder), str(target), portable=portable)
         loaded = tf.saved_model.load(str(target / "saved_model"))
-        signature = loaded.signatures["image_tensor"]
-
-        def classify() -> np.ndarray:
-            # The loaded object keeps the weights alive.
-            assert loaded
-            return signature(images=pixels)["probabilities"].numpy()
-
-        return classify
+        # The loaded object keeps the weights alive: it is held by the default.
+        return lambda held=loaded: held.signatures["image_tensor"](images=pixels)[
+            "probabilities"
+        ].numpy()
 
     def in_process() -> np.ndarray:
         return served.classify_images(pixels)["probabilities"].numpy()
 
+    against = "ours, from pixels"
+    row = functools.partial(Row, images=len(pixels), dtype=dtype, against=against)
     return [
-        Contender(
-            name,
-            classify,
-            len(job.pixels),
-            dtype,
-            against="ours, from pixels",
-            note=note,
-        )
-        for name, classify, note in (
-            (
-                "ours, from pixels",
-                in_process,
-                "in process, with the SavedModel's preprocessing",
-            ),
-            ("SavedModel", exported(portable=True), "exported, image_tensor"),
-            (
-                "SavedModel, not portable",
-                exported(portable=False),
-                "exported with --noportable",
-            ),
-        )
+        row(against, in_process, note="in process, with the SavedModel's steps"),
+        row("SavedModel", exported(portable=True), note="exported, image_tensor"),
+        row(
+            "SavedModel, not portable",
+            exported(portable=False),
+            note="exported with --noportable",
+        ),
     ]
 
 
-def _keras(job: _Job, dtype: str) -> list[Contender]:
-    net = networks.net_of(job.settings.width)
-    model = networks.plain_keras(
-        net, job.settings.input_size, job.weights, dtype, softmax=True
-    )
-    images = tf.constant(job.images)
-    infer = tf.function(lambda images: model(images, training=False))
+def _rows(job: Job, peer: str, forms: dict[str, Callable], note: str = "") -> list[Row]:
+    count = len(job.images)
+    return [
+        Row(peer, infer, count, form=form, note=note) for form, infer in forms.items()
+    ]
+
+
+def _peer_weights(job: Job) -> dict[str, np.ndarray]:
+    return networks.peer_weights(job.model, networks.net_of(job.settings))
+
+
+def _keras(job: Job, dtype: str) -> list[Row]:
+    net = networks.net_of(job.settings)
+    model = networks.plain_keras(net, _peer_weights(job), dtype, softmax=True)
     forms = {
         "predict_on_batch": lambda: model.predict_on_batch(job.images),
-        "tf.function": lambda: infer(images).numpy(),
+        "tf.function": _graph_of(model, job.images),
     }
-    return _contenders(job, "plain Keras", dtype, forms)
+    return _rows(job, "plain Keras", forms)
 
 
-def _torch(job: _Job, dtype: str) -> list[Contender]:
-    torch = peers.import_torch()
-
+def _torch(job: Job, dtype: str) -> list[Row]:
+    torch = networks.import_torch()
     torch.set_num_threads(job.settings.threads)
-    net = networks.net_of(job.settings.width)
+    net, weights = networks.net_of(job.settings), _peer_weights(job)
 
     def make(memory_format) -> Callable[[], np.ndarray]:
-        model = networks.torch_net(net, job.settings.input_size, job.weights)
+        model = networks.torch_net(net, weights)
         model = model.to(memory_format=memory_format).eval()
         images = torch.from_numpy(job.channels_first).to(memory_format=memory_format)
 
@@ -263,18 +231,10 @@ def _torch(job: _Job, dtype: str) -> list[Contender]:
         "channels last": make(torch.channels_last),
         "channels first": make(torch.contiguous_format),
     }
-    return _contenders(job, "PyTorch", dtype, forms)
+    return _rows(job, "PyTorch", forms)
 
 
-def _graphs(job: _Job) -> dict[str, bytes]:
-    net = networks.net_of(job.settings.width)
-    return {
-        form: onnx_graph.serialized(net, job.settings.input_size, job.weights, form)
-        for form in onnx_graph.FORMS
-    }
-
-
-def _onnxruntime(job: _Job, dtype: str) -> list[Contender]:
+def _onnxruntime(job: Job, dtype: str) -> list[Row]:
     """Float32 only: its CPU kernels for bfloat16 do not cover the net."""
     import onnxruntime  # noqa: PLC0415
 
@@ -288,13 +248,14 @@ def _onnxruntime(job: _Job, dtype: str) -> list[Contender]:
         session = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]
         )
-        return lambda: session.run(None, {"images": images})[0]
+        return lambda: session.run(["probabilities"], {"images": images})[0]
 
-    forms = {form: make(graph) for form, graph in _graphs(job).items()}
-    return _contenders(job, "ONNX Runtime", dtype, forms)
+    graphs = networks.onnx_graphs(job.model, job.work_dir)
+    forms = {form: make(graph) for form, graph in graphs.items()}
+    return _rows(job, "ONNX Runtime", forms)
 
 
-def _openvino(job: _Job, dtype: str) -> list[Contender]:
+def _openvino(job: Job, dtype: str) -> list[Row]:
     """Held to float32, or left to its own choice where that is bfloat16."""
     import openvino  # noqa: PLC0415
 
@@ -309,23 +270,11 @@ def _openvino(job: _Job, dtype: str) -> list[Contender]:
         model = core.read_model(graph)
         model.reshape(images.shape)
         threads = {"INFERENCE_NUM_THREADS": job.settings.threads}
-        request = core.compile_model(model, "CPU", held | threads)
-        request = request.create_infer_request()
-        return lambda: request.infer([images], share_inputs=True)[0]
+        compiled = core.compile_model(model, "CPU", held | threads)
+        request = compiled.create_infer_request()
+        return lambda: request.infer([images], share_inputs=True)["probabilities"]
 
-    forms = {form: make(graph) for form, graph in _graphs(job).items()}
+    graphs = networks.onnx_graphs(job.model, job.work_dir)
+    forms = {form: make(graph) for form, graph in graphs.items()}
     note = "held to f32" if held else "its default precision"
-    return _contenders(job, "OpenVINO", dtype, forms, note)
-
-
-def _contenders(
-    job: _Job,
-    name: str,
-    dtype: str,
-    forms: dict[str, Callable[[], np.ndarray]],
-    note: str = "",
-) -> list[Contender]:
-    return [
-        Contender(name, infer, len(job.images), dtype, form, note=note)
-        for form, infer in forms.items()
-    ]
+    return _rows(job, "OpenVINO", forms, note)

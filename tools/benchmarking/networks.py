@@ -1,22 +1,31 @@
 """The same network as a peer's user would write it, given the same weights."""
 
+import functools
+import importlib
+import pathlib
+import sys
 from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
+from benchmarking.settings import NUM_CLASSES, POLICIES, Settings
 from official.alexnet.backend import keras
 from official.alexnet.modeling import options
+from official.alexnet.modeling.structure import input_factors, stages
 from official.alexnet.modeling.variants import LRN, Conv, Variant, find_variant
 from official.alexnet.modeling.weights import get_weights
+from official.alexnet.serving.onnx import write_onnx
 
 # Weight decay of the paper; a penalty c * w^2 has the gradient 2 * c * w.
 WEIGHT_DECAY = 0.0005
 
 
-def net_of(width: float) -> Variant:
+def net_of(settings: Settings) -> Variant:
     """The published net, or a narrow one."""
-    return options.change(find_variant("paper"), width=width)
+    return options.change(
+        find_variant("paper"), width=settings.width, input_size=settings.input_size
+    )
 
 
 def peer_weights(model: keras.Model, net: Variant) -> dict[str, np.ndarray]:
@@ -30,8 +39,8 @@ def peer_weights(model: keras.Model, net: Variant) -> dict[str, np.ndarray]:
         connected layers (in, out) with inputs in the order (height, width, channel).
     """
     weights = get_weights(model)
-    for name in ("fc7/kernel", "fc8/kernel"):
-        weights[name] = weights[name] * np.float32(1 - net.dropout)
+    for name, factor in input_factors(net).items():
+        weights[f"{name}/kernel"] = weights[f"{name}/kernel"] * np.float32(factor)
     return weights
 
 
@@ -53,10 +62,8 @@ def native_lrn(x: tf.Tensor, lrn: LRN, num_columns: int) -> tf.Tensor:
         num_columns: columns that lie side by side in the channels.
     """
     height, width, channels = x.shape[1:]
-    columns = tf.reshape(
-        tf.cast(x, tf.float32),
-        [-1, height, width * num_columns, channels // num_columns],
-    )
+    shape = [-1, height, width * num_columns, channels // num_columns]
+    columns = tf.reshape(tf.cast(x, tf.float32), shape)
     y = tf.nn.local_response_normalization(
         columns, lrn.n // 2, lrn.k, lrn.alpha, lrn.beta
     )
@@ -64,23 +71,14 @@ def native_lrn(x: tf.Tensor, lrn: LRN, num_columns: int) -> tf.Tensor:
 
 
 def plain_keras(
-    net: Variant,
-    input_size: int,
-    weights: Mapping[str, np.ndarray],
-    dtype: str,
-    *,
-    softmax: bool,
+    net: Variant, weights: Mapping[str, np.ndarray], dtype: str, *, softmax: bool
 ) -> keras.Model:
     """The net in Keras's own layers."""
-    layers = keras.layers
-    policy = {"fp32": "float32", "bf16": "mixed_bfloat16"}[dtype]
+    layers, policy = keras.layers, POLICIES[dtype]
     decay = keras.regularizers.L2(WEIGHT_DECAY / 2)
-    common = {
-        "dtype": policy,
-        "kernel_regularizer": decay,
-        "bias_regularizer": decay,
-    }
-    x = inputs = keras.Input((input_size, input_size, 3))
+    common = {"dtype": policy, "kernel_regularizer": decay, "bias_regularizer": decay}
+    normalize = functools.partial(native_lrn, lrn=net.lrn, num_columns=net.num_columns)
+    x = inputs = keras.Input((net.input_size, net.input_size, 3))
     for conv in net.convolutions:
         same = keeps_size(conv)
         if not same and any(conv.padding):
@@ -96,19 +94,14 @@ def plain_keras(
             **common,
         )(x)
         if "lrn" in conv.then:
-            x = layers.Lambda(
-                native_lrn,
-                output_shape=x.shape[1:],
-                arguments={"lrn": net.lrn, "num_columns": net.num_columns},
-                dtype=policy,
-            )(x)
+            x = layers.Lambda(normalize, output_shape=x.shape[1:], dtype=policy)(x)
         if "pool" in conv.then:
             x = layers.MaxPooling2D(net.pool_size, net.pool_stride, dtype=policy)(x)
     x = layers.Flatten(dtype=policy)(x)
     for dense in net.dense:
         x = layers.Dense(dense.units, "relu", name=dense.name, **common)(x)
         x = layers.Dropout(net.dropout, dtype=policy)(x)
-    x = layers.Dense(len(weights["fc8/bias"]), name="fc8", **common)(x)
+    x = layers.Dense(NUM_CLASSES, name="fc8", **common)(x)
     activation = "softmax" if softmax else "linear"
     model = keras.Model(inputs, layers.Activation(activation, dtype="float32")(x))
     for name, value in weights.items():
@@ -117,74 +110,115 @@ def plain_keras(
     return model
 
 
-def torch_net(net: Variant, input_size: int, weights: Mapping[str, np.ndarray]):
+def import_torch():
+    """The module `torch`, kept from Triton.
+
+    PyTorch's builds for GPUs bring Triton, and `torch.optim` loads it: beside
+    TensorFlow that ends the process with a segmentation fault. Nothing here compiles
+    for a GPU.
+    """
+    sys.modules.setdefault("triton", None)
+    return importlib.import_module("torch")
+
+
+def torch_net(net: Variant, weights: Mapping[str, np.ndarray]):
     """The net in PyTorch's own modules, from (batch, 3, size, size) to logits."""
-    import torch  # noqa: PLC0415
-    from torch import nn  # noqa: PLC0415
+    torch = import_torch()
+    nn = torch.nn
 
     class ColumnLRN(nn.Module):
-        def __init__(self, lrn: LRN, num_columns: int):
-            super().__init__()
-            # PyTorch divides alpha by n.
-            self.norm = nn.LocalResponseNorm(lrn.n, lrn.alpha * lrn.n, lrn.beta, lrn.k)
-            self.num_columns = num_columns
+        # PyTorch divides alpha by n.
+        norm = nn.LocalResponseNorm(
+            net.lrn.n, net.lrn.alpha * net.lrn.n, net.lrn.beta, net.lrn.k
+        )
 
         def forward(self, x):
-            batch, channels, height, width = x.shape
-            columns = batch * self.num_columns
-            split = x.reshape(columns, channels // self.num_columns, height, width)
-            return self.norm(split).reshape(x.shape)
+            batch, channels, *sides = x.shape
+            columns = (batch * net.num_columns, channels // net.num_columns)
+            return self.norm(x.reshape(*columns, *sides)).reshape(x.shape)
 
-    modules, named, channels = [], {}, 3
-    for conv in net.convolutions:
+    modules, named = [], {}
+    for stage in stages(net):
+        conv = stage.conv
         before, after = conv.padding
-        if before != after:
-            modules.append(nn.ZeroPad2d((before, after, before, after)))
         named[conv.name] = nn.Conv2d(
-            channels,
-            conv.filters,
-            conv.size,
-            conv.stride,
-            before if before == after else 0,
+            *(stage.maps_in, stage.maps, conv.size, conv.stride),
+            padding=before if before == after else 0,
             groups=groups_of(conv, net),
         )
+        if before != after:
+            modules.append(nn.ZeroPad2d((before, after, before, after)))
         modules += [named[conv.name], nn.ReLU()]
         if "lrn" in conv.then:
-            modules.append(ColumnLRN(net.lrn, net.num_columns))
+            modules.append(ColumnLRN())
         if "pool" in conv.then:
             modules.append(nn.MaxPool2d(net.pool_size, net.pool_stride))
-        channels = conv.filters
     modules.append(nn.Flatten())
+    inputs = stage.pooled**2 * stage.maps
     for dense in net.dense:
-        named[dense.name] = nn.Linear(len(weights[f"{dense.name}/kernel"]), dense.units)
+        named[dense.name] = nn.Linear(inputs, dense.units)
         modules += [named[dense.name], nn.ReLU(), nn.Dropout(net.dropout)]
-    named["fc8"] = nn.Linear(net.dense[-1].units, len(weights["fc8/bias"]))
+        inputs = dense.units
+    named["fc8"] = nn.Linear(inputs, NUM_CLASSES)
     modules.append(named["fc8"])
     with torch.no_grad():
         for name, module in named.items():
-            kernel = channels_first(name, weights[f"{name}/kernel"], channels)
-            kernel = kernel.T if kernel.ndim == 2 else kernel
-            module.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
+            kernel = weights[f"{name}/kernel"]
+            if name == "fc6":  # Whose inputs PyTorch has in another order.
+                maps = kernel.reshape(stage.pooled, stage.pooled, stage.maps, -1)
+                kernel = maps.transpose(2, 0, 1, 3).reshape(kernel.shape)
+            axes = (3, 2, 0, 1) if kernel.ndim == 4 else (1, 0)
+            kernel = np.ascontiguousarray(kernel.transpose(axes))
+            module.weight.copy_(torch.from_numpy(kernel))
             module.bias.copy_(torch.from_numpy(weights[f"{name}/bias"]))
     return nn.Sequential(*modules)
 
 
-def channels_first(name: str, kernel: np.ndarray, maps: int) -> np.ndarray:
-    """A kernel for nets whose tensors are (batch, channels, height, width).
-
-    Args:
-        name: of the layer.
-        kernel: (height, width, in, out), or (in, out).
-        maps: channels of the maps that fc6 reads.
+def onnx_graphs(model: keras.Model, work_dir: pathlib.Path) -> dict[str, bytes]:
+    """The net as ONNX, with its own LRN operator, and with LRN as PyTorch writes it.
 
     Returns:
-        (out, in, height, width), or (in, out) with fc6's inputs in the order
-        (channel, height, width).
+        By form: a graph from `images`, (batch, 3, size, size) float32, to
+        `probabilities`, (batch, num_classes).
     """
-    if kernel.ndim == 4:
-        return kernel.transpose(3, 2, 0, 1)
-    if name != "fc6":
-        return kernel
-    side = round((len(kernel) / maps) ** 0.5)
-    by_place = kernel.reshape(side, side, maps, -1)
-    return by_place.transpose(2, 0, 1, 3).reshape(kernel.shape)
+    onnx = importlib.import_module("onnx")
+    path = work_dir / "net.onnx"
+    write_onnx(model, path)
+    graphs = {"LRN operator": path.read_bytes()}
+    proto = onnx.load(path)
+    nodes = []
+    for node in proto.graph.node:
+        nodes += _averages(node, proto.graph) if node.op_type == "LRN" else [node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    return graphs | {"LRN of averages": proto.SerializeToString()}
+
+
+def _averages(lrn, graph) -> list:
+    """An LRN node as the operators PyTorch exports it as: averages over channels."""
+    from onnx import helper, numpy_helper  # noqa: PLC0415
+
+    nodes = []
+    constants = {each.name: each.f or each.i for each in lrn.attribute}
+    n = constants["size"]
+
+    def constant(value) -> str:
+        name = f"{lrn.name}/constant{len(graph.initializer)}"
+        graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+        return name
+
+    def add(operator: str, *inputs: str, **attributes) -> str:
+        name = f"{lrn.name}/{operator}{len(nodes)}"
+        nodes.append(helper.make_node(operator, inputs, [name], **attributes))
+        return name
+
+    (x,), one, border = lrn.input, constant([1]), n // 2
+    squares = add("Unsqueeze", add("Mul", x, x), one)
+    pads = constant([0, 0, border, 0, 0, 0, 0, border, 0, 0])
+    window = {"kernel_shape": [n, 1, 1], "strides": [1, 1, 1]}
+    means = add("Squeeze", add("AveragePool", add("Pad", squares, pads), **window), one)
+    scaled = add("Mul", means, constant(np.float32(constants["alpha"])))
+    d = add("Add", scaled, constant(np.float32(constants["bias"])))
+    power = add("Pow", d, constant(np.float32(constants["beta"])))
+    nodes.append(helper.make_node("Div", [x, power], list(lrn.output)))
+    return nodes

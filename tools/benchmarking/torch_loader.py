@@ -2,12 +2,14 @@
 
 import io
 import pathlib
+import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from PIL import Image
 
-from benchmarking.settings import Settings
+from benchmarking.settings import NUM_CLASSES, Settings
 
 
 class Jpegs(torch.utils.data.Dataset):
@@ -36,13 +38,11 @@ class Jpegs(torch.utils.data.Dataset):
         if torch.rand(()) < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-        return pixels.float().div(255), index % 1000
+        return pixels.float().div(255), index % NUM_CLASSES
 
 
-def make_loader(
-    settings: Settings, folder: pathlib.Path
-) -> torch.utils.data.DataLoader:
-    """A loader with a worker a core; one pass over it is a sample.
+def one_pass(settings: Settings, folder: pathlib.Path) -> Callable[[str], float]:
+    """Task of a child: seconds of one pass of a loader with a worker a core.
 
     Args:
         settings: of the benchmark.
@@ -50,10 +50,18 @@ def make_loader(
     """
     jpegs = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))]
     length = settings.batches * settings.batch_size
-    return torch.utils.data.DataLoader(
+    loader = torch.utils.data.DataLoader(
         Jpegs(jpegs, length, settings.input_size),
         settings.batch_size,
         shuffle=True,
         num_workers=settings.threads,
         persistent_workers=True,
     )
+
+    def answer(_: str) -> float:
+        started = time.perf_counter()
+        for _ in loader:
+            pass
+        return time.perf_counter() - started
+
+    return answer
