@@ -267,6 +267,7 @@ def test_the_best_rate_and_the_gain_are_found_once(tmp_path, monkeypatch):
     assert cifar10.figure1(again) | cifar10.lrn(again) == results
 
 
+@pytest.mark.slow
 def test_a_run_of_section_3_3(blots):
     row, curves = train.train("11pct", 0.001, 1, *blots, seed=1)
     assert 0 <= row["test_error"] <= 1

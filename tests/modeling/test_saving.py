@@ -69,6 +69,7 @@ def test_training_goes_on_to_the_same_bits(tmp_path, carry, num_columns):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_a_fit_that_was_cut_off_goes_on_to_the_same_bits(tmp_path):
     """By keras.callbacks.BackupAndRestore, in the middle of the third epoch."""
 

@@ -81,7 +81,7 @@ def test_a_variable_that_is_packed_to_be_huge_is_refused(tmp_path, monkeypatch):
     path = _write_devkit(tmp_path / "devkit.tar.gz", buffer.getvalue())
     monkeypatch.setattr(devkit, "_MOST_BYTES", 100_000)
     monkeypatch.setattr(
-        devkit.scipy.io, "loadmat", lambda *_, **__: pytest.fail("it was unpacked")
+        scipy.io, "loadmat", lambda *_, **__: pytest.fail("it was unpacked")
     )
     with pytest.raises(UserError, match="cannot read meta"):
         devkit.read_devkit(path)

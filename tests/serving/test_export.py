@@ -191,6 +191,7 @@ def test_features_of_the_whole_net_have_4096_numbers():
     ).get_layer("relu7").output.shape == (None, 4096)
 
 
+@pytest.mark.slow
 def test_as_a_keras_layer_without_this_package(exported, tmp_path):
     code = textwrap.dedent(
         """

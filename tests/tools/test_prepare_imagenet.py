@@ -66,6 +66,7 @@ def test_sample_archives_keep_class_and_words(sample, prepared):
     assert seen == 4
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_ends_with_the_same_bits(sample, prepared, tmp_path):
     """SIGKILL after the first shard, then the same command; two workers, not one."""
     output = tmp_path / "out"
@@ -199,7 +200,7 @@ def test_archives_are_looked_through_once(tmp_path, monkeypatch):
         prepare_here(archives, tmp_path / "out", synsets=by_id)
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_it_shows_its_progress_and_nothing_of_tensorflow(tmp_path, num_workers):
     code, _, stderr = run_tool(
         TOOL,

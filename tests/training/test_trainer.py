@@ -54,7 +54,7 @@ def assert_equal(a: checkpoints.Contents, b: checkpoints.Contents) -> None:
     assert differences == {}
 
 
-@pytest.mark.parametrize("columns", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("columns", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_stopped_in_an_epoch_and_a_loop_ends_with_the_same_bits(
     tiny_config, tmp_path, columns
 ):
