@@ -90,6 +90,7 @@ def test_the_library_takes_no_address(name, config, tmp_path, monkeypatch):
 ODD = " *?],{a}%s\n'ü$HOME ~ "
 
 
+@pytest.mark.slow
 def test_odd_names_work(config, tmp_path):
     run = tmp_path / ODD
     train(config, str(run))

@@ -348,6 +348,7 @@ def test_a_loss_above_the_bound_stops_at_its_step(tiny_config, tmp_path):
     assert not list(tmp_path.glob("ckpt-*"))
 
 
+@pytest.mark.slow
 def test_weights_that_are_no_numbers_are_not_saved(tiny_config, tmp_path, monkeypatch):
     """The loss of a step is of the weights before it: they may be bad and it not."""
     train(child_runs.small_run(tiny_config, train_steps=4), str(tmp_path))

@@ -20,6 +20,7 @@ def run(tool: str, *flags: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_estimate_counts_what_the_paper_net_does():
     done = run("estimate_training_time.py", "--compute_efficiency=0.5")
     assert done.returncode == 0, done.stderr

@@ -237,6 +237,7 @@ def test_a_failed_start_leaves_an_earlier_run_alone(source, tmp_path):
     assert state(tmp_path).step == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_does_not_start_again(source, tmp_path):
     """Killed at step 2 and gone on with, though the source is there no more."""
     config, folder = source

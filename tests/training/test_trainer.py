@@ -162,6 +162,7 @@ def test_learning_rate_follows_the_steps(tiny_config, tmp_path):
     assert rates == pytest.approx([1e-2] * 3 + [1e-3] * 3 + [1e-4] * 2)
 
 
+@pytest.mark.slow
 def test_plateau_divides_by_ten_where_the_error_stands_still(tiny_config, tmp_path):
     # At this rate no answer changes; evaluated after every step.
     config = replaced(
