@@ -13,14 +13,14 @@ class NoRoom(UserError):
 
 
 class WorkerLost(UserError):
-    """Another worker of the run is gone; started again, the run goes on."""
+    """Another worker of the run is gone; started again, the run is resumed."""
 
     # EX_UNAVAILABLE of sysexits.h.
     status = 69
 
 
 class Interrupted(BaseException):
-    """A signal stopped the work: one line saying what is saved and how to go on.
+    """A signal stopped the work: one line saying what is saved and how to resume.
 
     Like KeyboardInterrupt no Exception, so that no library takes it for its own.
 

@@ -173,14 +173,14 @@ def other_net(run: Config, now: Config, *kinds: str) -> list[str]:
 
 
 def resume(config: Config, model_dir: pathlib.Path) -> tuple[Config, Config]:
-    """Settings of a run that goes on; the log says what is changed.
+    """Settings of a run that is resumed; the log says what is changed.
 
     Args:
         config: those given now.
         model_dir: of the run, which has a checkpoint.
 
     Returns:
-        The run's earlier settings, and those to go on with.
+        The run's earlier settings, and those to resume it with.
 
     Raises:
         UserError: what the checkpoint's weights mean is not known, or would change.

@@ -49,7 +49,7 @@ def state(
     """Where a run stands, and with what it read from files.
 
     Args:
-        step: the step it goes on from.
+        step: the step it is resumed from.
         model: its net, with the weights of that step.
         initial_weights: what it starts with instead of drawn weights, by name.
         statistics: its mean image.

@@ -148,7 +148,7 @@ def remove_unfinished(model_dir: pathlib.Path) -> None:
 def keep(model_dir: pathlib.Path, step: int, max_to_keep: int) -> None:
     """Deletes what is not among the last checkpoints up to `step`.
 
-    Later ones are of a run that could not be gone on with: they were damaged.
+    Later ones are of a run that could not be resumed from: they are damaged.
     """
     earlier = [other for other in steps(model_dir) if other <= step]
     kept = earlier[-max_to_keep:]

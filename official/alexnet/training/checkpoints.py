@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped.
+"""Checkpoints: everything that resumes a run as if it had never stopped.
 
 Tensors are stored under the name of their layer, one a column, so that either form
 of a net reads the checkpoints of the other.
@@ -185,7 +185,7 @@ class Checkpoints:
         """Restores the latest checkpoint that is whole, if there is one.
 
         Returns:
-            The step to go on from; 0 where there is no checkpoint.
+            The step to resume from; 0 where there is no checkpoint.
 
         Raises:
             UserError: all are damaged, or it is of another net.

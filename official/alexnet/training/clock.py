@@ -7,7 +7,7 @@ class Clock:
     """Times the steps alone, without evaluations and checkpoints.
 
     Args:
-        step: the step the run goes on from.
+        step: the step the run is resumed from.
     """
 
     def __init__(self, step: int):
