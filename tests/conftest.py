@@ -38,6 +38,7 @@ tf.config.list_logical_devices()
 # Nets are in reference cycles, and tracing makes millions of small objects: freed once
 # a module, they cost less than in passing.
 gc.set_threshold(50_000, 10, 10)
+gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "official/alexnet"
 # From the ground up; files are rooms of their own.
 ROOMS = (
-    *("errors", "paths", "plain_yaml", "backend", "registration", "fields"),
+    *("errors", "disk", "paths", "plain_yaml", "backend", "registration", "fields"),
     *("rate_rows", "machine", "distribution", "modeling", "config", "config_files"),
     *("data", "weights", "run_files", "training", "serving", "preparation"),
     *("setting_flags", "cli", "__init__", "train", "eval", "export", "predict"),

@@ -7,7 +7,7 @@ A plan is a YAML file: a baseline's settings, and rows that change some of them.
 row is trained with every seed, each in a process of its own, all rows with the first
 seed before any with the second. Given again, the command resumes where it was stopped:
 finished runs are not repeated, others continue from their checkpoints. A run that fails
-is reported, and the others go on.
+is reported, and the others are trained.
 
 Writes into --output_dir, after each run: results.csv, table.md (means, differences to
 the baseline and what the paper says), plot.png, metrics.jsonl.gz (all lines of all
@@ -25,7 +25,7 @@ from ablating import plan as plans
 from ablating import runs
 from absl import flags
 
-from official.alexnet import cli, run_files
+from official.alexnet import cli, disk
 from official.alexnet.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -60,7 +60,7 @@ def main() -> dict:
     todo = runs.runs_of(chosen, _seeds(), output_dir, data_dir)
     # SIGTERM ends the tool as Ctrl-C does: the child first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with run_files.locked(output_dir, is_chief=True):
+    with disk.locked(output_dir, f"--output_dir={output_dir}"):
         finished, failures = _execute(todo, plan, output_dir, data_dir)
     if failures:
         raise UserError(

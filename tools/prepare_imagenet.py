@@ -120,14 +120,14 @@ def main() -> dict:
     except OSError as error:
         raise UserError(
             f"{error.filename or flags.FLAGS.output_dir}: {error.strerror}; once that "
-            "is mended, the same command goes on from here"
+            "is mended, the same command resumes here"
         ) from None
     except KeyboardInterrupt:
         # At once: half a shard does not count.
         for worker in multiprocessing.active_children():
             worker.terminate()
         print(
-            "prepare_imagenet: stopped; the same command goes on from here",
+            "prepare_imagenet: stopped; the same command resumes here",
             file=sys.stderr,
         )
         sys.exit(130)

@@ -3,7 +3,7 @@
   python examples/cifar10/cifar10.py --data_dir=cifar10 --output_dir=runs/cifar10
 
 Each run is a row of runs.csv once it is finished, with its curves in a file of its own.
-Stopped, the same command goes on with the runs that are not there.
+Stopped, the same command trains the runs that are not there.
 
 Figure 1: for ReLU and tanh each learning rate of a grid is trained for an epoch, the
 better two for three, and the best until the training error of an epoch is 25 %. If that

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from official.alexnet import __version__, setting_flags
+from official.alexnet import __version__, disk, setting_flags
 from official.alexnet import paths as paths_lib
-from official.alexnet.data import atomic, image_files
+from official.alexnet.data import image_files
 from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.setting_flags import config_from_flags, define_config_flags
 from official.alexnet.training.preemption import EXIT_STATUS
@@ -109,7 +109,7 @@ def run(name: str, main: Callable[[], dict]) -> None:
             _write_nowhere(sys.stderr)
             sys.exit(128 + signal.SIGPIPE)
         except Exception as error:
-            if clear := atomic.explained(error):
+            if clear := disk.explained(error):
                 _fail(name, str(clear))
             raise
 
@@ -144,7 +144,7 @@ def _parse(name: str, head: str, argv: list[str]) -> list[str]:
 
 def _print(results: dict) -> None:
     try:
-        with atomic.saying_where("standard output"):
+        with disk.saying_where("standard output"):
             print(json.dumps(results), flush=True)
     except UserError:
         _write_nowhere(sys.stdout)

@@ -1,19 +1,16 @@
 """The files of a run's directory, and the settings it was started with."""
 
-import contextlib
 import dataclasses
-import fcntl
-import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
 
 from official.alexnet import config_files
 from official.alexnet.config import Config, ModelConfig
-from official.alexnet.data import atomic, classes
+from official.alexnet.data import classes
 from official.alexnet.data.statistics import (
     STATISTICS_FILE,
     TORCHVISION_STD,
@@ -27,7 +24,6 @@ PARAMS_FILE = "params.yaml"
 LABELS_FILE = "labels.txt"
 METRICS_FILE = "metrics.jsonl"
 BEST_DIR = "best"
-_LOCK_FILE = ".lock"
 
 _WRITTEN = (
     "checkpoint",
@@ -205,50 +201,6 @@ def resume(config: Config, model_dir: pathlib.Path) -> tuple[Config, Config]:
         logging.info("Not changed, as only step 0 reads them: %s", ", ".join(stay))
         config = config_files.with_start_of(config, before)
     return before, config
-
-
-@contextlib.contextmanager
-def locked(model_dir: pathlib.Path, is_chief: bool) -> Iterator[None]:
-    """Keeps a second process out of a run's directory: each would delete what it finds.
-
-    Args:
-        model_dir: made if it is not there, and removed if nothing was written there.
-        is_chief: whether this process writes at all.
-
-    Raises:
-        UserError: another process trains there, or it cannot be written.
-    """
-    if not is_chief:
-        yield
-        return
-    is_new = not model_dir.exists()
-    taken = UserError(
-        f"--model_dir={model_dir}: another process trains there; end it, or name "
-        "another directory"
-    )
-    try:
-        with atomic.saying_where(model_dir):
-            model_dir.mkdir(parents=True, exist_ok=True)
-            # Open for writing: NFS has no other exclusive locks.
-            lock = (model_dir / _LOCK_FILE).open("a")
-    except OSError as error:
-        raise UserError(
-            f"--model_dir={model_dir}: {error.strerror}; name another directory"
-        ) from error
-    with lock:
-        with contextlib.suppress(OSError):  # Not every file system has locks.
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise taken from None
-        # A process that made the folder and failed removes it: this lock would be none.
-        if os.fstat(lock.fileno()).st_nlink == 0:
-            raise taken
-        try:
-            yield
-        finally:
-            if is_new and [p.name for p in model_dir.iterdir()] == [_LOCK_FILE]:
-                shutil.rmtree(model_dir)
 
 
 def delete(model_dir: pathlib.Path) -> None:

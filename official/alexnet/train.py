@@ -6,7 +6,7 @@ Examples:
   alexnet-train --use_synthetic_data --model_dir=runs/try --train_steps=20 \\
       --num_columns=2 --logical_cpus=2 --batch_size=16
 
-A run that is started again with the same --model_dir goes on from its latest
+A run that is started again with the same --model_dir resumes at its latest
 checkpoint; the log names the settings that are other than before. SIGTERM and Ctrl-C:
 the step under way is finished and saved, and the exit status is 75; a second signal
 stops at once. Watch a run with:
@@ -17,8 +17,7 @@ import pathlib
 
 from absl import flags
 
-from official.alexnet import cli
-from official.alexnet.data import atomic
+from official.alexnet import cli, disk
 from official.alexnet.errors import NoRoom, UserError
 from official.alexnet.training.preemption import Preemption
 
@@ -35,7 +34,7 @@ def main() -> dict:
 
         clean = flags.FLAGS.clean
         try:
-            with atomic.saying_where(None):
+            with disk.saying_where(None):
                 return train(config, str(model_dir), clean=clean, preemption=preemption)
         except NoRoom as error:
             if clean:  # Which would delete what is kept.

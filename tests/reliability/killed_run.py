@@ -24,8 +24,7 @@ import time
 import recorded_run
 import tensorflow as tf
 
-from official.alexnet import train
-from official.alexnet.data import atomic
+from official.alexnet import disk, train
 from official.alexnet.training import checkpoint_files
 from official.alexnet.training.evaluation import Evaluator
 
@@ -43,8 +42,8 @@ def arm(place: str, step: int, rng: random.Random) -> None:
     present = 0
     evaluate = Evaluator._step
     write = tf.train.Checkpoint.write
-    move, keep = atomic.move_into_place, checkpoint_files.keep
-    link, append = checkpoint_files._link, atomic.append
+    move, keep = disk.move_into_place, checkpoint_files.keep
+    link, append = checkpoint_files._link, disk.append
 
     def counted_run(self, loop, batches, count):
         nonlocal present
@@ -102,10 +101,10 @@ def arm(place: str, step: int, rng: random.Random) -> None:
     recorded_run.around_each_loop(counted_run)
     Evaluator._step = killed_evaluate
     tf.train.Checkpoint.write = killed_write
-    atomic.move_into_place = killed_move
+    disk.move_into_place = killed_move
     checkpoint_files.keep = killed_keep
     checkpoint_files._link = killed_link
-    atomic.append = killed_append
+    disk.append = killed_append
 
 
 if __name__ == "__main__":

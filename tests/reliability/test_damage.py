@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from official.alexnet import run_files
+from official.alexnet import disk
 from official.alexnet.config import Config
 from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.serving import export
@@ -173,7 +173,7 @@ def test_the_best_is_kept_anew_when_its_checkpoint_was_made_anew(tmp_path):
 
 
 def test_a_disk_that_cannot_be_read_is_not_damage(whole, tmp_path):
-    """The newer checkpoint would be deleted by the run that goes on before it."""
+    """The newer checkpoint would be deleted by the run that resumes before it."""
     run = tmp_path / "run"
     shutil.copytree(whole, run)
     remove(run / "ckpt-12.data-00000-of-00001")
@@ -232,22 +232,20 @@ def test_what_an_evaluation_wrote_is_not_there_twice(
 
 
 def test_a_second_process_is_kept_out(tiny_config, whole):
-    with run_files.locked(whole, is_chief=True):
-        with pytest.raises(UserError, match="another process trains there"):
-            train(without_evaluation(tiny_config, train_steps=12), str(whole))
-        with run_files.locked(whole, is_chief=False):
-            pass
+    taken = pytest.raises(UserError, match="another process is at work there")
+    with disk.locked(whole, "--model_dir=x"), taken:
+        train(without_evaluation(tiny_config, train_steps=12), str(whole))
     assert train(without_evaluation(tiny_config, train_steps=12), str(whole))
 
 
 def test_the_process_that_makes_the_folder_is_alone_there_too(tmp_path):
     folder = tmp_path / "runs/new"
-    first, second = (run_files.locked(folder, is_chief=True) for _ in range(2))
-    taken = pytest.raises(UserError, match="another process trains there")
+    first, second = (disk.locked(folder, "--model_dir=x") for _ in range(2))
+    taken = pytest.raises(UserError, match="another process is at work there")
     with first, taken, second:
         pass
     assert not folder.exists()
-    with run_files.locked(folder, is_chief=True):
+    with disk.locked(folder, f"--model_dir={folder}"):
         (folder / "params.yaml").touch()
     assert (folder / "params.yaml").exists()
 
@@ -258,8 +256,8 @@ def test_a_folder_removed_between_opening_and_locking_is_not_trained_in(
     """Its first process ends with a mistake, and takes the new folder with it."""
     folder = tmp_path / "run"
     monkeypatch.setattr(fcntl, "flock", lambda *_: shutil.rmtree(folder))
-    taken = pytest.raises(UserError, match="another process trains there")
-    with taken, run_files.locked(folder, is_chief=True):
+    taken = pytest.raises(UserError, match="another process is at work there")
+    with taken, disk.locked(folder, f"--model_dir={folder}"):
         pass
 
 
@@ -267,7 +265,10 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     folder = tmp_path / "file" / "run"
     line = f"^--model_dir={folder}: Not a directory; name another directory$"
-    with pytest.raises(UserError, match=line), run_files.locked(folder, is_chief=True):
+    with (
+        pytest.raises(UserError, match=line),
+        disk.locked(folder, f"--model_dir={folder}"),
+    ):
         pass
 
 
@@ -336,7 +337,7 @@ def test_divergence_names_step_rate_and_checkpoint(tiny_config, run):
     flip(run / "ckpt-8.data-00000-of-00001")
     with pytest.raises(UserError, match=f"the last good checkpoint is {run}/ckpt-6"):
         train(wild, str(run))
-    # From there it goes on at the old rate.
+    # From there it resumes at the old rate.
     longer = child_runs.small_run(tiny_config, train_steps=10)
     assert train(longer, str(run))["step"] == 10
 

@@ -152,7 +152,7 @@ def test_training_into_a_read_only_folder(train, whole_run, tmp_path):
 WRITE = """
 import pathlib, sys
 import numpy as np
-from official.alexnet.data import atomic
+from official.alexnet import disk
 from official.alexnet.errors import UserError
 from official.alexnet.training.recorder import Recorder
 
@@ -160,7 +160,7 @@ def main():
     folder = pathlib.Path(sys.argv[2])
     if sys.argv[1] == "lines":
         for number in range(1000):
-            atomic.append(folder / "lines", b"line %d\\n" % number)
+            disk.append(folder / "lines", b"line %d\\n" % number)
     recorder = Recorder(folder, step=10)
     big = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
     small = np.zeros((1, 8, 8, 3), np.uint8)

@@ -19,7 +19,7 @@ from ablating import plan as plans
 from ablating import runs
 from ablation_plans import TINY, tiny_plan
 
-from official.alexnet import run_files
+from official.alexnet import disk
 from official.alexnet.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -208,7 +208,7 @@ def test_mistakes_take_one_line(tmp_path, arguments, said):
 def test_only_one_process_at_a_time(tmp_path):
     plan = tmp_path / "tiny.yaml"
     plan.write_text(TINY)
-    with run_files.locked(tmp_path / "out", is_chief=True):
+    with disk.locked(tmp_path / "out", "--output_dir=out"):
         process = ablate(
             *(f"--plan={plan}", f"--output_dir={tmp_path / 'out'}", "--data_dir=x")
         )

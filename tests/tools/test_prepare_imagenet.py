@@ -124,14 +124,14 @@ class Killed(BaseException):
 @pytest.mark.parametrize(
     ("place", "call"),
     [
-        ("official.alexnet.data.atomic.move_into_place", 1),
+        ("official.alexnet.disk.move_into_place", 1),
         # Of the first shard, and of its notes.
-        ("official.alexnet.data.atomic.move_into_place", 2),
-        ("official.alexnet.data.atomic.move_into_place", 3),
-        ("official.alexnet.data.atomic.move_into_place", 6),
+        ("official.alexnet.disk.move_into_place", 2),
+        ("official.alexnet.disk.move_into_place", 3),
+        ("official.alexnet.disk.move_into_place", 6),
         ("official.alexnet.data.statistics.Statistics.save", 1),
-        ("official.alexnet.data.atomic.write_text", 1),
-        ("official.alexnet.data.atomic.write_text", 2),
+        ("official.alexnet.disk.write_text", 1),
+        ("official.alexnet.disk.write_text", 2),
     ],
 )
 def test_stopped_anywhere_it_goes_on(tmp_path, monkeypatch, place, call):

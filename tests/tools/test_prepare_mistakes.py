@@ -19,9 +19,10 @@ from imagenet_inputs import (
     write_tree,
 )
 
+from official.alexnet import disk
 from official.alexnet.data.statistics import Statistics
 from official.alexnet.errors import UserError
-from official.alexnet.preparation.folder import locked
+from official.alexnet.preparation.shards import WORK_DIR
 
 # === Bad images ===
 
@@ -99,8 +100,8 @@ def test_records_of_someone_else_are_not_written_over(tmp_path):
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     tree = write_tree(tmp_path / "in")
-    with locked(tmp_path / "out"):
-        _fails("another preparation", tree, tmp_path / "out")
+    with disk.locked(tmp_path / "out" / WORK_DIR, "--output_dir=out"):
+        _fails("another process", tree, tmp_path / "out")
 
 
 def test_what_killed_runs_left_is_cleared_away(tmp_path):

@@ -1,4 +1,4 @@
-"""A run that goes on with other settings: what is refused, taken, and said."""
+"""A run that is resumed with other settings: what is refused, taken, and said."""
 
 import dataclasses
 import logging
@@ -48,7 +48,7 @@ def test_a_run_goes_on_with_its_own_net_and_input_only(quick_config, tmp_path):
 
 
 def resumed(tmp_path, caplog, before: dict, now: dict) -> str:
-    """What the log says of settings of a run that goes on with others."""
+    """What the log says of a run that is resumed with other settings."""
     before, now = (
         config_files.override(Config(), settings, "") for settings in (before, now)
     )

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ablating.effects import by_seed, differences, effects
 from ablating.plan import MAIN_MEASURE, Plan
-from official.alexnet.data.atomic import atomic_write
+from official.alexnet.disk import atomic_write
 
 _RED = {"color": "tab:red", "markerfacecolor": "none", "linestyle": "", "ms": 7}
 _SEEDS = {"marker": ".", "color": "black", "linestyle": "", "ms": 4}

@@ -11,8 +11,7 @@ from ablating import hparams, plot, runs
 from ablating import plan as plans
 from ablating.effects import by_seed, effects, verdict
 from ablating.plan import MAIN_MEASURE, Claim, Plan, Row
-from official.alexnet import run_files
-from official.alexnet.data import atomic
+from official.alexnet import disk, run_files
 
 ERRORS = (
     "top_1_error",
@@ -67,15 +66,15 @@ def write(plan: Plan, results: list[dict], folder: pathlib.Path) -> None:
         results: of `collect`.
         folder: of the runs, whose metrics are put together.
     """
-    atomic.write_text(folder / "results.csv", as_csv(results))
-    atomic.write_text(folder / "table.md", as_page(plan, results))
+    disk.write_text(folder / "results.csv", as_csv(results))
+    disk.write_text(folder / "table.md", as_page(plan, results))
     lines = []
     for result in results:
         name = {"row": result["row"], "seed": result["seed"]}
         file = folder / result["row"] / f"seed{result['seed']}" / run_files.METRICS_FILE
         for line in file.read_text("utf-8").splitlines():
             lines.append(json.dumps(name | json.loads(line)) + "\n")
-    with atomic.atomic_write(folder / "metrics.jsonl.gz") as temporary:
+    with disk.atomic_write(folder / "metrics.jsonl.gz") as temporary:
         temporary.write_bytes(gzip.compress("".join(lines).encode(), 9, mtime=0))
     plot.draw(plan, results, folder / "plot.png")
     hparams.write(plan, results, folder / plans.HPARAMS_DIR)

@@ -21,9 +21,8 @@ import time
 from collections.abc import Sequence
 
 from ablating import plan as plans
-from official.alexnet import run_files
+from official.alexnet import disk, run_files
 from official.alexnet.config import Config, ModelConfig
-from official.alexnet.data import atomic
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import structure
 
@@ -99,7 +98,7 @@ def prepare(run: Run) -> None:
     if (run.folder / run_files.PARAMS_FILE).is_file():
         check_same(run.folder, run.config)
     run.folder.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(run.folder / SETTINGS_FILE, run.config.to_yaml())
+    disk.write_text(run.folder / SETTINGS_FILE, run.config.to_yaml())
 
 
 def check_same(folder: pathlib.Path, config: Config) -> None:
@@ -139,7 +138,7 @@ def execute(run: Run) -> dict:
             f"the evaluation's last line is not JSON: {output!r}"
         ) from error
     results = _gather(run, ten_crops)
-    atomic.write_text(run.folder / RESULTS_FILE, json.dumps(results, indent=1) + "\n")
+    disk.write_text(run.folder / RESULTS_FILE, json.dumps(results, indent=1) + "\n")
     return results
 
 
@@ -162,7 +161,7 @@ def _call(command: list[str], folder: pathlib.Path) -> str:
             line["status"] = process.returncode
             line["seconds"] = round(time.perf_counter() - started, 2)
             line["cpu_seconds"] = round(_cpu_seconds_of_children() - cpu_before, 2)
-            atomic.append(folder / COMMANDS_FILE, (json.dumps(line) + "\n").encode())
+            disk.append(folder / COMMANDS_FILE, (json.dumps(line) + "\n").encode())
     if process.returncode:
         said = (folder / LOG_FILE).read_text("utf-8", "replace").split("\n")
         last = next((text for text in reversed(said) if text.strip()), "")

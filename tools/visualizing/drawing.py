@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from official.alexnet.data.atomic import atomic_write
+from official.alexnet.disk import atomic_write
 from official.alexnet.errors import UserError
 
 try:

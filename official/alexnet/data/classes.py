@@ -8,7 +8,8 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from official.alexnet.data import atomic, image_files
+from official.alexnet import disk
+from official.alexnet.data import image_files
 from official.alexnet.errors import UserError
 
 _NUMBERED = re.compile(r"(\d+)[:,\s]\s*(\S.*)")
@@ -65,7 +66,7 @@ def read_labels(path: pathlib.Path, num_classes: int) -> list[str]:
 def write_labels(names: Sequence[str] | None, path: pathlib.Path) -> None:
     """Writes the names of the classes, one a line; no file where they are not known."""
     if names:
-        atomic.write_text(path, "".join(f"{name}\n" for name in names))
+        disk.write_text(path, "".join(f"{name}\n" for name in names))
     else:
         path.unlink(missing_ok=True)
 

@@ -11,7 +11,8 @@ from collections.abc import Collection, Sequence
 
 from absl import logging
 
-from official.alexnet.data import atomic, classes, framing, schemas
+from official.alexnet import disk
+from official.alexnet.data import classes, framing, schemas
 from official.alexnet.errors import UserError
 
 # As a number of classes: any label will do, nobody looks at them.
@@ -81,7 +82,7 @@ def _count_all(
     logging.info("Read %d labels in %.1f s.", total, time.monotonic() - start)
     stored = {"files": marks, "counts": [vars(each) for each in counts]}
     try:
-        atomic.write_text(kept, json.dumps(stored))
+        disk.write_text(kept, json.dumps(stored))
     except (OSError, UserError):
         logging.info("%s cannot be kept: the next start reads them again.", kept)
     return dict(zip(files, counts, strict=True))

@@ -12,8 +12,7 @@ import zipfile
 
 import numpy as np
 
-from official.alexnet import paths
-from official.alexnet.data import atomic
+from official.alexnet import disk, paths
 from official.alexnet.errors import UserError
 
 STATISTICS_FILE = "statistics.npz"
@@ -71,7 +70,7 @@ class Statistics:
             for name, (dtype, _) in _DTYPES_AND_SHAPES.items()
         }
         with (
-            atomic.atomic_write(pathlib.Path(path)) as temporary,
+            disk.atomic_write(pathlib.Path(path)) as temporary,
             temporary.open("wb") as file,
         ):
             np.savez(file, **arrays)

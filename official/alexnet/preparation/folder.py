@@ -2,12 +2,10 @@
 
 import collections
 import contextlib
-import fcntl
 import json
 import pathlib
-from collections.abc import Iterator
 
-from official.alexnet.data import atomic
+from official.alexnet import disk
 from official.alexnet.data.statistics import STATISTICS_FILE
 from official.alexnet.errors import UserError
 from official.alexnet.preparation.shards import WORK_DIR, ShardResult
@@ -16,7 +14,6 @@ MANIFEST_FILE = "manifest.json"
 LABELS_FILE = "labels.txt"
 _RESULT_FILES = (STATISTICS_FILE, LABELS_FILE, MANIFEST_FILE)
 _SETTINGS_FILE = "settings.json"
-_LOCK_FILE = "lock"
 
 
 def reject_foreign(output_dir: pathlib.Path) -> None:
@@ -48,36 +45,6 @@ def _is_own(output_dir: pathlib.Path) -> bool:
         manifest = (output_dir / MANIFEST_FILE).read_text("utf-8")
         return "settings" in json.loads(manifest)
     return False
-
-
-@contextlib.contextmanager
-def locked(output_dir: pathlib.Path, *, is_task: bool = False) -> Iterator[None]:
-    """Keeps other preparations out of a folder while this one works in it.
-
-    Args:
-        output_dir: the folder; made if it is not there.
-        is_task: lets other tasks in; what killed ones left is not removed then.
-
-    Raises:
-        UserError: the folder cannot be written, or another one is at work in it.
-    """
-    work_dir = output_dir / WORK_DIR
-    try:
-        with atomic.saying_where(output_dir):
-            work_dir.mkdir(parents=True, exist_ok=True)
-            lock = (work_dir / _LOCK_FILE).open("a")
-    except OSError as error:
-        raise UserError(f"cannot write to {output_dir}: {error.strerror}") from None
-    with lock:
-        try:
-            kind = fcntl.LOCK_SH if is_task else fcntl.LOCK_EX
-            fcntl.flock(lock, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another preparation is writing to {output_dir}") from None
-        if not is_task:
-            atomic.remove_unfinished(output_dir)
-            atomic.remove_unfinished(work_dir)
-        yield
 
 
 def begin(output_dir: pathlib.Path, settings: dict) -> dict[str, ShardResult]:
@@ -119,5 +86,5 @@ def begin(output_dir: pathlib.Path, settings: dict) -> dict[str, ShardResult]:
                 f"{output_dir} was begun with other settings ({', '.join(changed)}); "
                 "choose another --output_dir"
             )
-    atomic.write_text(begun, json.dumps({"settings": settings}))
+    disk.write_text(begun, json.dumps({"settings": settings}))
     return finished

@@ -16,11 +16,12 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 import tqdm
 
-from official.alexnet.data import atomic
+from official.alexnet import disk
 from official.alexnet.data.statistics import STATISTICS_FILE, StatisticsAccumulator
 from official.alexnet.errors import UserError
 from official.alexnet.preparation import conversion, folder
 from official.alexnet.preparation.shards import (
+    WORK_DIR,
     ShardJob,
     ShardResult,
     read_notes,
@@ -78,7 +79,11 @@ def prepare(
             raise UserError(
                 f"--remake={name}: there is no such shard; the first is {jobs[0].file}"
             )
-    with folder.locked(output_dir, is_task=task is not None):
+    work_dir, name = output_dir / WORK_DIR, f"--output_dir={output_dir}"
+    with disk.locked(work_dir, name, is_shared=task is not None):
+        if not task:  # Others may be writing beside a task.
+            disk.remove_unfinished(output_dir)
+            disk.remove_unfinished(work_dir)
         known = folder.begin(output_dir, settings)
         noted = {job.file: notes for job in jobs if (notes := read_notes(job))}
         known |= noted
@@ -270,8 +275,8 @@ def _finish(
             if job.with_statistics:
                 read_notes(job, sums)
         sums.result().save(output_dir / STATISTICS_FILE)
-    atomic.write_text(output_dir / folder.LABELS_FILE, "".join(labels))
-    atomic.write_text(
+    disk.write_text(output_dir / folder.LABELS_FILE, "".join(labels))
+    disk.write_text(
         output_dir / folder.MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n"
     )
     for job in jobs:

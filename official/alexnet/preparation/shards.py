@@ -11,7 +11,8 @@ import zipfile
 import cv2
 import numpy as np
 
-from official.alexnet.data import atomic, framing, schemas
+from official.alexnet import disk
+from official.alexnet.data import framing, schemas
 from official.alexnet.data.statistics import StatisticsAccumulator
 from official.alexnet.errors import UserError
 from official.alexnet.preparation import conversion
@@ -79,7 +80,7 @@ def write_shard(job: ShardJob, known: ShardResult | None = None) -> ShardResult:
     sums, bad_images, count = StatisticsAccumulator(), [], 0
     digest = hashlib.sha256()
     path = job.output_dir / job.file
-    with atomic.atomic_write(path) as temporary:
+    with disk.atomic_write(path) as temporary:
         with temporary.open("wb") as file, warnings.catch_warnings():
             # Of Pillow: what is wrong with a picture is a reason, or nothing.
             warnings.simplefilter("ignore")
@@ -114,7 +115,7 @@ def write_shard(job: ShardJob, known: ShardResult | None = None) -> ShardResult:
         smallest = np.min_scalar_type(sums.pixel_sums.max())
         arrays["pixel_sums"] = sums.pixel_sums.astype(smallest)
         arrays["products"] = sums.products
-    with atomic.atomic_write(job.notes) as temporary, temporary.open("wb") as file:
+    with disk.atomic_write(job.notes) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
     return result
 

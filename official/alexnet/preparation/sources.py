@@ -15,7 +15,8 @@ import tarfile
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from official.alexnet.data import atomic, image_files
+from official.alexnet import disk
+from official.alexnet.data import image_files
 from official.alexnet.errors import UserError
 from official.alexnet.preparation import devkit
 from official.alexnet.preparation.locations import Archives, Tree
@@ -240,12 +241,8 @@ def _indexed(
             return index["members"], collections.Counter(index["left_out"])
     left_out = collections.Counter()
     index = {"key": key, "members": look(path, left_out), "left_out": left_out}
-    try:
-        with atomic.saying_where(index_dir):
-            index_dir.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(index_file, json.dumps(index))
-    except OSError as error:
-        raise UserError(f"cannot write to {index_dir}: {error.strerror}") from None
+    disk.make_folder(index_dir, str(index_dir))
+    disk.write_text(index_file, json.dumps(index))
     return index["members"], left_out
 
 

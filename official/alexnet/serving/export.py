@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from official.alexnet import paths
+from official.alexnet import disk, paths
 from official.alexnet.backend import keras
 from official.alexnet.config import Config
-from official.alexnet.data import atomic, preprocessing
+from official.alexnet.data import preprocessing
 from official.alexnet.data.classes import read_labels
 from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
 from official.alexnet.errors import UserError
@@ -114,7 +114,7 @@ def _with_softmax(model: keras.Model) -> keras.Model:
 def _appearing_whole(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder that takes the target's name when everything in it is written."""
     folder = target.with_name(target.name + ".partial")
-    with atomic.saying_where(target):
+    with disk.saying_where(target):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:

@@ -16,8 +16,9 @@ import tensorflow as tf
 from absl import logging
 from PIL import Image
 
+from official.alexnet import disk
 from official.alexnet import paths as paths_lib
-from official.alexnet.data import atomic, image_files
+from official.alexnet.data import image_files
 from official.alexnet.data.classes import read_labels
 from official.alexnet.data.pictures import MAX_PIXELS
 from official.alexnet.errors import UserError
@@ -95,7 +96,7 @@ def predict(
         for row in bad if len(first) > 1 else ():
             logging.warning("%s", _said(row))
         if path:
-            atomic.append(path, _lines(path, rows, top).encode())
+            disk.append(path, _lines(path, rows, top).encode())
         else:
             good = [row for row in rows if "labels" in row]
             predictions += good
@@ -243,11 +244,11 @@ def _show(row: dict) -> None:
 
 def _start(path: pathlib.Path, top: int) -> None:
     """Makes the file; of a table the first line names the columns."""
-    with atomic.saying_where(path):
+    with disk.saying_where(path):
         path.open("x").close()
     if path.suffix.lower() == ".csv":
         best = [f"{name}_{i + 1}" for i in range(top) for name in _BEST]
-        atomic.append(path, _csv([["image", *best, "error"]]).encode())
+        disk.append(path, _csv([["image", *best, "error"]]).encode())
 
 
 def _lines(path: pathlib.Path, rows: list[dict], top: int) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 from absl import logging
 
-from official.alexnet.data import atomic
+from official.alexnet import disk
 from official.alexnet.errors import UserError
 from official.alexnet.run_files import BEST_DIR
 
@@ -74,16 +74,16 @@ def write(checkpoint: tf.train.Checkpoint, model_dir: pathlib.Path, step: int) -
         UserError: the disk is full or read-only; the earlier ones are intact.
     """
     with (
-        atomic.saying_where(prefix(model_dir, step)),
+        disk.saying_where(prefix(model_dir, step)),
         _unfinished(model_dir) as folder,
     ):
         checkpoint.write(prefix(folder, step))
         written = [*_index_last(folder, step)]
         # A disk that is full after all says so here, before anything has its name.
         for path in written:
-            atomic.sync(path)
+            disk.sync(path)
         for path in written:
-            atomic.move_into_place(path, model_dir / path.name)
+            disk.move_into_place(path, model_dir / path.name)
     return prefix(model_dir, step)
 
 
@@ -93,7 +93,7 @@ def write_progress(model_dir: pathlib.Path, step: int, progress: bytes) -> None:
     Raises:
         UserError: the disk is full or read-only.
     """
-    atomic.write_text(_progress_file(prefix(model_dir, step)), progress.decode())
+    disk.write_text(_progress_file(prefix(model_dir, step)), progress.decode())
 
 
 def read_progress(path: str) -> bytes | None:
@@ -139,7 +139,7 @@ def remove_unfinished(model_dir: pathlib.Path) -> None:
     for unfinished in model_dir.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(unfinished, ignore_errors=True)
     for folder in (model_dir, model_dir / BEST_DIR):
-        atomic.remove_unfinished(folder)
+        disk.remove_unfinished(folder)
         for path in (*folder.glob("ckpt-*.data-*"), *folder.glob("ckpt-*.progress")):
             if not path.with_suffix(".index").exists():
                 path.unlink(missing_ok=True)
@@ -155,7 +155,7 @@ def keep(model_dir: pathlib.Path, step: int, max_to_keep: int) -> None:
     # What `tf.train.latest_checkpoint` and other tools of TensorFlow's look into.
     state = f'model_checkpoint_path: "ckpt-{step}"\n'
     state += "".join(f'all_model_checkpoint_paths: "ckpt-{n}"\n' for n in kept)
-    atomic.write_text(model_dir / "checkpoint", state)
+    disk.write_text(model_dir / "checkpoint", state)
     for other in steps(model_dir):
         if other > step:
             logging.warning("Deleting %s: damaged.", prefix(model_dir, other))
@@ -171,12 +171,12 @@ def keep_best(model_dir: pathlib.Path, values: dict) -> None:
         values: `step` and the results there, for `best/info.json`.
     """
     best, step = model_dir / BEST_DIR, values["step"]
-    with atomic.saying_where(best):
+    with disk.saying_where(best):
         best.mkdir(exist_ok=True)
         for path in _index_last(model_dir, step):
             if not _is_kept(path, best / path.name):
                 _link(path, best / path.name)
-    atomic.write_text(best / BEST_FILE, json.dumps(values) + "\n")
+    disk.write_text(best / BEST_FILE, json.dumps(values) + "\n")
     for other in steps(best):
         if other != step:
             _remove(best, other)
@@ -197,7 +197,7 @@ def _link(source: pathlib.Path, target: pathlib.Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        with atomic.atomic_write(target) as temporary:
+        with disk.atomic_write(target) as temporary:
             shutil.copyfile(source, temporary)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from official.alexnet.data import atomic
+from official.alexnet import disk
 from official.alexnet.run_files import METRICS_FILE
 
 _EVENTS = "events.out.tfevents"
@@ -50,9 +50,9 @@ class Recorder:
         now = f"{int(time.time())}.{platform.node()}.{os.getpid()}"
         for split in last:
             folder = model_dir / split
-            with atomic.saying_where(folder):
+            with disk.saying_where(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            atomic.remove_unfinished(folder)
+            disk.remove_unfinished(folder)
             own = [row for row in rows if row["split"] == split]
             for row in own:
                 self.results |= named(split, _values(row))
@@ -69,7 +69,7 @@ class Recorder:
             UserError: they cannot be written; what was there before is intact.
         """
         line = json.dumps({"step": step, "split": split, **values})
-        atomic.append(self._metrics, (line + "\n").encode())
+        disk.append(self._metrics, (line + "\n").encode())
         events = [_scalar(step, name, value) for name, value in values.items()]
         _append(self._files[split], events)
 
@@ -104,7 +104,7 @@ def _kept_rows(path: pathlib.Path, last: dict[str, int]) -> list[dict]:
             continue
         if is_kept:
             rows.append(row)
-    atomic.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    disk.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
 
@@ -147,7 +147,7 @@ def _show(
     kept.sort(key=lambda event: event.step)
     whole = folder / f"{_EVENTS}.{int(time.time())}.{platform.node()}.v2"
     if kept:
-        with atomic.atomic_write(whole) as temporary:
+        with disk.atomic_write(whole) as temporary:
             temporary.write_bytes(_framed([_VERSION, *kept]))
     for path in paths:
         if path != whole or not kept:
@@ -169,7 +169,7 @@ def _event(step: int, name: str, tensor, plugin: str) -> tf.compat.v1.Event:
 
 def _append(path: pathlib.Path, events: Iterable[tf.compat.v1.Event]) -> None:
     # Not by `tf.summary`, which drops what a disk has no room for and says nothing.
-    atomic.append(path, _framed(events))
+    disk.append(path, _framed(events))
 
 
 def _framed(events: Iterable[tf.compat.v1.Event]) -> bytes:

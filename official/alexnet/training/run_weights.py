@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from official.alexnet import paths, run_files
+from official.alexnet import disk, paths, run_files
 from official.alexnet.backend import keras
 from official.alexnet.config import Config, DataConfig, ModelConfig
-from official.alexnet.data import atomic, classes
+from official.alexnet.data import classes
 from official.alexnet.data.statistics import (
     IMAGE_SHAPE,
     STATISTICS_FILE,
@@ -144,7 +144,7 @@ def write(
     optimizer = PaperSGD()
     optimizer.build(net.trainable_variables)
     statistics.save(folder / STATISTICS_FILE)
-    atomic.write_text(folder / run_files.PARAMS_FILE, config.to_yaml())
+    disk.write_text(folder / run_files.PARAMS_FILE, config.to_yaml())
     classes.write_labels(labels, folder / run_files.LABELS_FILE)
     # Last: what has a checkpoint is a run.
     Checkpoints(folder, net, optimizer, Progress(), max_to_keep=1).save()
@@ -189,4 +189,4 @@ def save_keras(
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         whole = pathlib.Path(folder) / path.name
         net.save(whole)
-        atomic.move_into_place(whole, path)
+        disk.move_into_place(whole, path)

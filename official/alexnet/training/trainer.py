@@ -1,5 +1,6 @@
 """The training loop."""
 
+import contextlib
 import functools
 import math
 import pathlib
@@ -11,10 +12,10 @@ import tensorflow as tf
 from absl import logging
 
 from official.alexnet import config as config_lib
-from official.alexnet import paths, run_files
+from official.alexnet import disk, paths, run_files
 from official.alexnet.backend import keras
 from official.alexnet.config import Config
-from official.alexnet.data import atomic, classes, dataset
+from official.alexnet.data import classes, dataset
 from official.alexnet.data.statistics import STATISTICS_FILE
 from official.alexnet.distribution import feeding
 from official.alexnet.distribution.strategy import Placement, place
@@ -71,16 +72,16 @@ def train(
         Interrupted: by a signal; what was done is saved.
     """
     config_lib.check(config)
-    settings = config.train
     if config.runtime.enable_op_determinism:
-        keras.utils.set_random_seed(settings.seed)
+        keras.utils.set_random_seed(config.train.seed)
         tf.config.experimental.enable_op_determinism()
     placement = placement or place(config.runtime, config.model.num_columns)
     if preemption:
         preemption.listen()
         preemption.check()
     folder = paths.of_checkpoints(model_dir, "--model_dir")
-    with placement.watch, run_files.locked(folder, placement.is_chief):
+    lock = disk.locked(folder, f"--model_dir={folder}")
+    with placement.watch, lock if placement.is_chief else contextlib.nullcontext():
         run = Trainer(config, folder, placement, clean)
         dataset.check_labels(run.train_split)
         if preemption:
@@ -108,13 +109,13 @@ def train(
             clock.add_steps(step)
             run.check_loss(steps.last_loss, step)
             run.progress.add(steps.sums)
-            if pace.is_due(step, settings.log_steps):
+            if pace.is_due(step, config.train.log_steps):
                 results |= run.log(step, clock)
             results["step"] = step
             if steps.stopped:
                 run.stop(step)
             # What is evaluated is saved after it.
-            due = pace.is_due(step, settings.checkpoint_steps)
+            due = pace.is_due(step, config.train.checkpoint_steps)
             if due and not pace.evaluation_is_due(step):
                 run.save(step)
             clock.restart()
@@ -373,9 +374,7 @@ class Trainer:
         )
 
     def _write_settings(self) -> None:
-        with atomic.saying_where(self.model_dir):
-            self.model_dir.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(self.model_dir / run_files.PARAMS_FILE, self.config.to_yaml())
+        disk.write_text(self.model_dir / run_files.PARAMS_FILE, self.config.to_yaml())
         self.statistics.save(self.model_dir / STATISTICS_FILE)
         names = self.train_split.label_names
         if names or not self.saved_step:

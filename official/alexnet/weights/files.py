@@ -10,8 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from official.alexnet import paths
-from official.alexnet.data import atomic
+from official.alexnet import disk, paths
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import VARIANTS, Variant
@@ -321,7 +320,7 @@ def write(
     weights = {name: weights[name] for name in order}
     contents = form.write(target, weights, net, preprocessing)
     for file, data in contents.items():
-        with atomic.atomic_write(file) as temporary:
+        with disk.atomic_write(file) as temporary:
             temporary.write_bytes(data)
     return [str(file) for file in contents]
 

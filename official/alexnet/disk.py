@@ -1,16 +1,20 @@
 """A file appears under its name only when it is whole and on the disk.
 
-What a full or read-only disk raises becomes one line that names the place.
+What a full or read-only disk raises becomes one line that names the place. A folder's
+lock keeps other processes out.
 """
 
 import contextlib
 import errno
+import fcntl
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 
 from official.alexnet.errors import NoRoom, UserError
 
+LOCK_FILE = ".lock"
 FREE_SOME = "free some and run the same command again"
 _NO_ROOM = {
     errno.ENOSPC: FREE_SOME,
@@ -119,6 +123,63 @@ def remove_unfinished(folder: pathlib.Path) -> None:
     """
     for leftover in folder.glob(".*.tmp"):
         leftover.unlink()
+
+
+def make_folder(folder: pathlib.Path, name: str) -> None:
+    """Makes a folder and its parents where they are missing.
+
+    Args:
+        folder: the folder.
+        name: how messages call it, as `--model_dir=x`.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        with saying_where(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{name}: {error.strerror}; name another directory") from error
+
+
+@contextlib.contextmanager
+def locked(
+    folder: pathlib.Path, name: str, *, is_shared: bool = False
+) -> Iterator[None]:
+    """Keeps other processes out of a folder, where its file system has locks.
+
+    Args:
+        folder: made if it is not there, and removed if nothing was written there.
+        name: how messages call it, as `--model_dir=x`.
+        is_shared: lets those in that say so too.
+
+    Raises:
+        UserError: another process is at work there, or it cannot be written.
+    """
+    is_new = not folder.exists()
+    make_folder(folder, name)
+    taken = UserError(
+        f"{name}: another process is at work there; end it, or name another directory"
+    )
+    with saying_where(folder):
+        # Open for writing: NFS has no other exclusive locks.
+        lock = (folder / LOCK_FILE).open("a")
+    with lock:
+        with contextlib.suppress(OSError):  # Not every file system has locks.
+            try:
+                kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+                fcntl.flock(lock, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise taken from None
+        # A process that made the folder and failed removes it: this lock would be none.
+        if os.fstat(lock.fileno()).st_nlink == 0:
+            raise taken
+        try:
+            yield
+        finally:
+            is_alone = is_new and not is_shared
+            if is_alone and [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+                shutil.rmtree(folder)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
