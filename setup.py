@@ -66,6 +66,7 @@ setuptools.setup(
             "openvino>=2024.4",
             "torch>=2.4",
         ],
+        "parquet": ["pyarrow>=17"],
         "plots": ["matplotlib>=3.8", "pandas>=2.2"],
         "torch": ["torch>=2.4"],
         "test": [
@@ -74,6 +75,7 @@ setuptools.setup(
             "onnxruntime>=1.18",
             "packaging>=24.0",
             "pandas>=2.2",
+            "pyarrow>=17",
             "pytest>=9.0.3",
             "pytest-xdist>=3.5",
             "ruff>=0.12",

@@ -200,6 +200,9 @@ EARLY_MISTAKES = [
     ("predict", [*PREDICT, "--output_file=a.txt"], "a.txt: name a file in .jsonl or"),
     ("predict", [*PREDICT, "--output_file=old.csv"], "old.csv is there already"),
     ("predict", [*PREDICT, "--output_file=no/a.csv"], "no such directory as no"),
+    ("predict", [*PREDICT, "--output_file=a.npz"], "a.npz needs --features, such as"),
+    ("predict", [*PREDICT, "--features=fc7"], "--features needs --output_file, such"),
+    ("export", [*EXPORT, "--features=fc6", "--formats=keras"], "fc6 needs saved_model"),
 ]
 
 

@@ -3,12 +3,14 @@
 Example:
   alexnet-export --model_dir=runs/paper --export_dir=exported \\
       --formats=saved_model,keras,onnx,litert
+  alexnet-export --model_dir=runs/paper --export_dir=exported --features=pool5,fc6
 
 - saved_model: saved_model/ needs TensorFlow alone. Its signatures: serving_default
   (JPEG or PNG bytes to probabilities, logits, classes), image_tensor (uint8 RGB of
-  any size to the same) and features (bytes to the 4096 activations of fc7). A picture
-  is taken as it is stored: turn a phone's photograph upright first, with
-  PIL.ImageOps.exif_transpose. EXIF's orientation is not read.
+  any size to the same) and features (bytes to the 4096 activations of fc7, and to those
+  of the layers that --features names). A picture is taken as it is stored: turn a
+  phone's photograph upright first, with PIL.ImageOps.exif_transpose. EXIF's orientation
+  is not read.
 - keras: alexnet.keras, the bare net, for pixels minus the mean image.
 - onnx, litert: alexnet.onnx and alexnet.tflite, from images (uint8 RGB of the net's
   input size; the mean image is inside) to probabilities and logits.
@@ -27,7 +29,8 @@ SETTINGS = ("variant", "num_classes", "width", "input_size", "input_scale")
 def main() -> dict:
     formats = flags.FLAGS["formats"].value
     litert_quantization = flags.FLAGS["litert_quantization"].value
-    formats_lib.check_formats(formats, litert_quantization)
+    features = flags.FLAGS["features"].value
+    formats_lib.check_formats(formats, litert_quantization, features)
     model_dir = cli.path("model_dir", of_checkpoints=True)
     checkpoint_path = cli.path("checkpoint_path", of_checkpoints=True)
     export_dir = cli.path("export_dir", of_checkpoints="saved_model" in formats)
@@ -43,6 +46,7 @@ def main() -> dict:
         formats=formats,
         litert_quantization=litert_quantization,
         portable=flags.FLAGS.portable,
+        features=features,
     )
 
 
@@ -62,6 +66,12 @@ def run() -> None:
         list(formats_lib.DEFAULT),
         f"What to write, out of {', '.join(formats_lib.FILES)}; onnx needs the "
         "package onnx.",
+    )
+    flags.DEFINE_list(
+        "features",
+        [],
+        "Layers whose outputs the signature `features` of the SavedModel gives by "
+        "name, such as pool5,fc6: those of conv1 to fc7 after their nonlinearity.",
     )
     flags.DEFINE_enum(
         "litert_quantization",

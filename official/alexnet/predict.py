@@ -4,6 +4,8 @@ Examples:
   alexnet-predict --export_dir=exported --images=cat.jpg,dog.png
   alexnet-predict --export_dir=exported --images='photos/*.jpg' --top=3
   alexnet-predict --export_dir=exported --images=photos --output_file=answers.csv
+  alexnet-predict --export_dir=exported --images=photos --features=fc7 \\
+      --output_file=features.npz
 
 A picture that cannot be read is named, and the others are labelled. The status is 2
 where none was.
@@ -18,27 +20,37 @@ from absl import flags
 from official.alexnet import cli
 from official.alexnet.data import image_files
 from official.alexnet.errors import UserError
+from official.alexnet.serving import feature_files
 
 
 def main() -> dict:
-    output_file = _output_file()
+    features = flags.FLAGS["features"].value
+    output_file = _output_file(features)
     export_dir = cli.path("export_dir", of_checkpoints=True)
     images = image_files.split(flags.FLAGS.images)
     if not images:
         raise UserError("--images is empty; see alexnet-predict --help")
     cli.start_tensorflow()
-    from official.alexnet.serving.prediction import predict  # noqa: PLC0415
+    from official.alexnet.serving.prediction import extract, predict  # noqa: PLC0415
 
     values = flags.FLAGS
+    if features:
+        return extract(export_dir, images, features, values.batch_size, output_file)
     return predict(export_dir, images, values.top, values.batch_size, output_file)
 
 
-def _output_file() -> str | None:
+def _output_file(features: list[str]) -> str | None:
     value = cli.path("output_file")
     if value is None:
+        if features:
+            raise UserError("--features needs --output_file, such as features.npz")
         return None
     path = pathlib.Path(value)
-    if path.suffix.lower() not in (".jsonl", ".csv"):
+    if features:
+        feature_files.check(path)
+    elif path.suffix.lower() in feature_files.ENDINGS:
+        raise UserError(f"--output_file={value} needs --features, such as fc7")
+    elif path.suffix.lower() not in (".jsonl", ".csv"):
         raise UserError(f"--output_file={value}: name a file in .jsonl or .csv")
     if path.is_symlink() or path.exists():
         raise UserError(
@@ -64,7 +76,13 @@ def run() -> None:
         "output_file",
         None,
         "New .jsonl or .csv file for the answers, a line an image, for any number of "
-        "them. Default: all are printed.",
+        "them; with --features, .npz or .parquet. Default: all are printed.",
+    )
+    flags.DEFINE_list(
+        "features",
+        [],
+        "Layers whose outputs to write to --output_file in place of labels: fc7, or "
+        "those of alexnet-export --features.",
     )
     flags.DEFINE_integer("top", 5, "Labels to show for each image.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 32, "Images a call.", lower_bound=1)

@@ -55,7 +55,11 @@ def all_formats(records_dir, tmp_path_factory) -> Exported:
     train(config, run)
     pytest.importorskip("onnx")
     settings = run_files.load_config(run)
-    results = export(settings, run, str(folder), formats=tuple(formats.FILES))
+    results = export(
+        *(settings, run, str(folder)),
+        formats=tuple(formats.FILES),
+        features=["pool5", "fc6"],
+    )
     squares = make_images(4, 256)
     served = tf.saved_model.load(str(folder / "saved_model"))
     answer = served.signatures["image_tensor"](images=tf.constant(squares))

@@ -33,6 +33,7 @@ def export(
     formats: Sequence[str] = formats_lib.DEFAULT,
     litert_quantization: Quantization = "none",
     portable: bool = True,
+    features: Sequence[str] = (),
 ) -> dict:
     """Exports the grouped form, free of device names.
 
@@ -53,6 +54,7 @@ def export(
         litert_quantization: see `litert.write_litert`.
         portable: the SavedModel uses ops that any TensorFlow runs on any device;
             otherwise those that are fastest here.
+        features: layers whose outputs the SavedModel gives; see `ServedAlexNet`.
 
     Returns:
         What was written, from which step.
@@ -61,7 +63,7 @@ def export(
         UserError: no checkpoint, one of another net, export_dir is taken, a format
             that cannot be written, or a disk that is full or read-only.
     """
-    formats_lib.check_formats(formats, litert_quantization)
+    formats_lib.check_formats(formats, litert_quantization, features)
     source = paths.of_checkpoints(model_dir, "--model_dir")
     check = paths.of_checkpoints if "saved_model" in formats else paths.local
     target = check(export_dir, "--export_dir")
@@ -78,7 +80,7 @@ def export(
     with _appearing_whole(target) as folder:
         for name, file in files.items():
             if name == "saved_model":
-                served = ServedAlexNet(model, mean, scale)
+                served = ServedAlexNet(model, mean, scale, features)
                 with portable_ops() if portable else contextlib.nullcontext():
                     tf.saved_model.save(served, str(folder / file), served.signatures())
             elif name == "keras":

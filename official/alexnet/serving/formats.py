@@ -17,12 +17,17 @@ FILES = {
 DEFAULT = ("saved_model", "keras")
 
 
-def check_formats(formats: Sequence[str], litert_quantization: str = "none") -> None:
+def check_formats(
+    formats: Sequence[str],
+    litert_quantization: str = "none",
+    features: Sequence[str] = (),
+) -> None:
     """Checks that there are such formats and that they can be written here.
 
     Args:
         formats: names, out of `FILES`.
         litert_quantization: see `litert.write_litert`.
+        features: layers that a SavedModel gives.
 
     Raises:
         UserError: no format at all, an unknown one, a package is missing, or a
@@ -39,6 +44,10 @@ def check_formats(formats: Sequence[str], litert_quantization: str = "none") -> 
     if litert_quantization != "none" and "litert" not in formats:
         raise UserError(
             f"--litert_quantization={litert_quantization} needs litert among --formats"
+        )
+    if features and "saved_model" not in formats:
+        raise UserError(
+            f"--features={','.join(features)} needs saved_model among --formats"
         )
     if "onnx" in formats:
         check_onnx()

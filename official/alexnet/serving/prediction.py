@@ -1,4 +1,4 @@
-"""Labels image files with a SavedModel; of this package it uses only the labels."""
+"""Labels image files with a SavedModel, or takes features of them."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ import re
 import stat
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -19,10 +19,11 @@ from PIL import Image
 from official.alexnet import disk
 from official.alexnet import paths as paths_lib
 from official.alexnet.data import image_files
-from official.alexnet.data.classes import read_labels
+from official.alexnet.data.classes import read_labels, read_names
 from official.alexnet.data.pictures import MAX_PIXELS
 from official.alexnet.errors import UserError
 from official.alexnet.run_files import LABELS_FILE
+from official.alexnet.serving import feature_files
 
 # Between lines on how far it is, where the answers go to a file.
 _SECONDS = 30
@@ -62,19 +63,9 @@ def predict(
     Raises:
         UserError: no such directory, or not one image can be labelled.
     """
-    folder = paths_lib.of_checkpoints(export_dir, "--export_dir")
-    saved_model = folder / "saved_model"
-    if not (saved_model / "saved_model.pb").is_file():
-        raise UserError(
-            f"--export_dir={folder} holds no saved_model/: name a directory that "
-            "alexnet-export wrote, with saved_model among its --formats"
-        )
-    found = image_files.find(images)
-    first = list(itertools.islice(found, 2))
-    if len(first) == 1 and first[0][1]:
-        raise UserError(f"--images={image_files.text(first[0][0])} {first[0][1]}")
-    # The loaded object keeps the weights alive.
-    served = _load(saved_model)
+    folder = _folder(export_dir)
+    pictures = _Pictures(images, batch_size, is_logged=output_file is not None)
+    served = _load(folder)  # The loaded object keeps the weights alive.
     classify = served.signatures["serving_default"]
     num_classes = classify.structured_outputs["probabilities"].shape[1]
     labels = read_labels(folder / LABELS_FILE, num_classes)
@@ -84,41 +75,161 @@ def predict(
         _start(path, top)
     predictions: list[dict] = []
     bad_images: list[dict] = []
-    num_images, num_bad, first_bad = 0, 0, None
-    said = time.monotonic()
-    pictures = itertools.chain(first, found)
-    while batch := list(itertools.islice(pictures, batch_size)):
-        rows = _label(batch, classify, labels, top)
-        bad = [row for row in rows if "error" in row]
-        num_images, num_bad = num_images + len(rows), num_bad + len(bad)
-        first_bad = first_bad or next(iter(bad), None)
-        # One alone is named by the UserError below.
-        for row in bad if len(first) > 1 else ():
-            logging.warning("%s", _said(row))
+    for answers in pictures.answers(
+        lambda encoded: classify(encoded)["probabilities"].numpy()
+    ):
+        for row, probabilities in answers:
+            if probabilities is not None:
+                row["labels"] = _best(probabilities, labels, top)
+        rows = [row for row, _ in answers]
         if path:
             disk.append(path, _lines(path, rows, top).encode())
-        else:
-            good = [row for row in rows if "labels" in row]
-            predictions += good
-            bad_images += bad
-            for row in good:
+            continue
+        for row in rows:
+            (bad_images if "error" in row else predictions).append(row)
+            if "labels" in row:
                 _show(row)
-        if path and time.monotonic() - said > _SECONDS:
-            said = time.monotonic()
-            logging.info("%s images", f"{num_images:,}")
-    if num_bad == num_images:
-        of = "" if num_images == 1 else f"not one of {num_images} images is labelled: "
-        raise UserError(of + _said(first_bad))
-    if not path:
-        return {"predictions": predictions, "bad_images": bad_images}
-    return {
-        "output_file": image_files.text(path),
-        "num_images": num_images,
-        "num_bad_images": num_bad,
-    }
+    if path:
+        return pictures.counts(path)
+    return {"predictions": predictions, "bad_images": bad_images}
 
 
-def _load(saved_model: pathlib.Path):
+def extract(
+    export_dir: str,
+    images: list[str],
+    features: list[str],
+    batch_size: int,
+    output_file: str,
+) -> dict:
+    """Writes the outputs of layers for images to a file; memory does not grow.
+
+    A bad image is named in the log and left out.
+
+    Args:
+        export_dir: what `export` wrote, with these layers among its `features`.
+        images: files, directories or patterns.
+        features: layers, such as `fc7`.
+        batch_size: images a call of the model.
+        output_file: a new .npz or .parquet file, which appears when it is whole; see
+            `feature_files`.
+
+    Returns:
+        The file's name and the numbers of images.
+
+    Raises:
+        UserError: no such directory or layer, or not one image can be read.
+    """
+    folder = _folder(export_dir)
+    pictures = _Pictures(images, batch_size, is_logged=True)
+    served = _load(folder)
+    run = served.signatures["features"]
+    # An export without --features has fc7 under the name `features`.
+    keys = {name: name for name in run.structured_outputs} | {"fc7": "features"}
+    for name in features:
+        if name not in keys:
+            raise UserError(
+                f"--features={name}: {folder} gives {', '.join(sorted(keys))}; export "
+                f"it again with --features={','.join(features)}"
+            )
+    shapes = {name: run.structured_outputs[keys[name]].shape[1:] for name in features}
+    classes = class_places(read_names(folder / LABELS_FILE))
+
+    def call(encoded: tf.Tensor) -> list[list[np.ndarray]]:
+        outputs = run(encoded)
+        arrays = [outputs[keys[name]].numpy() for name in features]
+        return list(zip(*arrays, strict=True))
+
+    path = pathlib.Path(output_file)
+    with feature_files.create(path, shapes) as file:
+        for answers in pictures.answers(call):
+            good = [(row["image"], values) for row, values in answers if values]
+            if good:
+                names, values = zip(*good, strict=True)
+                labels = [classes.get(pathlib.Path(name).parent.name) for name in names]
+                arrays = zip(*values, strict=True)
+                file.add(names, labels, dict(zip(features, arrays, strict=True)))
+    return pictures.counts(path)
+
+
+def class_places(names: Sequence[str] | None) -> dict[str, int]:
+    """The class of images by their folder's name: its WordNet id or its whole name."""
+    places = {}
+    for place, name in enumerate(names or ()):
+        places |= {name.partition(" ")[0]: place, name: place}
+    return places
+
+
+class _Pictures:
+    """The images that names stand for, batch by batch.
+
+    Args:
+        names: files, directories or patterns.
+        batch_size: images a batch.
+        is_logged: whether the log says from time to time how many are done.
+
+    Raises:
+        UserError: there is no image at all.
+    """
+
+    def __init__(self, names: list[str], batch_size: int, is_logged: bool):
+        found = image_files.find(names)
+        first = list(itertools.islice(found, 2))
+        self._is_alone = len(first) == 1
+        if self._is_alone and first[0][1]:
+            raise UserError(f"--images={image_files.text(first[0][0])} {first[0][1]}")
+        self._found = itertools.chain(first, found)
+        self._batch_size = batch_size
+        self._is_logged = is_logged
+        self._num_images, self._num_bad = 0, 0
+
+    def answers(self, call: Callable) -> Iterator[list[tuple[dict, object]]]:
+        """Yields batches of (row, answer); a bad image's row has an `error`.
+
+        Args:
+            call: from a batch of encoded images to a sequence of answers.
+
+        Raises:
+            UserError: not one image can be read.
+        """
+        said, first_bad = time.monotonic(), None
+        while batch := list(itertools.islice(self._found, self._batch_size)):
+            answers = _answer(batch, call)
+            bad = [row for row, _ in answers if "error" in row]
+            self._num_images += len(answers)
+            self._num_bad += len(bad)
+            first_bad = first_bad or next(iter(bad), None)
+            # One alone is named by the UserError below.
+            for row in () if self._is_alone else bad:
+                logging.warning("%s", _said(row))
+            yield answers
+            if self._is_logged and time.monotonic() - said > _SECONDS:
+                said = time.monotonic()
+                logging.info("%s images", f"{self._num_images:,}")
+        if self._num_bad == self._num_images:
+            count = self._num_images
+            of = "" if count == 1 else f"not one of {count} images can be used: "
+            raise UserError(of + _said(first_bad))
+
+    def counts(self, path: pathlib.Path) -> dict:
+        return {
+            "output_file": image_files.text(path),
+            "num_images": self._num_images,
+            "num_bad_images": self._num_bad,
+        }
+
+
+def _folder(export_dir: str) -> pathlib.Path:
+    folder = paths_lib.of_checkpoints(export_dir, "--export_dir")
+    if not (folder / "saved_model" / "saved_model.pb").is_file():
+        raise UserError(
+            f"--export_dir={folder} holds no saved_model/: name a directory that "
+            "alexnet-export wrote, with saved_model among its --formats"
+        )
+    return folder
+
+
+def _load(folder: pathlib.Path):
+    saved_model = folder / "saved_model"
     try:
         return tf.saved_model.load(str(saved_model))
     except (tf.errors.OpError, OSError, ValueError, LookupError) as error:
@@ -128,11 +239,10 @@ def _load(saved_model: pathlib.Path):
         ) from error
 
 
-def _label(
-    batch: list[tuple[str, str]], classify: Callable, labels: list[str], top: int
-) -> list[dict]:
-    """A row for each of `image_files.find`: its labels, or its error."""
+def _answer(batch: list[tuple[str, str]], call: Callable) -> list[tuple[dict, object]]:
+    """A row for each of `image_files.find`, with its answer, or None and an error."""
     rows = [{"image": image_files.text(name)} for name, _ in batch]
+    answers: list = [None] * len(batch)
     encoded, places = [], []
     for place, (name, reason) in enumerate(batch):
         try:
@@ -142,25 +252,25 @@ def _label(
             places.append(place)
         except _BadImageError as error:
             rows[place]["error"] = str(error)
-    for place, found in zip(places, _classify(classify, encoded), strict=True):
+    for place, found in zip(places, _by_halves(call, encoded), strict=True):
         if isinstance(found, str):
             rows[place]["error"] = found
         else:
-            rows[place]["labels"] = _best(found, labels, top)
-    return rows
+            answers[place] = found
+    return list(zip(rows, answers, strict=True))
 
 
-def _classify(classify: Callable, encoded: list[bytes]) -> list[np.ndarray | str]:
-    """The probabilities of each image, or what is wrong with it, by halves."""
+def _by_halves(call: Callable, encoded: list[bytes]) -> list:
+    """The answer to each image, or what is wrong with it."""
     if not encoded:
         return []
     try:
-        return list(classify(tf.constant(encoded))["probabilities"].numpy())
+        return list(call(tf.constant(encoded)))
     except tf.errors.InvalidArgumentError as error:
         half = len(encoded) // 2
         if half:
             halves = encoded[:half], encoded[half:]
-            return [found for part in halves for found in _classify(classify, part)]
+            return [found for part in halves for found in _by_halves(call, part)]
         found = re.search(r"image 0 of the batch ([^\n\]]*)", error.message)
         if not found:
             raise

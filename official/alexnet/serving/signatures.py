@@ -1,12 +1,14 @@
 """What a served AlexNet answers to: images in, probabilities out."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from official.alexnet.backend import keras
 from official.alexnet.data import pictures, preprocessing
+from official.alexnet.errors import UserError
 from official.alexnet.modeling.weights import variables_by_name
 
 # 33 megapixels: 100 MB when decoded, and as many pictures as _DECODED_AT_ONCE are in
@@ -22,6 +24,10 @@ class ServedAlexNet(tf.Module):
         model: the grouped form, with logits as its output.
         mean: (size, size, 3) float32, grey levels: central crop of the mean image.
         input_scale: factor of the mean-subtracted pixels, one or one a channel.
+        features: layers whose outputs the `features` signature gives besides fc7's.
+
+    Raises:
+        UserError: the net has no such layer.
     """
 
     def __init__(
@@ -29,13 +35,17 @@ class ServedAlexNet(tf.Module):
         model: keras.Model,
         mean: np.ndarray,
         input_scale: float | np.ndarray,
+        features: Sequence[str] = (),
     ):
         super().__init__(name="alexnet")
-        # fc7 is followed by the net's nonlinearity.
-        (features,) = (
-            layer.output for layer in model.layers if layer.name in ("relu7", "tanh7")
-        )
-        net = keras.Model(model.input, [model.output, features])
+        known = layer_outputs(model)
+        for name in features:
+            if name not in known:
+                raise UserError(
+                    f"--features={name}: this net has {', '.join(known)} only"
+                )
+        outputs = {"features": known["fc7"]} | {name: known[name] for name in features}
+        net = keras.Model(model.input, [model.output, outputs])
         # A module's attributes are saved: a Keras model would be saved with two copies
         # of each weight, of which a session restores one and reads the other.
         self.run_net = functools.partial(net, training=False)
@@ -56,7 +66,8 @@ class ServedAlexNet(tf.Module):
         - `image_tensor`: `images`, (batch, height, width, 3) uint8 RGB of any size,
           to the same.
         - `features`: `image_bytes` to `features`, (batch, 4096) float32: fc7 after
-          its ReLU (or tanh), the vectors of section 6.1.
+          its ReLU (or tanh), the vectors of section 6.1; and to each layer asked for
+          by its name, (batch, ...) float32, see `layer_outputs`.
 
         A batch may be empty. A picture is taken as it is stored, as the training
         pictures are: EXIF's orientation is not read.
@@ -103,7 +114,7 @@ class ServedAlexNet(tf.Module):
     def features_of_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Features of encoded images."""
         _, features = self._run(self._decode(image_bytes))
-        return {"features": tf.cast(features, tf.float32)}
+        return {name: tf.cast(x, tf.float32) for name, x in features.items()}
 
     def _decode(self, image_bytes: tf.Tensor) -> tf.Tensor:
         """Decodes to squares; raises an error that names the first bad picture."""
@@ -146,7 +157,7 @@ class ServedAlexNet(tf.Module):
             parallel_iterations=_DECODED_AT_ONCE,
         )
 
-    def _run(self, squares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _run(self, squares: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         crops = preprocessing.center_crop(squares, self.size)
         # An empty batch gets one image on the way: see `grouped_conv2d`.
         count = tf.shape(crops)[0]
@@ -155,7 +166,7 @@ class ServedAlexNet(tf.Module):
         logits, features = self.run_net(
             preprocessing.normalize(crops, self.mean, input_scale=self.input_scale)
         )
-        return logits[:count], features[:count]
+        return logits[:count], {name: x[:count] for name, x in features.items()}
 
     def _classify(self, squares: tf.Tensor) -> dict[str, tf.Tensor]:
         logits, _ = self._run(squares)
@@ -164,6 +175,23 @@ class ServedAlexNet(tf.Module):
             "logits": logits,
             "classes": tf.argmax(logits, axis=-1),
         }
+
+
+def layer_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """The outputs of a grouped net's layers by name: conv1, norm1, pool1, ..., fc8.
+
+    Those of convolutional and fully connected layers are after their nonlinearity;
+    fc8's are the logits.
+    """
+    outputs, weighted = {}, ""
+    for layer in model.layers:
+        if layer.name.startswith(("conv", "fc")):
+            weighted = layer.name
+        if layer.name.startswith(("conv", "fc", "norm", "pool")):
+            outputs[layer.name] = layer.output
+        elif layer.name.startswith(("relu", "tanh")):
+            outputs[weighted] = layer.output
+    return outputs
 
 
 def _shaped(x: tf.Tensor, name: str, sides: list[int | None]) -> tf.Tensor:
