@@ -6,6 +6,7 @@ import pathlib
 import re
 
 import pytest
+from slow_cases import slow_but
 
 import official.alexnet
 from official.alexnet import config as config_lib
@@ -289,13 +290,7 @@ def test_its_length_is_that_of_the_run(name):
     assert epochs / IMAGES[name] == pytest.approx(EPOCHS[name], abs=0.06)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-        for name in RECIPES
-    ],
-)
+@pytest.mark.parametrize("name", slow_but(QUICK, RECIPES))
 def test_it_takes_a_step(name, tmp_path):
     """At small width, on noise, from a run that has the layers it takes."""
     config = narrow(recipe(name))

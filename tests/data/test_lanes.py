@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from record_files import write_records
+from slow_cases import slow_but
 
 from official.alexnet.data import lanes, reading
 from official.alexnet.data.lanes import Share
@@ -119,14 +120,14 @@ def test_each_example_comes_once_an_epoch_whatever_is_shuffled(records):
     assert (share_of(records, 1, seed=6) != found[:BATCH]).any()
 
 
-@pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.slow), 3, 4])
+@pytest.mark.parametrize("workers", slow_but([3], [2, 3, 4]))
 def test_workers_together_read_what_one_reads(records, workers):
     whole = share_of(records, STEPS)
     shares = [share_of(records, STEPS, w, workers) for w in range(workers)]
     np.testing.assert_array_equal(np.concatenate(shares, axis=1), whole)
 
 
-@pytest.mark.parametrize(("worker", "workers"), [(0, 1), (1, 3)])
+@pytest.mark.parametrize(("worker", "workers"), slow_but([(1, 3)], [(0, 1), (1, 3)]))
 def test_any_step_can_come_first(records, worker, workers):
     whole = share_of(records, STEPS, worker, workers)
     for step in range(1, STEPS):
@@ -151,9 +152,7 @@ def test_evaluation_reads_each_example_once(records, workers):
     assert sorted(itertools.chain.from_iterable(shares)) == everything
 
 
-@pytest.mark.parametrize(
-    "workers", [*(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3)), 4]
-)
+@pytest.mark.parametrize("workers", slow_but([4], [2, 3, 4]))
 def test_a_worker_reads_its_part_of_the_files(tmp_path, workers):
     """With all other files gone, its epoch is the same."""
     num_files, size, batch = 48, 4, 12

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from record_files import encode, photographs, pil_pixels, write_records
+from slow_cases import slow_but
 
 from official.alexnet.data import pipeline
 from official.alexnet.data.lanes import Share
@@ -99,13 +100,7 @@ def test_each_example_comes_once_an_epoch_and_batches_span_epochs(uninterrupted)
     assert len(labels) == 64
 
 
-@pytest.mark.parametrize(
-    "start_step",
-    [
-        pytest.param(step, marks=[] if step in (0, 2, 12, 13) else pytest.mark.slow)
-        for step in range(15)
-    ],
-)
+@pytest.mark.parametrize("start_step", slow_but((2, 13), range(15)))
 def test_resumed_run_continues_bit_for_bit(records, uninterrupted, start_step):
     # Step 13 begins epoch 4; every other step but 0 lies inside an epoch.
     # The program's own seed must not matter.
@@ -135,12 +130,7 @@ def test_seed_changes_order_and_crops(records, uninterrupted):
 
 @pytest.mark.parametrize(
     ("workers", "replicas", "batch"),
-    [
-        *((2, 2, 4), (3, 2, 24)),
-        pytest.param(1, 2, 4, marks=pytest.mark.slow),
-        pytest.param(2, 1, 4, marks=pytest.mark.slow),
-        pytest.param(4, 1, 4, marks=pytest.mark.slow),
-    ],
+    slow_but([(3, 2, 24)], [(2, 2, 4), (3, 2, 24), (1, 2, 4), (2, 1, 4), (4, 1, 4)]),
 )
 def test_union_over_workers_and_replicas_is_the_global_batch(
     records, workers, replicas, batch

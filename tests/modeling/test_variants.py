@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from slow_cases import slow_but
 
 from official.alexnet import AlexNet, UserError
 from official.alexnet.modeling.columns import portable
@@ -41,13 +42,7 @@ NORMS = ("paper", "original", "cuda_convnet2", "caffe", "owt", "batch_norm")
 @pytest.mark.parametrize(
     "training", [False, pytest.param(True, marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(name, marks=[] if name in NORMS else [pytest.mark.slow])
-        for name in (*VARIANTS, "batch_norm")
-    ],
-)
+@pytest.mark.parametrize("case", slow_but(NORMS, (*VARIANTS, "batch_norm")))
 def test_no_image_gives_an_empty_answer(case, training):
     net = {"normalization": case} if case == "batch_norm" else {"variant": case}
     columns = (1, 2) if case in (*TWO_COLUMNS, "batch_norm") else (1,)
@@ -132,7 +127,9 @@ def test_both_forms_start_alike_and_compute_the_same(variant):
         )
 
 
-@pytest.mark.parametrize("variant", TWO_COLUMNS)
+@pytest.mark.parametrize(
+    "variant", slow_but(("paper", "original_conv6", "caffe"), TWO_COLUMNS)
+)
 def test_weights_go_from_either_form_to_the_other(variant):
     for forms in ((1, 2), (2, 1)):
         options = {"normalization": "batch_norm"} if variant == "paper" else {}
@@ -154,7 +151,9 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("case", OPTIONS)
+@pytest.mark.parametrize(
+    "case", slow_but(("paper", "batch norm", "original_conv6", "owt"), OPTIONS)
+)
 def test_saves_and_loads(tmp_path, case):
     options = OPTIONS[case]
     for num_columns in {1, VARIANTS[options["variant"]].num_columns}:

@@ -14,6 +14,11 @@ NETS = {
     "no_dropout": {"variant": "paper", "dropout": 0.0},
     "removed": {"variant": "caffenet", "remove": ("conv2", "conv4")},
 }
+# Of these, the ones that have all kinds of layers.
+LAYERS_OF_ALL_KINDS = (
+    *("paper", "original", "pool2x2", "caffenet", "owt"),
+    *("batch_norm", "tanh", "removed"),
+)
 
 
 def make_images(count: int, size: int, seed: int = 0) -> np.ndarray:

@@ -10,7 +10,14 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
-from interchange_nets import NETS, check_close, make_images, make_net
+from interchange_nets import (
+    LAYERS_OF_ALL_KINDS,
+    NETS,
+    check_close,
+    make_images,
+    make_net,
+)
+from slow_cases import slow_but
 
 from official.alexnet import AlexNet, UserError
 from official.alexnet.modeling.variants import LRN, PAPER
@@ -72,21 +79,7 @@ def test_an_export_needs_no_operator_of_tensorflow(all_formats):
     assert found.count("FULLY_CONNECTED") == 3 + 2, "fc6 to fc8 and two norms"
 
 
-LAYERS_OF_ALL_KINDS = (
-    *("paper", "original", "pool2x2", "caffenet", "owt"),
-    *("batch_norm", "tanh", "removed"),
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name, marks=[] if name in LAYERS_OF_ALL_KINDS else [pytest.mark.slow]
-        )
-        for name in NETS
-    ],
-)
+@pytest.mark.parametrize("name", slow_but(LAYERS_OF_ALL_KINDS, NETS))
 def test_every_net(name, tmp_path):
     size = AlexNet(**NETS[name], width=0.125).input_shape[1]
     pixels = make_images(3, size).astype(np.float32) - 120

@@ -13,7 +13,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from interchange_nets import NETS, check_close, make_images, make_net
+from interchange_nets import (
+    LAYERS_OF_ALL_KINDS,
+    NETS,
+    check_close,
+    make_images,
+    make_net,
+)
+from slow_cases import slow_but
 
 from official.alexnet import AlexNet, UserError
 from official.alexnet.modeling.variants import LRN, PAPER
@@ -86,7 +93,7 @@ def test_the_keras_file_of_an_export_can_be_written_too(all_formats, tmp_path):
     np.testing.assert_allclose(found["probabilities"], model(pixels), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", slow_but(LAYERS_OF_ALL_KINDS, NETS))
 def test_every_net(name, tmp_path):
     size = AlexNet(**NETS[name], width=0.125).input_shape[1]
     pixels = make_images(3, size).astype(np.float32) - 120

@@ -72,6 +72,7 @@ def test_small_inference(tmp_path):
     assert len(bars) == 3
 
 
+@pytest.mark.slow
 def test_small_lrn(tmp_path):
     rows, _, bars = measure("lrn", tmp_path)
     assert len(rows) == 8

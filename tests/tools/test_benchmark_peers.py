@@ -157,7 +157,9 @@ def test_the_limit_has_the_products_of_the_published_net(monkeypatch):
     assert sum(counted) == 724_406_816
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "dtype", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)]
+)
 def test_the_limit_runs_each_product_of_a_step(dtype):
     settings = dataclasses.replace(SMALL, batch_size=2)
     if not grouped_kernels_run_here(layers._TYPES[dtype]):

@@ -156,14 +156,14 @@ def test_a_record_that_is_none_leaves_the_rest_of_a_tfds_set_checked(tfds_set):
     assert problem["problem"] == "record 0 is not a tf.train.Example"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
         (lambda shard: shard.write_bytes(shard.read_bytes()[:-20]), "record 1"),
-        pytest.param(
+        (
             lambda shard: write_tfds_shard(shard, [tfds_example(0)]),
             "1 records, TFDS counts 2",
-            marks=pytest.mark.slow,
         ),
     ],
     ids=["cut short", "too few"],

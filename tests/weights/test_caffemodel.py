@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from slow_cases import slow_but
 from weight_nets import (
     NUM_CLASSES,
     assert_same_bits,
@@ -195,7 +196,9 @@ def logits_of_opencv(path, images, pad):
     return np.array(logits)
 
 
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
+@pytest.mark.parametrize(
+    "variant", slow_but(("paper", "one_gpu", "caffe", "owt"), sorted(VARIANTS))
+)
 def test_opencv_computes_the_same_logits(variant, tmp_path):
     net = small_net(variant, input_size=None)
     # OpenCV knows no k but 1. With alpha 30 times as large the rest of LRN matters.
