@@ -10,7 +10,7 @@ OLDEST_TESTS := tests/modeling/test_alexnet.py tests/serving/test_export.py \
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-reliability test-oldest audit lint wheel clean
+.PHONY: demo test test-slow test-reliability test-gpu test-oldest audit lint wheel clean
 
 demo: $(READY)
 	$(BIN)/python tools/demo.py --output_dir=$(DEMO_DIR) $(DEMO_FLAGS)
@@ -25,6 +25,10 @@ test-slow: $(READY)
 
 test-reliability: $(READY)
 	$(BIN)/python -m pytest -m reliability -n 2 --dist=worksteal --durations=15
+
+# Skipped with a line where there is no GPU.
+test-gpu: $(READY)
+	$(BIN)/python -m pytest -m gpu -rs -s tests/distribution/test_gpu.py
 
 # The oldest TensorFlow and Keras that setup.py allows: the net in both forms, columns on
 # a grid, a run that goes on where it stopped, and what is exported.

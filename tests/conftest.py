@@ -33,6 +33,11 @@ NUM_CLASSES = 3
 tf.config.set_logical_device_configuration(
     _cpu, [tf.config.LogicalDeviceConfiguration()] * 4
 )
+# A card is two of 2012.
+for _gpu in tf.config.list_physical_devices("GPU"):
+    tf.config.set_logical_device_configuration(
+        _gpu, [tf.config.LogicalDeviceConfiguration(3072)] * 2
+    )
 tf.config.list_logical_devices()
 
 # Nets are in reference cycles, and tracing makes millions of small objects: freed once

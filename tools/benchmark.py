@@ -73,6 +73,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "json", None, "File for every sample and all about the machine."
     )
+    flags.DEFINE_bool("gpu", False, "Steps on a GPU, split in two of 3,072 MB.")
     flags.DEFINE_bool(
         "small", False, "A narrow net, small crops, few images: to try it out."
     )
@@ -100,6 +101,8 @@ def settings_from_flags() -> tuple[list[str], Settings]:
         )
     if other and not pathlib.Path(other, "official/alexnet/__init__.py").is_file():
         raise UserError(f"--against={other}: there is no official.alexnet in it")
+    if values.gpu and (values.suites != ["train_step"] or values.peers != ["none"]):
+        raise UserError("--gpu needs --suites=train_step --peers=none")
     if values.json and not pathlib.Path(cli.path("json")).parent.is_dir():
         raise UserError(f"--json={values.json}: there is no such directory")
     return values.suites, Settings(
@@ -112,6 +115,7 @@ def settings_from_flags() -> tuple[list[str], Settings]:
         data_dir=cli.path("data_dir"),
         against=other,
         small=values.small,
+        gpu=values.gpu,
     )
 
 
@@ -125,7 +129,8 @@ def main() -> dict:
     suites, settings = settings_from_flags()
     settings_lib.bind_to_cores(settings.threads)
     cli.start_tensorflow()
-    _keep_to_cpu(split="train_step" in suites and not settings.against)
+    if not settings.gpu:
+        _keep_to_cpu(split="train_step" in suites and not settings.against)
     data = settings_lib.machine() | {"settings": dataclasses.asdict(settings)}
     print(
         f"{data['cpu']}, {settings.threads} of {data['cores']} cores, oneDNN "

@@ -25,8 +25,8 @@ NET_SETTINGS = "variant num_classes width input_size statistics input_scale"
 SETTINGS = (
     f"{NET_SETTINGS} num_columns data_dir tfds_name tfds_download "
     "use_synthetic_data label_base batch_size eval_crops "
-    "distribution_strategy num_gpus logical_cpus worker_hosts task_index "
-    "worker_timeout dtype"
+    "distribution_strategy num_gpus logical_gpus gpu_memory_mb logical_cpus "
+    "worker_hosts task_index worker_timeout dtype"
 )
 
 

@@ -18,8 +18,21 @@ class RuntimeConfig:
     )
     num_gpus: int | None = free(
         None,
-        "GPUs to use, --num_columns a replica; 0: the CPU. Without a number: all.",
+        "GPUs to use, --num_columns a replica; 0: the CPU. Without a number: all. "
+        "With --logical_gpus their parts count.",
         least=0,
+    )
+    logical_gpus: int | None = free(
+        None,
+        "Split each GPU into this many devices: two columns on one card. 0: they stay "
+        "whole.",
+        least=0,
+    )
+    gpu_memory_mb: int | None = free(
+        None,
+        "MB of memory that each GPU device may take. Without a number a whole GPU's "
+        "grows as it is needed, and a part of one has 3072, as a card of 2012.",
+        above=0,
     )
     logical_cpus: int | None = free(
         None,
@@ -70,6 +83,10 @@ class RuntimeConfig:
             raise UserError(
                 "--num_gpus and --logical_cpus cannot go together: give one (that of "
                 "a --config_file is taken back with --logical_cpus=0)"
+            )
+        if self.logical_gpus and self.logical_cpus:
+            raise UserError(
+                "--logical_gpus and --logical_cpus cannot go together: give one"
             )
         workers = self.distribution_strategy == "multi_worker_mirrored"
         if self.worker_hosts is not None and not workers:

@@ -43,6 +43,7 @@ class Settings:
         data_dir: records to read; None: pictures are drawn.
         against: another checkout of this repository to compare with.
         small: a narrow net on small crops and few images, to try the benchmark out.
+        gpu: steps run on a GPU split in two of 3,072 MB, the cards of 2012.
     """
 
     batch_size: int = 128
@@ -54,6 +55,12 @@ class Settings:
     data_dir: str | None = None
     against: str | None = None
     small: bool = False
+    gpu: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Of the devices that steps run on."""
+        return "GPU" if self.gpu else "CPU"
 
     @property
     def width(self) -> float:

@@ -53,9 +53,16 @@ def train_step(
         if dtype not in settings.dtypes:
             continue
         columns = stepper(config(settings, dtype, num_columns=2), work_dir)
+        devices = f"two logical {settings.kind}s"
         rows += [
-            layers.limit(settings, dtype, backward=True),
-            Row("ours, two columns", columns, size, dtype, note="two logical CPUs"),
+            *([] if settings.gpu else [layers.limit(settings, dtype, backward=True)]),
+            Row(
+                "ours, two columns",
+                columns,
+                size,
+                dtype,
+                note=devices,
+            ),
             Row(
                 f"ours, {_STEPS_IN_A_CALL} steps a call",
                 functools.partial(step, _STEPS_IN_A_CALL),
@@ -149,10 +156,16 @@ def config(
             schedule="constant",
             skip_eval=True,
         ),
-        RuntimeConfig(
-            num_gpus=0, logical_cpus=columns if columns > 1 else None, dtype=dtype
-        ),
+        _machine(settings, columns, dtype),
     )
+
+
+def _machine(settings: Settings, columns: int, dtype: str) -> RuntimeConfig:
+    if settings.gpu:
+        split = {"logical_gpus": 2, "gpu_memory_mb": 3072}
+        return RuntimeConfig("one_device", num_gpus=columns, dtype=dtype, **split)
+    logical_cpus = columns if columns > 1 else None
+    return RuntimeConfig(num_gpus=0, logical_cpus=logical_cpus, dtype=dtype)
 
 
 def _trainer(run: Config, work_dir: pathlib.Path) -> tuple[Trainer, Iterator]:

@@ -6,7 +6,7 @@ import functools
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from official.alexnet.distribution import cluster
+from official.alexnet.distribution import cluster, devices
 from official.alexnet.distribution.grid import DeviceGrid
 from official.alexnet.distribution.watch import Watch
 from official.alexnet.errors import UserError
@@ -54,10 +54,10 @@ def place(runtime: RuntimeConfig, num_columns: int) -> Placement:
     Raises:
         UserError: too few devices, or a number the columns do not divide.
     """
-    _split_cpu(runtime.logical_cpus)
+    devices.prepare(runtime)
     if runtime.distribution_strategy == "multi_worker_mirrored":
         return _place_workers(runtime, num_columns)
-    kind, count = _devices_here(runtime)
+    kind, count = devices.found(runtime)
     name = runtime.distribution_strategy
     if name == "mirrored":
         num_replicas = _whole_replicas(kind, count, num_columns, runtime)
@@ -81,49 +81,20 @@ def place(runtime: RuntimeConfig, num_columns: int) -> Placement:
     return Placement(strategy, grid, is_chief=True, watch=Watch())
 
 
-def _split_cpu(count: int | None) -> None:
-    if not count:
-        return
-    (cpu,) = tf.config.list_physical_devices("CPU")
-    wanted = [tf.config.LogicalDeviceConfiguration()] * count
-    try:
-        tf.config.set_logical_device_configuration(cpu, wanted)
-    except RuntimeError as error:
-        present = len(tf.config.list_logical_devices("CPU"))
-        if present < count:
-            raise UserError(
-                f"--logical_cpus={count}: TensorFlow has started with {present} "
-                "already; it can only be told before its first operation"
-            ) from error
-
-
-def _devices_here(runtime: RuntimeConfig) -> tuple[str, int]:
-    """Kind and number of the devices this process may use."""
-    gpus = len(tf.config.list_physical_devices("GPU"))
-    wanted = gpus if runtime.num_gpus is None else runtime.num_gpus
-    if wanted > gpus:
-        raise UserError(
-            f"--num_gpus={wanted}, but TensorFlow sees {gpus} GPU(s) here; "
-            "use fewer, or --logical_cpus=N to run on the CPU"
-        )
-    if wanted and not runtime.logical_cpus:
-        return "GPU", wanted
-    return "CPU", runtime.logical_cpus or 1
-
-
 def _whole_replicas(
     kind: str, count: int, num_columns: int, runtime: RuntimeConfig
 ) -> int:
     flag = "--num_gpus" if kind == "GPU" else "--logical_cpus"
     if count < num_columns:
+        advice = f"--logical_cpus={num_columns}, or --num_columns=1"
+        if kind == "GPU":
+            advice = (
+                f"--num_gpus={num_columns}, --logical_gpus={num_columns} to split "
+                f"each, or --logical_cpus={num_columns} to try it on the CPU"
+            )
         raise UserError(
             f"--num_columns={num_columns} needs {num_columns} devices and there is "
-            f"{count} {kind}: give {flag}={num_columns}, or "
-            + (
-                "--num_columns=1"
-                if kind == "CPU"
-                else f"--logical_cpus={num_columns} to try it on the CPU"
-            )
+            f"{count} {kind}: give {advice}"
         )
     if count % num_columns and runtime.distribution_strategy != "off":
         raise UserError(
@@ -135,7 +106,7 @@ def _whole_replicas(
 
 def _place_workers(runtime: RuntimeConfig, num_columns: int) -> Placement:
     workers = cluster.configure(runtime)
-    kind, count = _devices_here(runtime)
+    kind, count = devices.found(runtime)
     # On a CPU, MultiWorkerMirroredStrategy makes one replica a worker.
     most = _whole_replicas(kind, count, num_columns, runtime)
     num_replicas = most if kind == "GPU" else 1

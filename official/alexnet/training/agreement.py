@@ -16,7 +16,8 @@ from official.alexnet.data.statistics import Statistics
 # compared instead.
 _OF_ONE_WORKER = {
     *("data_dir", "statistics", "init_from"),
-    *("num_gpus", "logical_cpus", "worker_hosts", "task_index", "worker_timeout"),
+    *("num_gpus", "logical_gpus", "gpu_memory_mb", "logical_cpus"),
+    *("worker_hosts", "task_index", "worker_timeout"),
 }
 
 

@@ -1,0 +1,81 @@
+"""How GPUs are split, without one: what TensorFlow is told and what is refused."""
+
+import pytest
+import tensorflow as tf
+
+from official.alexnet.distribution import devices
+from official.alexnet.errors import UserError
+from official.alexnet.machine import RuntimeConfig
+
+
+@pytest.fixture
+def told(monkeypatch) -> list:
+    """Two GPUs; what is set of them, in order."""
+    calls = []
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind: [f"{kind}:{i}" for i in (0, 1)]
+    )
+    monkeypatch.setattr(
+        tf.config,
+        "set_logical_device_configuration",
+        lambda gpu, parts: calls.append((gpu, [part.memory_limit for part in parts])),
+    )
+    monkeypatch.setattr(
+        tf.config.experimental,
+        "set_memory_growth",
+        lambda gpu, grows: calls.append((gpu, grows)),
+    )
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("settings", "calls", "found"),
+    [
+        ({}, [("GPU:0", True), ("GPU:1", True)], ("GPU", 2)),
+        (
+            {"logical_gpus": 2},
+            [("GPU:0", [3072] * 2), ("GPU:1", [3072] * 2)],
+            ("GPU", 4),
+        ),
+        (
+            {"logical_gpus": 2, "gpu_memory_mb": 500, "num_gpus": 3},
+            [("GPU:0", [500] * 2), ("GPU:1", [500] * 2)],
+            ("GPU", 3),
+        ),
+        (
+            {"gpu_memory_mb": 4000, "num_gpus": 1},
+            [("GPU:0", [4000]), ("GPU:1", [4000])],
+            ("GPU", 1),
+        ),
+        ({"num_gpus": 0}, [], ("CPU", 1)),
+    ],
+)
+def test_what_tensorflow_is_told(settings, calls, found, told):
+    runtime = RuntimeConfig(**settings)
+    runtime.check(num_columns=2)
+    devices.prepare(runtime)
+    assert told == calls
+    assert devices.found(runtime) == found
+
+
+def test_gpus_and_cpus_are_not_split_together():
+    runtime = RuntimeConfig(logical_gpus=2, logical_cpus=2)
+    with pytest.raises(UserError, match="--logical_gpus and --logical_cpus cannot"):
+        runtime.check(num_columns=2)
+
+
+def test_without_a_gpu_none_is_split(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    line = "--logical_gpus=2, but TensorFlow sees no GPU here; --logical_cpus=N"
+    with pytest.raises(UserError, match=line):
+        devices.found(RuntimeConfig(logical_gpus=2, gpu_memory_mb=3072))
+
+
+def test_a_gpu_that_has_started_is_not_split_anew(told, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("Virtual devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "set_logical_device_configuration", refuse)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: ["a", "b"])
+    with pytest.raises(UserError, match="--logical_gpus=2: TensorFlow has started wi"):
+        devices.prepare(RuntimeConfig(logical_gpus=2, gpu_memory_mb=3072))
