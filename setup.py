@@ -11,7 +11,7 @@ setuptools.setup(
     long_description=pathlib.Path(__file__).with_name("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.14",
+    python_requires=">=3.11,<3.14",
     # Said although it is the default: an editable install is one line of a .pth then.
     package_dir={"": "."},
     packages=setuptools.find_namespace_packages(include=["official", "official.*"]),
@@ -42,6 +42,9 @@ setuptools.setup(
         "safetensors>=0.6.1,<1",
         # The devkit's meta.mat.
         "scipy>=1.12,<2",
+        # TensorBoard 2.19 and 2.20 import pkg_resources, which 82 no longer has.
+        # CVE-2025-47273.
+        "setuptools>=78.1.1,<82",
         "tensorboard>=2.19,<2.22",
         # The grid leans on a private attribute: no release that was not tried.
         "tensorflow>=2.19,<2.22",
@@ -70,6 +73,8 @@ setuptools.setup(
         "plots": ["matplotlib>=3.8", "pandas>=2.2"],
         "torch": ["torch>=2.4"],
         "test": [
+            # Where LiteRT's interpreter is from once TensorFlow has none.
+            "ai-edge-litert>=2.0,<3",
             "matplotlib>=3.8",
             "onnx>=1.21,<2",
             "onnxruntime>=1.18",

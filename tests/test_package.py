@@ -198,7 +198,7 @@ def test_what_the_source_imports_is_required(given):
     """Nothing is there only because something else brings it."""
     required = {Requirement(text).name.lower() for text in given["install_requires"]}
     ours = {"official", *sys.stdlib_module_names}
-    optional = {"onnx"}  # Asked for by name: the extra `onnx`.
+    optional = {"onnx", "pyarrow"}  # Extras, asked for by name.
     distributions = metadata.packages_distributions()
     for module in MODULES:
         for node in ast.walk(ast.parse((ROOT / module).read_text("utf-8"))):

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import pathlib
 import re
+import types
 import warnings
 
 import numpy as np
@@ -21,16 +22,13 @@ from slow_cases import slow_but
 
 from official.alexnet import AlexNet, UserError
 from official.alexnet.modeling.variants import LRN, PAPER
+from official.alexnet.serving import litert
 from official.alexnet.serving.litert import write_litert
 from official.alexnet.serving.signatures import ServedAlexNet
 
 
 def interpreter(path: pathlib.Path):
-    """LiteRT's own interpreter; where it is not installed, the same in TensorFlow."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
-    except ImportError:
-        Interpreter = tf.lite.Interpreter
+    Interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Interpreter(str(path), num_threads=2)
@@ -187,3 +185,10 @@ def test_the_whole_net_of_the_paper(tmp_path):
     logits = served(images=tf.constant(squares))["logits"].numpy()
     check_close(run(path, crops), logits)
     check_close(run(path, crops[:1]), logits[:1])
+
+
+def test_a_tensorflow_without_tf_lite_is_one_line(monkeypatch, tmp_path):
+    model = AlexNet(num_classes=3, width=0.125, input_size=64)
+    monkeypatch.setattr(litert, "tf", types.SimpleNamespace(__version__="2.99"))
+    with pytest.raises(UserError, match=r"TensorFlow 2\.99 has no tf\.lite, which wri"):
+        write_litert(model, tmp_path / "net.tflite")

@@ -46,8 +46,13 @@ def write_litert(
 
     Raises:
         UserError: the model is of another dtype policy or ends with another
-            activation, or the mean is of another size.
+            activation, the mean is of another size, or TensorFlow has no tf.lite.
     """
+    if not hasattr(tf, "lite"):
+        raise UserError(
+            f"LiteRT: TensorFlow {tf.__version__} has no tf.lite, which writes it: "
+            "leave litert out of --formats, or export with TensorFlow 2.21"
+        )
     check_mean(mean, model.input_shape[1])
     if any(layer.compute_dtype != "float32" for layer in model.layers):
         raise UserError("LiteRT is written from a net with dtype float32 alone")
