@@ -11,7 +11,8 @@ ROOMS = (
     *("errors", "disk", "paths", "plain_yaml", "backend", "registration", "fields"),
     *("rate_rows", "machine", "distribution", "modeling", "config", "config_files"),
     *("data", "weights", "run_files", "training", "serving", "preparation"),
-    *("setting_flags", "cli", "__init__", "train", "eval", "export", "predict"),
+    *("setting_flags", "library", "cli", "__init__"),
+    *("train", "eval", "export", "predict"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -85,7 +85,7 @@ def test_snippet_runs(demo, number):
 
 
 def test_there_are_snippets_and_commands():
-    assert len(SNIPPETS) == 4
+    assert len(SNIPPETS) == 5
     programs = {command[0] for command in COMMANDS}
     assert {"make", "python", "alexnet-train", "alexnet-eval"} <= programs
     assert {"alexnet-export", "alexnet-predict", "tensorboard"} <= programs

@@ -30,18 +30,12 @@ The last line on stdout is one JSON object with the results.
 """
 
 import multiprocessing
-import os
-import pathlib
 import sys
-import time
 
 from absl import flags
 
-from official.alexnet import cli
+from official.alexnet import cli, prepare
 from official.alexnet.data import image_files
-from official.alexnet.errors import UserError
-from official.alexnet.preparation import folder, locations, prepare, sources
-from official.alexnet.preparation.shards import WORK_DIR
 
 _PARTS = {
     "train_archive": "tar of one tar per class, nXXXXXXXX.tar.",
@@ -115,13 +109,13 @@ def define_flags() -> None:
 
 def main() -> dict:
     """Prepares what the flags say; returns the results to print."""
+    values = flags.FLAGS
+    names = ("train_shards", "validation_shards", "test_shards", "seed")
+    names += ("max_bad_images", "num_workers", "remake", "task")
+    given = {name: values[name].value for name in names}
+    given |= {name: values[name].value for name in _PARTS if values[name].value}
     try:
-        return _prepare(flags.FLAGS)
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or flags.FLAGS.output_dir}: {error.strerror}; once that "
-            "is mended, the same command resumes here"
-        ) from None
+        return prepare(values.input_dir or None, values.output_dir, **given)
     except KeyboardInterrupt:
         # At once: half a shard does not count.
         for worker in multiprocessing.active_children():
@@ -131,74 +125,6 @@ def main() -> dict:
             file=sys.stderr,
         )
         sys.exit(130)
-
-
-def _prepare(flag_values: flags.FlagValues) -> dict:
-    start = time.monotonic()
-    task = flag_values.task and _task(flag_values.task)
-    given = {
-        name: pathlib.Path(cli.path(name)) for name in _PARTS if flag_values[name].value
-    }
-    input_dir = flag_values.input_dir and pathlib.Path(cli.path("input_dir"))
-    source = locations.locate(input_dir or None, given)
-    output_dir = pathlib.Path(cli.path("output_dir"))
-    folder.reject_foreign(output_dir)
-    if isinstance(source, locations.Tree):
-        listing = sources.list_tree(source)
-    else:
-        print(f"Looking through {source.train_archive} ...", flush=True)
-        listing = sources.list_archives(source, output_dir / WORK_DIR)
-    counts = ", ".join(f"{len(e)} {split}" for split, e in listing.splits.items())
-    print(f"Found {counts} images of {len(listing.synsets)} classes.", flush=True)
-    for split, left_out in listing.left_out.items():
-        if line := image_files.said(left_out):
-            print(f"warning: {split}: {line}", file=sys.stderr)
-    manifest = prepare.prepare(
-        listing,
-        output_dir,
-        num_shards={
-            split: flag_values[f"{split}_shards"].value for split in listing.splits
-        },
-        seed=flag_values.seed,
-        max_bad_images=flag_values.max_bad_images,
-        num_workers=flag_values.num_workers or _num_cores(),
-        remake=flag_values.remake,
-        task=task,
-    )
-    always = {
-        "seconds": round(time.monotonic() - start, 1),
-        "output_dir": str(output_dir),
-    }
-    if manifest is None:
-        return {"task": flag_values.task, **always}
-    results = {
-        f"num_{split}": contents["num_examples"]
-        for split, contents in manifest["splits"].items()
-    }
-    return results | {
-        "num_classes": manifest["num_classes"],
-        "num_bad_images": len(manifest["bad_images"]),
-        "left_out": {
-            split: image_files.summed(left_out)
-            for split, left_out in listing.left_out.items()
-            if left_out
-        },
-        **always,
-    }
-
-
-def _task(text: str) -> tuple[int, int]:
-    number, _, count = text.partition("/")
-    if number.isdecimal() and count.isdecimal() and int(number) < int(count):
-        return int(number), int(count)
-    raise UserError(f"--task={text}: expected i/n with i from 0 to n - 1, such as 0/8")
-
-
-def _num_cores() -> int:
-    # What this process may use, which in a container is less than the machine has.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from official.alexnet import __version__, disk, setting_flags
+from official.alexnet import __version__, disk, library, setting_flags
 from official.alexnet import paths as paths_lib
 from official.alexnet.data import image_files
 from official.alexnet.errors import Interrupted, UserError
@@ -218,20 +218,18 @@ def start_tensorflow() -> None:
     It takes seconds: a binary calls this when its flags are known to be right.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # TensorFlow leaves it off on CPUs without AVX-512; grouped kernels need it there.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     gpu_files = [
         *pathlib.Path("/dev").glob("nvidia*"),
         *pathlib.Path("/dev").glob("dxg"),
     ]
     if gpu_files:
-        import tensorflow as tf  # noqa: PLC0415
-
+        library.start_tensorflow()
         return
     stderr = os.dup(2)
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)
     try:
+        library.start_tensorflow()
         import tensorflow as tf  # noqa: PLC0415
 
         tf.config.list_physical_devices()

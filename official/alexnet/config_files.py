@@ -67,12 +67,12 @@ def override(config: Config, settings: dict[str, dict], source: str) -> Config:
     """
     sections = {}
     for section_name, values in settings.items():
-        _check_name(section_name, _sections(), f"{source}: no section")
+        check_name(section_name, _sections(), f"{source}: no section")
         section = getattr(config, section_name)
         known = {field.name: field for field in dataclasses.fields(section)}
         converted = {}
         for name, value in _modern(section, values, source).items():
-            _check_name(name, list(known), f"{source}: {section_name} has no")
+            check_name(name, list(known), f"{source}: {section_name} has no")
             what = f"{source}: {section_name}.{name}"
             if source == "flags":
                 what = f"--{name}"
@@ -160,7 +160,12 @@ def _sections() -> list[str]:
     return [field.name for field in dataclasses.fields(Config)]
 
 
-def _check_name(name: str, known: list[str], source: str) -> None:
+def check_name(name: str, known: list[str], source: str) -> None:
+    """Checks that there is a setting or section of this name.
+
+    Raises:
+        UserError: there is none; `source` begins the line, which names a close one.
+    """
     if name in known:
         return
     close = difflib.get_close_matches(str(name), known, n=1)

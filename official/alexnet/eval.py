@@ -6,11 +6,13 @@ Examples:
       --checkpoint_path=runs/paper/ckpt-1000
   alexnet-eval --model_dir=runs/a,runs/b,runs/c --ensemble_weights=0.5,0.3,0.2 \\
       --eval_crops=10
+  alexnet-eval --model_dir=runs/paper --follow
 
 The settings are those of the run (its params.yaml); flags replace them, but for those
 that say what net and input the weights are for. The net is evaluated on one device,
 grouped, unless the flags say otherwise. Of several runs the
-probabilities are averaged; each has its own net, statistics and input scale.
+probabilities are averaged; each has its own net, statistics and input scale. --follow
+runs beside the training, and writes to evaluation/ in the run's directory.
 """
 
 import math
@@ -18,20 +20,23 @@ import pathlib
 
 from absl import flags
 
-from official.alexnet import cli, paths, run_files
+from official.alexnet import cli, library, paths, run_files
+from official.alexnet.distribution import launcher
 from official.alexnet.errors import UserError
 
 NET_SETTINGS = "variant num_classes width input_size statistics input_scale"
 SETTINGS = (
     f"{NET_SETTINGS} num_columns data_dir tfds_name tfds_download "
     "use_synthetic_data label_base batch_size eval_crops "
-    "distribution_strategy num_gpus logical_gpus gpu_memory_mb logical_cpus "
-    "worker_hosts task_index worker_timeout dtype"
+    "distribution_strategy launcher num_gpus logical_gpus gpu_memory_mb logical_cpus "
+    "worker_hosts worker_port task_index worker_timeout dtype"
 )
 
 
 def main() -> dict:
     folders = _paths("model_dir")
+    if flags.FLAGS.follow:
+        return _follow(folders)
     checkpoints = _paths("checkpoint_path") or [None] * len(folders)
     if len(checkpoints) != len(folders):
         raise UserError(
@@ -54,6 +59,20 @@ def main() -> dict:
         return evaluation.evaluate_run(configs[0], folders[0], checkpoints[0])
     runs = zip(configs, folders, checkpoints, weights, strict=True)
     return evaluation.evaluate_runs([evaluation.Run(*run) for run in runs])
+
+
+def _follow(folders: list[str]) -> dict:
+    values = flags.FLAGS
+    if len(folders) > 1 or values["checkpoint_path"].value:
+        raise UserError("--follow takes one --model_dir, and all its checkpoints")
+    run_files.wait_for(folders[0], values.timeout)
+    config = cli.config_from_flags(run_files.load_config(folders[0]))
+    if launcher.find(config.runtime, trains=False).cluster:
+        raise UserError("--follow is for one process: leave the other workers out")
+    cli.start_tensorflow()
+    from official.alexnet.training.following import follow  # noqa: PLC0415
+
+    return follow(config, folders[0], values.timeout)
 
 
 def _paths(flag: str) -> list[str]:
@@ -105,6 +124,17 @@ def run() -> None:
         None,
         "Weight of each of --model_dir in the average; they need not add up to 1. "
         "Default: all the same.",
+    )
+    flags.DEFINE_bool(
+        "follow",
+        False,
+        "Evaluate each checkpoint as it appears, until the run is complete.",
+    )
+    flags.DEFINE_float(
+        "timeout",
+        library.FOLLOW_SECONDS,
+        "Seconds without a new checkpoint after which --follow ends.",
+        lower_bound=0,
     )
     cli.define_config_flags(SETTINGS.split())
     cli.run("alexnet-eval", main)

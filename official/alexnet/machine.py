@@ -5,6 +5,8 @@ import dataclasses
 from official.alexnet.errors import UserError
 from official.alexnet.fields import free
 
+MULTI_WORKER = "multi_worker_mirrored"
+
 
 @dataclasses.dataclass(frozen=True)
 class RuntimeConfig:
@@ -13,8 +15,16 @@ class RuntimeConfig:
     distribution_strategy: str = free(
         "off",
         "`off` and `one_device`: one replica; `mirrored`: as many as the devices of "
-        "this machine allow; `multi_worker_mirrored`: those of --worker_hosts.",
-        ("off", "one_device", "mirrored", "multi_worker_mirrored"),
+        "this machine allow; `multi_worker_mirrored`: those of all machines.",
+        ("off", "one_device", "mirrored", MULTI_WORKER),
+    )
+    launcher: str = free(
+        "auto",
+        "Who says which workers there are, and which this process is. `auto`: "
+        "--worker_hosts or TF_CONFIG, else the scheduler that is found, where the "
+        "strategy needs one; `none`: --worker_hosts alone. A scheduler that is named "
+        "sets the strategy, too. `mpi` needs --worker_hosts on several machines.",
+        ("auto", "none", "slurm", "mpi", "kubernetes", "skypilot", "sagemaker"),
     )
     num_gpus: int | None = free(
         None,
@@ -43,6 +53,13 @@ class RuntimeConfig:
     worker_hosts: str | None = free(
         None, "host:port of every worker, with commas; instead of TF_CONFIG."
     )
+    worker_port: int | None = free(
+        None,
+        "Port of worker 0 where a scheduler gives the hosts; worker i has the i-th "
+        "after it. Without one: 20000 and the last four digits of Slurm's job.",
+        above=0,
+        most=65535,
+    )
     task_index: int = free(0, "Which of --worker_hosts this process is.", least=0)
     worker_timeout: float = free(
         120,
@@ -67,6 +84,16 @@ class RuntimeConfig:
         "without it; a GPU gets slower.",
     )
 
+    @property
+    def names_launcher(self) -> bool:
+        """Whether a scheduler is named, which then says more than the strategy."""
+        return self.launcher not in ("auto", "none")
+
+    @property
+    def hosts(self) -> list[str]:
+        """Those of --worker_hosts."""
+        return [host.strip() for host in (self.worker_hosts or "").split(",") if host]
+
     def check(self, num_columns: int) -> None:
         """The strategy's settings go together."""
         if self.enable_xla and num_columns > 1:
@@ -74,7 +101,8 @@ class RuntimeConfig:
                 "--enable_xla drops device names, and with them the columns: use it "
                 "with --num_columns=1"
             )
-        if self.enable_xla and "mirrored" in self.distribution_strategy:
+        several = self.distribution_strategy == MULTI_WORKER or self.names_launcher
+        if self.enable_xla and (several or self.distribution_strategy == "mirrored"):
             raise UserError(
                 "--enable_xla works on one replica: use --distribution_strategy=off or "
                 "one_device"
@@ -88,10 +116,13 @@ class RuntimeConfig:
             raise UserError(
                 "--logical_gpus and --logical_cpus cannot go together: give one"
             )
-        workers = self.distribution_strategy == "multi_worker_mirrored"
-        if self.worker_hosts is not None and not workers:
+        if self.worker_hosts is not None and not several:
             raise UserError(
-                "--worker_hosts needs --distribution_strategy=multi_worker_mirrored"
+                f"--worker_hosts needs --distribution_strategy={MULTI_WORKER}"
             )
+        if self.worker_hosts == "":
+            raise UserError("--worker_hosts is empty: list host:port of every worker")
         if self.task_index and self.worker_hosts is None:
             raise UserError("--task_index needs --worker_hosts; TF_CONFIG has its own")
+        if self.task_index and self.names_launcher:
+            raise UserError(f"--task_index: --launcher={self.launcher} has its own")

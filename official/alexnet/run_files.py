@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import shutil
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,12 +25,14 @@ PARAMS_FILE = "params.yaml"
 LABELS_FILE = "labels.txt"
 METRICS_FILE = "metrics.jsonl"
 BEST_DIR = "best"
+EVALUATION_DIR = "evaluation"
 
 _WRITTEN = (
     "checkpoint",
     "ckpt-*",
     ".ckpt-*",
     BEST_DIR,
+    EVALUATION_DIR,
     "train",
     "validation",
     PARAMS_FILE,
@@ -69,6 +72,21 @@ def load_config(model_dir: str, flag: str = "model_dir") -> Config:
         data = dataclasses.replace(data, statistics=None)
     model = dataclasses.replace(run.model, num_columns=1)
     return dataclasses.replace(run, model=model, data=data, runtime=Config().runtime)
+
+
+def wait_for(model_dir: str, seconds: float) -> None:
+    """Waits until a run has written its settings.
+
+    Raises:
+        UserError: it has not within that time.
+    """
+    deadline = time.monotonic() + seconds
+    while not (pathlib.Path(model_dir) / PARAMS_FILE).is_file():
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"--model_dir={model_dir}: no run started there within {seconds:g} s"
+            )
+        time.sleep(min(1, seconds))
 
 
 def folder_of(path: str | pathlib.Path) -> pathlib.Path:

@@ -1,8 +1,9 @@
 """Flags: made from the settings, read back as a `Config`, and shown by --help."""
 
 import dataclasses
+import os
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from absl import flags
 
@@ -70,14 +71,33 @@ def config_from_flags(base: Config | None = None, *, reads_data: bool = True) ->
     Raises:
         UserError: a mistake in a file or flag, or another net than the run's.
     """
+    names = [field.name for _, field in _settings()]
+    given = {n: FLAGS[n].value for n in names if n in FLAGS and FLAGS[n].present}
+    given |= {"config_file": FLAGS.config_file}
+    return config_of(given, base, reads_data=reads_data)
+
+
+def config_of(
+    settings: Mapping[str, object],
+    base: Config | None = None,
+    *,
+    reads_data: bool = True,
+) -> Config:
+    """Settings by the names of their flags as a `Config`, checked.
+
+    Args and errors are those of `config_from_flags`; an unknown name is one, too.
+    """
     config = base or Config()
-    if FLAGS.config_file:
-        settings = config_files.load(FLAGS.config_file)
-        config = config_files.override(config, settings, FLAGS.config_file)
+    names = {field.name: section.name for section, field in _settings()}
     given: dict[str, dict] = {}
-    for section, field in _settings():
-        if field.name in FLAGS and FLAGS[field.name].present:
-            given.setdefault(section.name, {})[field.name] = FLAGS[field.name].value
+    for name, value in settings.items():
+        if name == "config_file":
+            continue
+        config_files.check_name(name, list(names), "no setting")
+        plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+        given.setdefault(names[name], {})[name] = plain
+    if file := settings.get("config_file"):
+        config = config_files.override(config, config_files.load(str(file)), str(file))
     config = config_files.override(config, given, "flags")
     sources = {"data_dir", "tfds_name"}
     if base and sources & given.get("data", {}).keys():

@@ -13,33 +13,17 @@ stops at once. Watch a run with:
 tensorboard --logdir=runs/paper
 """
 
-import pathlib
-
 from absl import flags
 
-from official.alexnet import cli, disk
-from official.alexnet.errors import NoRoom, UserError
-from official.alexnet.training.preemption import Preemption
+from official.alexnet import cli, library
 
 
 def main() -> dict:
     config = cli.config_from_flags()
-    model_dir = pathlib.Path(cli.path("model_dir", of_checkpoints=True))
-    if model_dir.exists() and not model_dir.is_dir():
-        raise UserError(f"--model_dir={model_dir} is a file: name a directory")
-    with Preemption() as preemption:
-        cli.start_tensorflow()
-        preemption.check()
-        from official.alexnet.training.trainer import train  # noqa: PLC0415
-
-        clean = flags.FLAGS.clean
-        try:
-            with disk.saying_where(None):
-                return train(config, str(model_dir), clean=clean, preemption=preemption)
-        except NoRoom as error:
-            if clean:  # Which would delete what is kept.
-                raise NoRoom(f"{error}, but without --clean") from error
-            raise
+    model_dir = cli.path("model_dir", of_checkpoints=True)
+    clean = flags.FLAGS.clean
+    start = cli.start_tensorflow
+    return library.run_training(config, model_dir, clean, signals=True, start=start)
 
 
 def run() -> None:

@@ -238,11 +238,11 @@ def test_grid_notices_a_variable_elsewhere():
         (RuntimeConfig(num_gpus=2), 2, ["--num_gpus=2", "0 GPU"]),
         (RuntimeConfig(), 2, ["2 devices", "--logical_cpus=2"]),
         (RuntimeConfig("mirrored", logical_cpus=3), 2, ["--logical_cpus", "even"]),
-        (RuntimeConfig("multi_worker_mirrored"), 2, ["--worker_hosts", "TF_CONFIG"]),
+        (RuntimeConfig("multi_worker_mirrored"), 2, ["2 devices", "--logical_cpus=2"]),
         (
             RuntimeConfig("multi_worker_mirrored", worker_hosts="a:1", task_index=1),
             1,
-            ["--task_index=1"],
+            ["--task_index and --worker_hosts: 1 is not"],
         ),
     ],
 )

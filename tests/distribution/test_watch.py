@@ -10,10 +10,6 @@ import time
 import pytest
 from worker_processes import ended, free_hosts, free_ports, started
 
-from official.alexnet.config import RuntimeConfig
-from official.alexnet.distribution.cluster import Cluster, configure
-from official.alexnet.errors import UserError
-
 WORKER = pathlib.Path(__file__).parent / "watched_worker.py"
 LOST = 69
 # Processes of a busy machine are given long to come up, not to stop.
@@ -228,46 +224,3 @@ def test_strangers_do_not_disturb():
         with started([command(hosts, 1)]) as (worker,):
             assert ended(worker, 60) == (0, "")
         assert ended(chief, 60) == (0, "")
-
-
-def tf_config(cluster: dict, kind: str, index: int) -> str:
-    return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
-
-
-MULTI = RuntimeConfig("multi_worker_mirrored")
-
-
-@pytest.mark.parametrize(
-    ("cluster", "kind", "index", "expected"),
-    [
-        ({"worker": ["a:1", "b:1"]}, "worker", 1, Cluster(("a:1", "b:1"), 1)),
-        (
-            {"worker": ["b:1"], "chief": ["a:1"]},
-            "worker",
-            0,
-            Cluster(("a:1", "b:1"), 1),
-        ),
-        ({"worker": ["b:1"], "chief": ["a:1"]}, "chief", 0, Cluster(("a:1", "b:1"), 0)),
-    ],
-)
-def test_tf_config_is_read(monkeypatch, cluster, kind, index, expected):
-    monkeypatch.setenv("TF_CONFIG", tf_config(cluster, kind, index))
-    assert configure(MULTI) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("{", "cannot be read"),
-        ('{"cluster": {}}', "cannot be read"),
-        (tf_config({"worker": ["a:1"], "ps": ["c:1"]}, "ps", 0), "only chief and"),
-        (tf_config({"worker": ["a:1"]}, "worker", 1), "worker 1, but lists 1"),
-        (tf_config({"worker": ["a:1", "b"]}, "worker", 0), "'b' should read host:port"),
-        (tf_config({"worker": ["a:1", "a:1"]}, "worker", 0), "lists a:1 twice"),
-    ],
-)
-def test_a_wrong_tf_config_is_one_clear_line(monkeypatch, text, words):
-    monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(UserError, match=words) as error:
-        configure(MULTI)
-    assert "\n" not in str(error.value)

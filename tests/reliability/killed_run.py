@@ -24,7 +24,8 @@ import time
 import recorded_run
 import tensorflow as tf
 
-from official.alexnet import disk, train
+from official.alexnet import disk
+from official.alexnet.train import run
 from official.alexnet.training import checkpoint_files
 from official.alexnet.training.evaluation import Evaluator
 
@@ -111,4 +112,4 @@ if __name__ == "__main__":
     recorded_run.arm()
     arm(sys.argv[1], int(sys.argv[2]), random.Random(int(sys.argv[3])))
     del sys.argv[1:4]
-    train.run()
+    run()

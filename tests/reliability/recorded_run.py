@@ -11,7 +11,7 @@ import os
 import pathlib
 import zlib
 
-from official.alexnet import train
+from official.alexnet.train import run
 from official.alexnet.training.step import TrainStep
 
 BITS_FILE = "RECORDED_BITS"
@@ -61,4 +61,4 @@ class _Wrapped:
 
 if __name__ == "__main__":
     arm()
-    train.run()
+    run()

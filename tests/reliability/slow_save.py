@@ -4,7 +4,7 @@ import time
 
 import tensorflow as tf
 
-from official.alexnet import train
+from official.alexnet.train import run
 
 write = tf.train.Checkpoint.write
 
@@ -16,4 +16,4 @@ def slow_write(self, path, *args, **kwargs):
 
 if __name__ == "__main__":
     tf.train.Checkpoint.write = slow_write
-    train.run()
+    run()

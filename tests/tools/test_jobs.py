@@ -3,10 +3,11 @@
 Slurm's commands are stand-ins: `srun` starts the tasks as processes of this machine.
 """
 
+import ast
+import dataclasses
 import json
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import time
 import pytest
 import yaml
 
+from official.alexnet.config import DataConfig, RuntimeConfig
+from official.alexnet.setting_flags import config_of
 from official.alexnet.training import checkpoints
 
 JOBS = pathlib.Path(__file__).parents[2] / "tools" / "jobs"
@@ -22,7 +25,8 @@ JOBS = pathlib.Path(__file__).parents[2] / "tools" / "jobs"
 SRUN = """#!/bin/bash
 pids=()
 for i in $(seq 0 $((SLURM_JOB_NUM_NODES - 1))); do
-    SLURM_NODEID=$i SLURM_PROCID=$i "$@" &
+    SLURM_STEP_NODELIST=$SLURM_JOB_NODELIST SLURM_PROCID=$i \\
+        SLURM_STEP_TASKS_PER_NODE="1(x$SLURM_JOB_NUM_NODES)" "$@" &
     pids+=($!)
 done
 echo "${pids[@]}" > "$SLURM_DIR/pids"
@@ -35,12 +39,7 @@ done
 exit $status
 """
 SCONTROL = """#!/bin/bash
-if [ "$1" = requeue ]; then
-    echo "requeue $2" >> "$SLURM_DIR/asked"
-else
-    [ "$1 $2" = "show hostnames" ] || exit 1
-    echo "$3" | tr , '\\n'
-fi
+[ "$1" = requeue ] && echo "requeue $2" >> "$SLURM_DIR/asked"
 """
 SCANCEL = """#!/bin/bash
 echo "scancel $*" >> "$SLURM_DIR/asked"
@@ -53,10 +52,16 @@ printf '%s\\n' "$*" >> "$SLURM_DIR/called"
 [ -n "$SECONDS_TO_RUN" ] && for i in $(seq $((SECONDS_TO_RUN * 10))); do sleep 0.1; done
 exit ${STATUS:-0}
 """
-# Pods' names are known in their cluster only.
 REAL = f"""#!/bin/bash
-args=("${{@//alexnet-[0-9].alexnet/127.0.0.1}}")
-exec {sys.executable} -m official.alexnet.train "${{args[@]}}"
+exec {sys.executable} -m official.alexnet.train "$@"
+"""
+# As a pod, whose name is known in its cluster only.
+POD = """
+import os, socket, sys
+from official.alexnet.train import run
+pod = f"alexnet-{os.environ['JOB_COMPLETION_INDEX']}"
+socket.getfqdn = lambda: f"{pod}.alexnet.default.svc.cluster.local"
+run()
 """
 NET = [
     *("--use_synthetic_data", "--width=0.125", "--input_size=64", "--num_classes=3"),
@@ -82,14 +87,13 @@ def machine(tmp_path):
     return environment
 
 
-def slurm(count: int, port: int = 27000, restarts: int = 0) -> dict[str, str]:
+def slurm(count: int, restarts: int = 0) -> dict[str, str]:
     names = ["127.0.0.1", "localhost", "127.0.0.2", "127.0.0.3"]
     return {
         "SLURM_JOB_ID": "4711",
         "SLURM_JOB_NODELIST": ",".join(names[:count]),
         "SLURM_JOB_NUM_NODES": str(count),
         "SLURM_RESTART_COUNT": str(restarts),
-        "ALEXNET_PORT": str(port),
     }
 
 
@@ -102,25 +106,13 @@ def asked(folder: pathlib.Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def test_sbatch_gives_each_node_its_place(machine, tmp_path):
+def test_sbatch_starts_a_task_a_node(machine, tmp_path):
     flags = ["--config_file=paper", "--model_dir=/with a space"]
     run = subprocess.run(sbatch(*flags), env=machine(TOLD, **slurm(3)), check=False)
     assert run.returncode == 0
-    hosts = "127.0.0.1:27000,localhost:27001,127.0.0.2:27002"
-    assert sorted((tmp_path / "called").read_text().splitlines()) == [
-        f"--config_file=paper --model_dir=/with a space "
-        f"--distribution_strategy=multi_worker_mirrored --worker_hosts={hosts} "
-        f"--task_index={index}"
-        for index in range(3)
-    ]
+    wanted = f"--launcher=slurm {' '.join(flags)}"
+    assert (tmp_path / "called").read_text().splitlines() == [wanted] * 3
     assert asked(tmp_path) == []
-
-
-def test_sbatch_on_one_node_needs_no_hosts(machine, tmp_path):
-    run = subprocess.run(sbatch("--seed=1"), env=machine(TOLD, **slurm(1)), check=False)
-    assert run.returncode == 0
-    called = (tmp_path / "called").read_text()
-    assert called == "--seed=1 --distribution_strategy=mirrored\n"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +154,7 @@ def test_sbatch_does_not_start_anew_each_time(machine, tmp_path, flag):
 
 @pytest.mark.slow
 def test_sbatch_trains(machine, tmp_path):
-    environment = machine(REAL, **slurm(2, port=27100))
+    environment = machine(REAL, **slurm(2))
     run = subprocess.run(
         sbatch(*NET, f"--model_dir={tmp_path / 'run'}"),
         env=environment,
@@ -204,27 +196,50 @@ def test_kubernetes_names_agree():
     assert volumes == {mount["name"] for mount in worker["volumeMounts"]}
 
 
-def pod_command(flags: list[str] | None = None) -> list[str]:
+def test_kubeflow_starts_the_same_command_for_each_task():
+    job = yaml.safe_load((JOBS / "kubeflow.yaml").read_text())
+    replicas = job["spec"]["tfReplicaSpecs"]
+    assert list(replicas) == ["Chief", "Worker", "Evaluator"]
+    for replica in replicas.values():
+        # ExitCode does not try again after 69 and 75.
+        assert (replica["replicas"], replica["restartPolicy"]) == (1, "OnFailure")
+        (container,) = replica["template"]["spec"]["containers"]
+        assert (container["name"], container["command"]) == (
+            *("tensorflow", ["alexnet-train"]),
+        )
+        check_flags(container["args"])
+
+
+def check_flags(arguments: list[str]) -> None:
+    """Those of a job are flags of alexnet-train, and settings that go together."""
+    names = {field.name for field in dataclasses.fields(RuntimeConfig)} | {"model_dir"}
+    names |= {field.name for field in dataclasses.fields(DataConfig)}
+    names |= {"config_file", "num_columns"}
+    given = dict(text.removeprefix("--").split("=") for text in arguments)
+    assert set(given) <= names
+    own = {field.name for field in dataclasses.fields(RuntimeConfig)} & set(given)
+    numbers = {"worker_timeout"}
+    RuntimeConfig(
+        **{name: float(given[name]) if name in numbers else given[name] for name in own}
+    ).check(num_columns=2)
+
+
+def test_kubernetes_trains_by_the_variables_of_a_pod():
     (worker,) = documents()[1]["spec"]["template"]["spec"]["containers"]
-    script, name, *own = worker["args"]
-    return [*worker["command"], script, name, *(own if flags is None else flags)]
-
-
-def test_kubernetes_gives_each_pod_its_place(machine, tmp_path):
-    environment = machine(TOLD, WORKERS="3", JOB_COMPLETION_INDEX="2")
-    subprocess.run(pod_command(), env=environment, check=True)
-    hosts = ",".join(f"alexnet-{i}.alexnet:{2222 + i}" for i in range(3))
-    called = (tmp_path / "called").read_text()
-    assert re.match("--config_file=paper --data_dir=/shared/imagenet ", called)
-    assert called.endswith(f"--worker_hosts={hosts} --task_index=2\n")
+    assert worker["command"] == ["alexnet-train"]
+    assert "--launcher=kubernetes" in worker["args"]
+    assert [variable["name"] for variable in worker["env"]] == ["WORKERS"]
+    check_flags(worker["args"])
 
 
 @pytest.mark.slow
 def test_kubernetes_trains(machine, tmp_path):
+    hosts = "127.0.0.1:27200,127.0.0.1:27201"
+    flags = ["--launcher=kubernetes", f"--worker_hosts={hosts}", *NET]
     pods = [
         subprocess.Popen(
-            pod_command([*NET, f"--model_dir={tmp_path / 'run'}"]),
-            env=machine(REAL, WORKERS="2", JOB_COMPLETION_INDEX=str(index)),
+            [sys.executable, "-c", POD, *flags, f"--model_dir={tmp_path / 'run'}"],
+            env=os.environ | {"WORKERS": "2", "JOB_COMPLETION_INDEX": str(index)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -234,3 +249,15 @@ def test_kubernetes_trains(machine, tmp_path):
     outputs = [pod.communicate(timeout=600) for pod in pods]
     assert [pod.returncode for pod in pods] == [0, 0], outputs
     assert checkpoints.read(checkpoints.latest(tmp_path / "run")).step == 3
+
+
+def test_ray_runs_a_program_of_25_lines():
+    text = (JOBS / "ray_train.py").read_text()
+    assert len(text.splitlines()) <= 25
+    settings = next(
+        ast.literal_eval(node.value)
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign)
+    )
+    strategy = {"distribution_strategy": "multi_worker_mirrored"}
+    assert config_of(settings | strategy).model.num_columns == 2

@@ -1,11 +1,10 @@
-"""The processes of a run on several machines, from the flags or from TF_CONFIG."""
+"""The processes of a run on several machines, as --worker_hosts or TF_CONFIG say."""
 
 import dataclasses
 import json
-import os
+from collections.abc import Sequence
 
 from official.alexnet.errors import UserError
-from official.alexnet.machine import RuntimeConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,36 +24,43 @@ class Cluster:
         return f"worker {index} ({self.hosts[index]})"
 
 
-def configure(runtime: RuntimeConfig) -> Cluster:
-    """Reads TF_CONFIG, or writes it from `--worker_hosts` and `--task_index`.
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """What a process is started for.
+
+    Attributes:
+        task: `worker`; `evaluator`, beside the training; `ps`, which has nothing to do.
+        cluster: all workers; None where this process has no others beside it.
+        source: who says so, for messages.
+    """
+
+    task: str
+    cluster: Cluster | None
+    source: str
+
+    def __str__(self) -> str:
+        who = "one process" if self.task == "worker" else f"the {self.task} task"
+        if several := self.cluster:
+            who = f"{several.name(several.index)} of {len(several.hosts)}"
+        return f"{self.source}: {who}"
+
+
+def of_worker(hosts: Sequence[str], index: int, source: str) -> Role:
+    """The role of worker `index` of `hosts`; one without others trains by itself.
 
     Raises:
-        UserError: there is neither, or one that cannot be meant.
+        UserError: it is not among them, or an address is malformed or there twice.
     """
-    if runtime.worker_hosts is not None:
-        hosts = [host.strip() for host in runtime.worker_hosts.split(",")]
-        if not 0 <= runtime.task_index < len(hosts):
-            raise UserError(
-                f"--task_index={runtime.task_index} is not one of the {len(hosts)} "
-                "--worker_hosts, which count from 0"
-            )
-        cluster = Cluster(tuple(hosts), runtime.task_index)
-        _check_hosts(cluster, "--worker_hosts")
-        os.environ["TF_CONFIG"] = json.dumps(
-            {
-                "cluster": {"worker": hosts},
-                "task": {"type": "worker", "index": runtime.task_index},
-            }
-        )
-        return cluster
-    if "TF_CONFIG" not in os.environ:
-        raise UserError(
-            "--distribution_strategy=multi_worker_mirrored needs --worker_hosts "
-            "and --task_index, or TF_CONFIG in the environment"
-        )
-    cluster = _read(os.environ["TF_CONFIG"])
-    _check_hosts(cluster, "TF_CONFIG")
-    return cluster
+    if not 0 <= index < len(hosts):
+        raise UserError(f"{source}: {index} is not one of {len(hosts)}, counted from 0")
+    for host in hosts:
+        name, _, port = host.rpartition(":")
+        if not (name and port.isdecimal() and 0 < int(port) < 2**16):
+            raise UserError(f"{source}: {host!r} should read host:port")
+        if hosts.count(host) > 1:
+            raise UserError(f"{source} lists {host} twice: each worker has its own")
+    several = Cluster(tuple(hosts), index) if len(hosts) > 1 else None
+    return Role("worker", several, source)
 
 
 def split_address(host: str) -> tuple[str, int]:
@@ -63,40 +69,55 @@ def split_address(host: str) -> tuple[str, int]:
     return name.strip("[]"), int(port)
 
 
-def _read(text: str) -> Cluster:
+def read_tf_config(text: str) -> Role | None:
+    """What TF_CONFIG says, as the engines write it; None where it names nobody.
+
+    A `master` is the chief, which comes first; `ps` and `evaluator` are no workers.
+
+    Raises:
+        UserError: it is malformed, or cannot be meant.
+    """
     try:
-        contents = json.loads(text)
-        jobs, task = contents["cluster"], contents["task"]
-        kind, index = task["type"], int(task["index"])
-        hosts = {job: list(jobs[job]) for job in ("chief", "worker") if job in jobs}
-    except (ValueError, KeyError, TypeError) as error:
+        return _role(json.loads(text) if text.strip() else {})
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
             f"TF_CONFIG={text!r} cannot be read ({type(error).__name__}: {error}); it "
             'should look like {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": '
             '{"type": "worker", "index": 0}}'
         ) from error
-    if kind not in hosts or len(hosts) < len(jobs):
-        raise UserError(
-            f"TF_CONFIG has the jobs {', '.join(jobs)} and is for a {kind!r}: only "
-            "chief and worker take part in multi_worker_mirrored"
-        )
-    if not 0 <= index < len(hosts[kind]):
-        raise UserError(
-            f"TF_CONFIG says {kind} {index}, but lists {len(hosts[kind])} of them, "
-            "which count from 0"
-        )
-    before = len(hosts.get("chief", ())) if kind == "worker" else 0
-    everybody = [*hosts.get("chief", ()), *hosts.get("worker", ())]
-    return Cluster(tuple(everybody), before + index)
 
 
-def _check_hosts(cluster: Cluster, source: str) -> None:
-    for host in cluster.hosts:
-        try:
-            name, port = split_address(host)
-        except ValueError:
-            name, port = "", 0
-        if not name or not 0 < port < 2**16:
-            raise UserError(f"{source}: {host!r} should read host:port")
-        if cluster.hosts.count(host) > 1:
-            raise UserError(f"{source} lists {host} twice: each worker has its own")
+def _role(contents: dict) -> Role | None:
+    if "sparseCluster" in contents:
+        raise UserError(
+            "TF_CONFIG has a sparseCluster, where a worker does not see the others: "
+            "write enableDynamicWorker: false into the spec of the TFJob"
+        )
+    listed = (contents.get("cluster") or {}).items()
+    jobs = {job: found for job, hosts in listed if (found := _addresses(hosts))}
+    if not jobs:
+        return None
+    kind, index = contents["task"]["type"], int(contents["task"]["index"])
+    known = ("chief", "master", "worker", "ps", "evaluator")
+    if others := {*jobs, kind} - {*known}:
+        raise ValueError(f"there is no job {min(others)!r}, only {', '.join(known)}")
+    if kind in ("evaluator", "ps"):
+        return Role(kind, None, "TF_CONFIG")
+    chiefs = [*jobs.get("chief", []), *jobs.get("master", [])]
+    if len(chiefs) > 1:
+        raise ValueError(f"{len(chiefs)} chiefs, {', '.join(chiefs)}; a master is one")
+    own = jobs.get(kind, [])
+    if not 0 <= index < len(own):
+        raise ValueError(f"{kind} {index} is not one of {len(own)}, counted from 0")
+    before = len(chiefs) if kind == "worker" else 0
+    return of_worker([*chiefs, *jobs.get("worker", [])], before + index, "TF_CONFIG")
+
+
+def _addresses(hosts: list | dict | None) -> list[str]:
+    """A job's addresses from a list, or from a dictionary of index to address."""
+    if isinstance(hosts, dict):
+        hosts = {int(index): host for index, host in hosts.items()}
+        hosts = [hosts[index] for index in range(len(hosts))]
+    if isinstance(hosts, str) or not all(isinstance(host, str) for host in hosts or ()):
+        raise TypeError(f"{hosts!r} is no list of addresses")
+    return hosts or []

@@ -31,11 +31,8 @@ def distribute(
 
     replicas = strategy.num_replicas_in_sync
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        # On CPUs it has one replica a worker. A task's id counts those of its own kind.
-        resolver = strategy.cluster_resolver
-        chiefs = resolver.cluster_spec().as_dict().get("chief", [])
-        before = len(chiefs) if resolver.task_type == "worker" else 0
-        worker = before + resolver.task_id
+        # On CPUs it has one replica a worker.
+        worker = strategy.cluster_resolver.task_id
         return pipeline(tf.distribute.InputContext(replicas, worker, replicas))
     if replicas == 1:
         return pipeline(tf.distribute.InputContext())

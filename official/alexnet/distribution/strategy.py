@@ -4,13 +4,15 @@ import dataclasses
 import functools
 
 import tensorflow as tf
+from absl import logging
 from tensorflow.python.eager import context
 
-from official.alexnet.distribution import cluster, devices
+from official.alexnet.distribution import devices, launcher
+from official.alexnet.distribution.cluster import Cluster
 from official.alexnet.distribution.grid import DeviceGrid
 from official.alexnet.distribution.watch import Watch
 from official.alexnet.errors import UserError
-from official.alexnet.machine import RuntimeConfig
+from official.alexnet.machine import MULTI_WORKER, RuntimeConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +54,21 @@ def place(runtime: RuntimeConfig, num_columns: int) -> Placement:
         num_columns: devices a replica needs.
 
     Raises:
-        UserError: too few devices, or a number the columns do not divide.
+        UserError: too few devices, a number the columns do not divide, or workers that
+            cannot be meant.
+        WorkerLost: another worker did not come up.
     """
+    role = launcher.find(runtime, trains=False)
+    if runtime.names_launcher or runtime.distribution_strategy == MULTI_WORKER:
+        logging.info("%s", role)
+    runtime = dataclasses.replace(
+        runtime, distribution_strategy=_strategy_of(runtime, role.cluster)
+    )
+    if role.cluster:
+        _check_not_started()
     devices.prepare(runtime)
-    if runtime.distribution_strategy == "multi_worker_mirrored":
-        return _place_workers(runtime, num_columns)
+    if role.cluster:
+        return _place_workers(runtime, num_columns, role.cluster)
     kind, count = devices.found(runtime)
     name = runtime.distribution_strategy
     if name == "mirrored":
@@ -79,6 +91,23 @@ def place(runtime: RuntimeConfig, num_columns: int) -> Placement:
     host = "/job:localhost/replica:0/task:0"
     grid = _grid(host, kind, num_replicas, num_columns)
     return Placement(strategy, grid, is_chief=True, watch=Watch())
+
+
+def _strategy_of(runtime: RuntimeConfig, workers: Cluster | None) -> str:
+    """One process that could have been several mirrors its devices."""
+    given = runtime.distribution_strategy
+    if workers:
+        return MULTI_WORKER
+    is_open = given == MULTI_WORKER or (given == "off" and runtime.names_launcher)
+    return "mirrored" if is_open else given
+
+
+def _check_not_started() -> None:
+    if context.context()._context_handle is not None:
+        raise UserError(
+            "TensorFlow has started in this process already, and knows no other "
+            "workers: train with many of them once a process, before anything else"
+        )
 
 
 def _whole_replicas(
@@ -104,8 +133,9 @@ def _whole_replicas(
     return count // num_columns
 
 
-def _place_workers(runtime: RuntimeConfig, num_columns: int) -> Placement:
-    workers = cluster.configure(runtime)
+def _place_workers(
+    runtime: RuntimeConfig, num_columns: int, workers: Cluster
+) -> Placement:
     kind, count = devices.found(runtime)
     # On a CPU, MultiWorkerMirroredStrategy makes one replica a worker.
     most = _whole_replicas(kind, count, num_columns, runtime)
@@ -115,7 +145,7 @@ def _place_workers(runtime: RuntimeConfig, num_columns: int) -> Placement:
     watch.agree({"--num_columns": num_columns, f"replicas on {kind}s": num_replicas})
     _leave_health_to_watch(runtime.worker_timeout)
     strategy = tf.distribute.MultiWorkerMirroredStrategy(
-        cluster_resolver=_OneDeviceAReplica(kind, num_replicas)
+        cluster_resolver=_OneDeviceAReplica(workers, {kind: num_replicas})
     )
     first = tf.DeviceSpec.from_string(strategy.extended.worker_devices[0])
     host = first.replace(device_type=None, device_index=None).to_string()
@@ -137,12 +167,17 @@ def _leave_health_to_watch(timeout: float) -> None:
     )
 
 
-class _OneDeviceAReplica(tf.distribute.cluster_resolver.TFConfigClusterResolver):
-    """Tells the strategy of the first column's devices only, one a replica."""
+class _OneDeviceAReplica(tf.distribute.cluster_resolver.SimpleClusterResolver):
+    """Tells the strategy of the first column's devices only, one a replica.
 
-    def __init__(self, kind: str, num_replicas: int):
-        super().__init__()
-        self._own_devices = {kind: num_replicas}
+    To TensorFlow all are workers, the chief the first of them: it reads no TF_CONFIG,
+    where some jobs stop it.
+    """
+
+    def __init__(self, workers: Cluster, own_devices: dict[str, int]):
+        spec = tf.train.ClusterSpec({"worker": list(workers.hosts)})
+        super().__init__(spec, task_type="worker", task_id=workers.index)
+        self._own_devices = own_devices
 
     def num_accelerators(self, *args, **kwargs) -> dict[str, int]:
         return dict(self._own_devices)

@@ -266,7 +266,12 @@ def evaluate_runs(runs: Sequence[Run]) -> dict:
         return _evaluate_on(placement, runs)
 
 
-def _evaluate_on(placement: Placement, runs: Sequence[Run]) -> dict:
+def find_images(runs: Sequence[Run], placement: Placement) -> dataset.Split:
+    """The validation images that nets are scored on, as the first one's settings say.
+
+    Raises:
+        UserError: there are none, or their labels or the batch size do not fit.
+    """
     config = runs[0].config
     building.check_batch_size(config, placement)
     known = filter(None, (run_files.class_names(each.model_dir) for each in runs))
@@ -274,25 +279,35 @@ def _evaluate_on(placement: Placement, runs: Sequence[Run]) -> dict:
         config.data, "validation", config.model.num_classes, next(known, None)
     )
     dataset.check_labels(split)
+    return split
+
+
+def make_member(run: Run, placement: Placement, weight: float) -> Member:
+    """A run's net without its weights, and its input."""
+    statistics = dataset.find_statistics(run.config.data, pathlib.Path(run.model_dir))
+    with placement.strategy.scope():
+        model = building.build_model(run.config, placement)
+    return Member(model, building.make_normalize(run.config, statistics), weight)
+
+
+def _evaluate_on(placement: Placement, runs: Sequence[Run]) -> dict:
+    config = runs[0].config
+    split = find_images(runs, placement)
     total = sum(each.weight for each in runs)
     members, models = [], []
     for each in runs:
         folder = pathlib.Path(each.model_dir)
         path, contents = checkpoints.find(folder, each.checkpoint_path)
-        statistics = dataset.find_statistics(each.config.data, folder)
-        with placement.strategy.scope():
-            model = building.build_model(each.config, placement)
+        members.append(make_member(each, placement, each.weight / total))
         models.append(
             {
                 "model_dir": each.model_dir,
                 "checkpoint": path,
-                "step": checkpoints.set_weights(model, path, contents),
+                "step": checkpoints.set_weights(members[-1].model, path, contents),
                 "variant": each.config.model.variant,
                 "weight": each.weight / total,
             }
         )
-        normalize = building.make_normalize(each.config, statistics)
-        members.append(Member(model, normalize, each.weight / total))
     crops = config.train.eval_crops
     steps = [(model["step"], model["weight"]) for model in models]
     values = agreement.settings(config, (None, split))

@@ -12,7 +12,7 @@ import sys
 import threading
 import typing
 
-from official.alexnet.errors import Interrupted
+from official.alexnet.errors import Interrupted, UserError
 
 if typing.TYPE_CHECKING:
     import tensorflow as tf
@@ -71,6 +71,11 @@ class Preemption:
         return f"{self.received.name} before the first step: there was nothing to save"
 
     def __enter__(self) -> "Preemption":
+        if threading.current_thread() is not threading.main_thread():
+            raise UserError(
+                "Python takes signals in its main thread only: train there, or without "
+                "`signals` and `Preemption`"
+            )
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._old_fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)

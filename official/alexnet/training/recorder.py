@@ -44,10 +44,9 @@ class Recorder:
     def __init__(self, model_dir: pathlib.Path, step: int, is_evaluated: bool = True):
         self._metrics = model_dir / METRICS_FILE
         last = {"train": step, "validation": step if is_evaluated else step - 1}
-        rows = _kept_rows(self._metrics, last)
+        rows = kept_rows(self._metrics, last)
         self.results = {}
         self._files = {}
-        now = f"{int(time.time())}.{platform.node()}.{os.getpid()}"
         for split in last:
             folder = model_dir / split
             with disk.saying_where(folder):
@@ -57,10 +56,7 @@ class Recorder:
             for row in own:
                 self.results |= named(split, _values(row))
             _show(folder, own, step, is_evaluated)
-            self._files[split] = folder / f"{_EVENTS}.{now}.v2"
-            # A start that is repeated within a second finds its own file.
-            if not self._files[split].exists():
-                _append(self._files[split], [_VERSION])
+            self._files[split] = new_file(folder)
 
     def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
         """Records values of one step of the split `train` or `validation`.
@@ -70,8 +66,7 @@ class Recorder:
         """
         line = json.dumps({"step": step, "split": split, **values})
         disk.append(self._metrics, (line + "\n").encode())
-        events = [_scalar(step, name, value) for name, value in values.items()]
-        _append(self._files[split], events)
+        add_scalars(self._files[split], step, values)
 
     def pictures(self, name: str, step: int, pictures: np.ndarray) -> None:
         """Records (count, height, width, 3) uint8 pictures of the split `train`."""
@@ -87,12 +82,32 @@ def named(split: str, values: dict[str, float]) -> dict[str, float]:
     return {f"{prefix}{name}": value for name, value in values.items()}
 
 
+def new_file(folder: pathlib.Path) -> pathlib.Path:
+    """A new file of TensorBoard's in a folder, to add to."""
+    now = f"{int(time.time())}.{platform.node()}.{os.getpid()}"
+    path = folder / f"{_EVENTS}.{now}.v2"
+    # A start that is repeated within a second finds its own file.
+    if not path.exists():
+        _append(path, [_VERSION])
+    return path
+
+
+def add_scalars(path: pathlib.Path, step: int, values: dict[str, float]) -> None:
+    """Adds one step's values to a file of TensorBoard's."""
+    _append(path, [_scalar(step, name, value) for name, value in values.items()])
+
+
 def _values(row: dict) -> dict[str, float]:
     return {k: v for k, v in row.items() if k not in ("step", "split")}
 
 
-def _kept_rows(path: pathlib.Path, last: dict[str, int]) -> list[dict]:
-    """Keeps the rows up to the last step of their split, and returns them."""
+def kept_rows(path: pathlib.Path, last: dict[str, float]) -> list[dict]:
+    """Keeps the rows up to the last step of their split, and returns them.
+
+    Args:
+        path: of a metrics.jsonl, which need not be there.
+        last: by split; rows of others go.
+    """
     if not path.exists():
         return []
     rows = []
