@@ -5,12 +5,11 @@ their docstrings. None ends the process: they raise `UserError`, whose text is w
 for a person, `WorkerLost` or `Interrupted`.
 """
 
+import importlib
 import sys
 import types
 
 from official.alexnet import registration
-from official.alexnet.errors import Interrupted, UserError, WorkerLost
-from official.alexnet.library import evaluate, export, prepare, train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,6 +22,11 @@ __all__ = [
     "prepare",
     "train",
 ]
+
+# Where each is: none is imported before it is asked for, TensorFlow least of all.
+_HOMES = {"AlexNet": "training.run_weights"} | dict.fromkeys(
+    ("Interrupted", "UserError", "WorkerLost"), "errors"
+)
 
 registration.register()
 
@@ -39,12 +43,10 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str):
-    # Lazily, so that the binaries answer --help without starting TensorFlow.
-    if name == "AlexNet":
-        from official.alexnet.training.run_weights import AlexNet  # noqa: PLC0415
-
-        return AlexNet
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES.get(name, "library")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

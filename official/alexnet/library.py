@@ -3,9 +3,10 @@
 import contextlib
 import dataclasses
 import os
+import pathlib
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from absl import logging
 
@@ -61,20 +62,34 @@ def train(
         Interrupted: by a signal; what was done is saved.
     """
     config = settings if isinstance(settings, Config) else config_of(settings)
-    return run_training(config, str(model_dir), clean, signals, start_tensorflow)
+    folder = str(paths.of_checkpoints(model_dir, "--model_dir"))
+    with Preemption() if signals else contextlib.nullcontext() as preemption:
+        done = other_task(config, folder, start_tensorflow)
+        if done is not None:
+            return done
+        start_tensorflow()
+        from official.alexnet.training import trainer  # noqa: PLC0415
+
+        with saying_how_to_resume(clean):
+            return trainer.train(config, folder, clean=clean, preemption=preemption)
 
 
-def run_training(
-    config: Config,
-    model_dir: str,
-    clean: bool,
-    signals: bool,
-    start: Callable[[], None],
-) -> dict:
-    """What `train` does; `start` imports TensorFlow."""
+def other_task(config: Config, folder: str, start: Callable[[], None]) -> dict | None:
+    """Does what a process of a job is there for that does not train.
+
+    Args:
+        config: all settings.
+        folder: of the run.
+        start: imports TensorFlow.
+
+    Returns:
+        Its results; None where the process trains, which is left to the caller.
+
+    Raises:
+        UserError: a mistake in the settings, in TF_CONFIG or the scheduler's variables.
+    """
     config_lib.check(config)
-    folder = paths.of_checkpoints(model_dir, "--model_dir")
-    if folder.exists() and not folder.is_dir():
+    if pathlib.Path(folder).is_file():
         raise UserError(f"--model_dir={folder} is a file: name a directory")
     role = launcher.find(config.runtime)
     if role.task == "ps":
@@ -85,22 +100,25 @@ def run_training(
         start()
         from official.alexnet.training.following import follow  # noqa: PLC0415
 
-        return follow(_beside(config), model_dir, FOLLOW_SECONDS)
-    with Preemption() if signals else contextlib.nullcontext() as preemption:
-        start()
-        if preemption:
-            preemption.check()
-        from official.alexnet.training import trainer  # noqa: PLC0415
+        return follow(_beside(config), folder, FOLLOW_SECONDS)
+    return None
 
-        try:
-            with disk.saying_where(None):
-                return trainer.train(
-                    config, str(folder), clean=clean, preemption=preemption
-                )
-        except NoRoom as error:
-            if clean:  # Which would delete what is kept.
-                raise NoRoom(f"{error}, but without --clean") from error
-            raise
+
+@contextlib.contextmanager
+def saying_how_to_resume(clean: bool) -> Iterator[None]:
+    """Turns what a full disk raises in a training into one line.
+
+    Raises:
+        NoRoom: the same command resumes, but without --clean, which would delete what
+            is kept.
+    """
+    try:
+        with disk.saying_where(None):
+            yield
+    except NoRoom as error:
+        if clean:
+            raise NoRoom(f"{error}, but without --clean") from error
+        raise
 
 
 def _beside(config: Config) -> Config:

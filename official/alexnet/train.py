@@ -13,29 +13,39 @@ stops at once. Watch a run with:
 tensorboard --logdir=runs/paper
 """
 
-from absl import flags
-
-from official.alexnet import cli, library
-
-
-def main() -> dict:
-    config = cli.config_from_flags()
-    model_dir = cli.path("model_dir", of_checkpoints=True)
-    clean = flags.FLAGS.clean
-    start = cli.start_tensorflow
-    return library.run_training(config, model_dir, clean, signals=True, start=start)
+from official.alexnet.training.preemption import Preemption
 
 
 def run() -> None:
     """Entry point of `alexnet-train`."""
-    flags.DEFINE_string(
-        "model_dir", None, "Where checkpoints and logs go.", required=True
-    )
-    flags.DEFINE_bool(
-        "clean", False, "Delete an earlier run in --model_dir and start anew."
-    )
-    cli.define_config_flags()
-    cli.run("alexnet-train", main)
+    # First of all: a signal may come while the rest is imported.
+    with Preemption("alexnet-train") as preemption:
+        from absl import flags  # noqa: PLC0415
+
+        from official.alexnet import cli, library  # noqa: PLC0415
+
+        def main() -> dict:
+            config = cli.config_from_flags()
+            model_dir = cli.path("model_dir", of_checkpoints=True)
+            clean = flags.FLAGS.clean
+            done = library.other_task(config, model_dir, cli.start_tensorflow)
+            if done is not None:
+                return done
+            cli.start_tensorflow()
+            preemption.check()
+            from official.alexnet.training.trainer import train  # noqa: PLC0415
+
+            with library.saying_how_to_resume(clean):
+                return train(config, model_dir, clean=clean, preemption=preemption)
+
+        flags.DEFINE_string(
+            "model_dir", None, "Where checkpoints and logs go.", required=True
+        )
+        flags.DEFINE_bool(
+            "clean", False, "Delete an earlier run in --model_dir and start anew."
+        )
+        cli.define_config_flags()
+        cli.run("alexnet-train", main)
 
 
 if __name__ == "__main__":

@@ -36,9 +36,13 @@ class Preemption:
     second SIGTERM or SIGINT ends the process at once.
     SIGUSR1 is for job files: where the cluster sends SIGTERM as well, that is no second
     signal.
+
+    Args:
+        name: of the command, which its last line begins with; "" for none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        self._prefix = f"{name}: " if name else ""
         self.received: signal.Signals | None = None
         self._flag: tf.Variable | None = None
 
@@ -117,7 +121,7 @@ class Preemption:
     def _leave(self) -> None:
         """Ends a start that does not look up: it traces, or waits for a worker."""
         if self._flag is None:
-            _say(self._line())
+            _say(self._prefix + self._line())
             os._exit(EXIT_STATUS)
 
     def _handle(self, number: int, _) -> None:
