@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from links import Link, needs_machines, two_machines
 from worker_processes import ended, free_hosts, started, tf_environments
 
 from official.alexnet.config import Config, RuntimeConfig
@@ -37,13 +38,17 @@ def workers(
     folders: list[pathlib.Path],
     flags: list[list[str]] | None = None,
     chief: bool = False,
+    link: Link | None = None,
 ):
     """Starts a worker for each model_dir, by TF_CONFIG; perhaps with more flags."""
     hosts = free_hosts(len(folders))
+    if link:
+        hosts = [f"{host}:2222" for host in link.hosts]
     file = folders[0].parent / f"settings-{hosts[0].partition(':')[2]}.yaml"
     file.write_text(config.to_yaml())
     commands = [
         [
+            *(link.prefixes[index] if link else ()),
             *(sys.executable, "-m", "official.alexnet.train"),
             *(f"--config_file={file}", f"--model_dir={folder}"),
             *(flags[index] if flags else []),
@@ -155,6 +160,20 @@ def test_workers_of_other_settings_do_not_start(tiny_config, tmp_path):
             line = stderr.splitlines()[-1]
             assert "has --seed 4, worker 0" in line
     assert not folders[0].exists()
+
+
+@pytest.mark.slow
+@needs_machines
+@pytest.mark.parametrize(("delay", "loss"), [(0.0, 0.0), (0.05, 0.01)])
+def test_two_machines_are_as_one_process(tiny_config, tmp_path, delay, loss):
+    """The delay is that of each way; of the packets of each way some are lost."""
+    wanted = one_process(tiny_config, tmp_path / "one")
+    folders, settings = [tmp_path / "run"] * 2, of_workers(tiny_config, 1)
+    with two_machines() as link:
+        link.delay, link.loss = delay, loss
+        with workers(settings, folders, link=link) as processes:
+            finish(processes)
+    assert_close(checkpoints.read(checkpoints.latest(folders[0])), wanted)
 
 
 @pytest.mark.slow

@@ -1,29 +1,60 @@
 """A worker that only watches: `watched_worker.py '{"hosts": [...], "index": 0, ...}'`.
 
-It needs no TensorFlow, so that a test can start many.
+With `"sums": true` it sums over all workers by TensorFlow meanwhile, 20 times a second;
+else it needs no TensorFlow, so that a test can start many.
 """
 
 import json
 import sys
 import time
 
-from official.alexnet.distribution import chief, watch
+from official.alexnet.distribution import watch
 from official.alexnet.distribution.cluster import Cluster
 from official.alexnet.errors import Interrupted, UserError
 
-chief._DIAL_SECONDS = 3
 given = json.loads(sys.argv[1])
-watch._SIGNAL_GRACE_SECONDS = given.get("grace", 60)
+host, index = given["hosts"][given["index"]], given["index"]
 if "listens_on" in given:
     # As on another machine, where the port of the list is free.
-    listen = watch.messages.listen
-    watch.messages.listen = lambda port: listen(given["listens_on"])
+    split = watch.split_address
+    watch.split_address = lambda h: (
+        split(h)[0],
+        given["listens_on"] if h == host else split(h)[1],
+    )
+
+
+def meet():
+    """Returns the watch, and what to do again and again."""
+    cluster = Cluster(tuple(given["hosts"]), index)
+    if not given.get("sums"):
+        return watch.Watch(cluster, given["timeout"]), lambda: None
+    from official.alexnet.distribution import strategy as strategy_lib  # noqa: PLC0415
+    from official.alexnet.machine import RuntimeConfig  # noqa: PLC0415
+
+    runtime = RuntimeConfig(
+        "multi_worker_mirrored",
+        num_gpus=0,
+        worker_hosts=",".join(given["hosts"]),
+        task_index=index,
+        worker_timeout=given["timeout"],
+    )
+    placement = strategy_lib.place(runtime, 1)
+    return placement.watch, placement.watch.barrier
+
+
 try:
-    cluster = Cluster(tuple(given["hosts"]), given["index"])
-    with watch.Watch(cluster, given["timeout"]) as workers:
+    workers, step = meet()
+    with workers:
+        if "wait" in given:
+            print("waits", flush=True)
+            time.sleep(given["wait"])
         workers.agree(given.get("values", {}))
         print("agreed", flush=True)
-        time.sleep(given.get("seconds", 0))
+        for number in range(int(20 * given.get("seconds", 0))):
+            step()
+            if number == 5:
+                print("works", flush=True)
+            time.sleep(0.05)
         if "error" in given:
             raise UserError(given["error"])
         if "saved" in given:

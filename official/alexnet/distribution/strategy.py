@@ -1,10 +1,11 @@
 """From the flags to a distribution strategy and its device grid."""
 
 import dataclasses
-import functools
 
 import tensorflow as tf
 from absl import logging
+from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import CoordinatedJob
+from tensorflow.python.distribute import multi_worker_util
 from tensorflow.python.eager import context
 
 from official.alexnet.distribution import devices, launcher
@@ -143,9 +144,15 @@ def _place_workers(
     watch = Watch(workers, runtime.worker_timeout)
     # Else the strategies would wait for one another without a word.
     watch.agree({"--num_columns": num_columns, f"replicas on {kind}s": num_replicas})
-    _leave_health_to_watch(runtime.worker_timeout)
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(
-        cluster_resolver=_OneDeviceAReplica(workers, {kind: num_replicas})
+    resolver = _OneDeviceAReplica(workers, {kind: num_replicas})
+    _set_heartbeat(resolver.cluster_spec(), runtime.worker_timeout)
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except tf.errors.OpError as error:
+        watch.explain(error)
+        raise
+    watch.barrier = tf.function(
+        lambda: strategy.reduce("sum", strategy.run(tf.ones, [()]), axis=None)
     )
     first = tf.DeviceSpec.from_string(strategy.extended.worker_devices[0])
     host = first.replace(device_type=None, device_index=None).to_string()
@@ -153,17 +160,20 @@ def _place_workers(
     return Placement(strategy, grid, is_chief=workers.index == 0, watch=watch)
 
 
-def _leave_health_to_watch(timeout: float) -> None:
-    """Lets TensorFlow's own watch, which ends a run after 10 s, come second.
+def _set_heartbeat(spec: tf.train.ClusterSpec, seconds: float) -> None:
+    """Sets how long TensorFlow's coordination service waits for a silent worker.
 
-    Its time is set where the strategy configures its coordination service, and there
-    is no public way to do that.
+    The strategy takes a service that is configured, and would else configure one of
+    10 s. There is no public way to do that.
     """
-    eager = context.context()
-    eager.configure_coordination_service = functools.partial(
-        type(eager).configure_coordination_service,
-        eager,
-        heartbeat_timeout_in_ms=round(1000 * (2 * timeout + 60)),
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=multi_worker_util.coordination_leader(spec),
+        coordinated_jobs=[
+            CoordinatedJob(name=job, num_tasks=spec.num_tasks(job)) for job in spec.jobs
+        ],
+        cluster_register_timeout_in_ms=round(1000 * seconds),
+        heartbeat_timeout_in_ms=round(1000 * seconds),
     )
 
 

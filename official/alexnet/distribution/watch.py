@@ -1,232 +1,248 @@
-"""Workers that look after one another: meet, agree, and stop when one is lost.
+"""Workers that meet, agree, and stop with one clear line when one of them is lost.
 
-TensorFlow's collectives wait for a lost worker for ever, or end the process with a
-stack of traces, depending on when it was lost. So each worker holds a connection to
-the chief, made before TensorFlow starts, on the chief's own port: no other port is
-needed. Over it they
-
-- meet: nobody goes on before all are there, each once, with the same list of hosts,
-  each at the address that the list gives it;
-- agree: settings, data and checkpoint are compared before a step is taken;
-- give a sign of life each second. A worker whose connection closes, or is silent for
-  `--worker_timeout` seconds, is lost: all others print one line and exit with
-  `WorkerLost.status`.
+Each worker holds a connection to the chief, made on the chief's own port before
+TensorFlow takes that. One whose connection closes is lost: the others print one line
+and exit with `WorkerLost.status`. The heartbeat of TensorFlow's coordination service
+notices a worker that hangs (see `strategy`), gRPC a link that is cut for 20 s. Both end
+the collectives of the others with an error, which becomes the same line here.
 """
 
 import contextlib
+import json
 import os
 import queue
-import sys
+import re
+import select
+import socket
 import threading
 import time
 
 from absl import logging
 
-from official.alexnet.distribution import messages
-from official.alexnet.distribution.chief import ADVICE, BEAT_SECONDS, Chief
 from official.alexnet.distribution.cluster import Cluster, split_address
 from official.alexnet.errors import Interrupted, UserError, WorkerLost
 
-# What TensorFlow's collectives raise when a peer has gone, by name, so that this module
-# does without TensorFlow; and how long this one may need to notice it too.
-_PEER_ERRORS = ("AbortedError", "CancelledError", "DeadlineExceededError")
-_PEER_ERRORS += ("InternalError", "UnavailableError")
-_NOTICE_SECONDS = 5
-# How long the others have to stop by themselves when one worker stops, as they do when
-# all meet the same error.
-_GRACE_SECONDS = 5
-_SIGNAL_GRACE_SECONDS = 60
-_RETRY_SECONDS = 0.5
-_WELCOME_SECONDS = 5
+_ADVICE = "start all workers again with the same command, without --clean"
+_TO_COME_UP = "check the list of hosts, or give more time with --worker_timeout"
+# In TensorFlow's errors of a lost peer, which are of many kinds.
+_PEER_GONE = re.compile("Collective ops is aborted|GRPC error|CoordinationService")
+_GRACE_SECONDS = 5  # To stop by themselves, as all do that meet the same error.
+_DOUBT_SECONDS = 8  # To learn of a better reason than TensorFlow's.
+_REFUSAL_SECONDS = 10  # To tell those who come late why nothing comes of it.
 
 
-class Watch:
+class Watch(contextlib.AbstractContextManager):
     """A run's ties to its other workers; a run of one process has none.
 
     As a context it holds from the first step to the last: leaving it waits for the
-    others, or tells them why this worker stops.
+    others, or tells them why this worker stops. Where one is lost the process ends: its
+    main thread may be in a collective for long.
+
+    Raises:
+        UserError, WorkerLost: its port is taken; the chief did not come up in time.
     """
 
     def __init__(self, cluster: Cluster | None = None, timeout: float = 0):
-        """Meets the other workers.
-
-        Args:
-            cluster: all workers; None for a run of one process.
-            timeout: seconds to wait for the others to come up, and later for a sign
-                of life.
-
-        Raises:
-            UserError: two workers are the same, or know other hosts, or a port is
-                taken.
-            WorkerLost: a worker did not come up.
-        """
-        self._connection = None
+        self.barrier = lambda: None  # TensorFlow's, where a hang is noticed.
+        self._line = None
         if cluster is None or len(cluster.hosts) == 1:
             return
         self._cluster, self._timeout = cluster, timeout
         self._answers = queue.Queue()
-        self._sending = threading.Lock()
-        self._leaving = self._stopping = self._over = False
-        listener = _listen(cluster)
-        met = threading.Event()
-        if cluster.index == 0:
-            Chief(cluster, timeout, listener).start()
-        else:
-            answering = _start(_answer, listener, cluster.index, met)
+        self._listener = _listen(cluster)
         logging.info("Waiting for %d workers.", len(cluster.hosts))
-        try:
-            self._connection, greetings = self._join()
-            _start(self._read, greetings)
-            _start(self._beat)
-            self._wait()
-        finally:
-            met.set()
-            if cluster.index != 0:
-                answering.join()
-        logging.info("All workers are here.")
+        if cluster.index == 0:
+            threading.Thread(target=self._preside, daemon=True).start()
+        self._line = self._join()
+        threading.Thread(target=self._read, args=[self._line], daemon=True).start()
 
     def agree(self, values: dict[str, object]) -> None:
-        """Waits until all workers are here, and have the same values.
-
-        Args:
-            values: what to compare, by a name that tells the user what it is;
-                anything that JSON can hold.
+        """Waits until all workers are here with the same values, as JSON holds them.
 
         Raises:
-            UserError: naming the first value that differs, on all workers.
+            UserError: on all, naming what differs; or two say that they are the same.
         """
-        if self._connection:
-            self._send(agree=values)
-            self._wait()
-
-    def __enter__(self) -> "Watch":
-        return self
+        if self._line:
+            self.barrier()
+            _send(self._line, agree=values)
+            answer = self._answers.get()
+            self._listener.close()  # TensorFlow takes the port.
+            if "refused" in answer:
+                self._line = None
+                raise UserError(answer["refused"])
 
     def __exit__(self, kind, error: BaseException | None, trace) -> None:
-        if self._connection is None:
+        if self._line is None:
             return
-        if type(error).__name__ in _PEER_ERRORS:
-            # Most likely another worker is gone: then the thread that reads ends this.
-            unreachable = type(error).__name__ == "UnavailableError"
-            time.sleep(_NOTICE_SECONDS + (self._timeout if unreachable else 0))
         # All stop after the same step then, and wait for the chief, which saves it.
-        agreed = error is None or (isinstance(error, Interrupted) and error.is_saved)
-        self._leaving, self._stopping = True, not agreed
-        reason = grace = None
-        if not agreed:
-            reason = _one_line(error)
-            # A signal mostly comes to all workers.
-            is_signal = not isinstance(error, Exception)
-            grace = _SIGNAL_GRACE_SECONDS if is_signal else _GRACE_SECONDS
-        self._send(leave=True, reason=reason, grace=grace)
-        with contextlib.suppress(UserError):
-            self._wait()
-        self._over = True
-        self._connection.close()
+        is_saved = error is None or (isinstance(error, Interrupted) and error.is_saved)
+        try:
+            if is_saved:
+                self.barrier()
+        except Exception as failed:
+            is_saved, error = False, failed
+        self.explain(error)
+        reason = " ".join(str(error).split())[:300]
+        if not isinstance(error, UserError | Interrupted):
+            reason = f"{type(error).__name__}: {reason}"
+        line, self._line = self._line, self._line if is_saved else None
+        _send(line, leave=None if is_saved else reason)
+        with contextlib.suppress(queue.Empty):  # The chief may hang.
+            self._answers.get(timeout=None if is_saved else _DOUBT_SECONDS)
 
-    def _join(self):
-        """Connects to the chief; returns the connection and what comes over it."""
-        cluster, reason = self._cluster, "no answer"
-        deadline = time.monotonic() + self._timeout
+    def explain(self, error: BaseException | None) -> None:
+        """Ends the process if this is how TensorFlow says that a worker is lost."""
+        if not self._line or not _PEER_GONE.search(text := str(error)):
+            return
+        # Where the other has ended or said why, the thread that reads ends this sooner.
+        time.sleep(_DOUBT_SECONDS)
+        jobs = json.loads(os.environ["TF_CONFIG"])["cluster"]
+        first = {"chief": 0, "worker": len(jobs.get("chief", ()))}
+        tasks = re.findall(r"/job:(chief|worker)/(?:replica:0/)?task:(\d+)", text)
+        own, name = self._cluster.index, self._cluster.name
+        # Without a name it misses its service, which is the chief's.
+        lost = {first[job] + int(task) for job, task in tasks} - {own} or {0} - {own}
+        names = ", ".join(map(name, sorted(lost))) or "another worker"
+        reason = f"{name(own)} gets no answer from {names}; {_ADVICE}"
+        _send(self._line, lost=reason)
+        time.sleep(1)  # The chief tells all of them, this one too.
+        _end(reason)
+
+    def _join(self) -> socket.SocketIO:
+        deadline, chief = time.monotonic() + self._timeout, self._cluster.hosts[0]
         while time.monotonic() < deadline:
             try:
-                connection = messages.dial(cluster.hosts[0])
-                messages.send(connection, hello=cluster.index, hosts=cluster.hosts)
-                greeting = messages.receive_first(connection, _WELCOME_SECONDS)
-                if "welcome" in greeting:
-                    return connection, messages.receive(connection, self._timeout)
-                if "refused" in greeting:
-                    raise UserError(greeting["refused"])
-                reason = "another program answers there"
-            except TimeoutError:
-                reason = "no answer"
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
-            time.sleep(_RETRY_SECONDS)
-        raise WorkerLost(
-            f"{cluster.name(0)}, where all workers meet, did not come up within "
-            f"{self._timeout:g} s: {reason}; start all workers, check the list of "
-            "hosts, or give more time with --worker_timeout"
-        )
+                connection = socket.create_connection(split_address(chief), timeout=10)
+                line = connection.makefile("rwb", buffering=0)
+                _send(line, hello=self._cluster.index, hosts=self._cluster.hosts)
+                if "welcome" in _receive(line, ""):
+                    connection.settimeout(None)
+                    return line
+                why = "another program answers there"
+            except OSError as error:
+                why = error.strerror or error
+            time.sleep(0.3)
+        raise WorkerLost(f"{self._absent([0])} ({why})")
 
-    def _send(self, **message) -> None:
-        with self._sending:
-            messages.send(self._connection, **message)
+    def _absent(self, missing: list[int]) -> str:
+        names = ", ".join(map(self._cluster.name, missing))
+        return f"{names} did not come up within {self._timeout:g} s; {_TO_COME_UP}"
 
-    def _wait(self) -> None:
-        """Waits for the chief's answer."""
-        refusal = self._answers.get()
-        if refusal is not None:
-            raise refusal
+    def _read(self, line: socket.SocketIO) -> None:
+        while "done" in (answer := _receive(line, self._cluster.name(0))):
+            self._answers.put(answer)
+        time.sleep(answer.get("grace", 0))
+        if "lost" in answer and self._line:  # Else it stops for a reason of its own.
+            _end(answer["lost"])
+        self._answers.put(answer)
 
-    def _read(self, greetings) -> None:
-        chief = self._cluster.name(0)
-        try:
-            for message in greetings:
-                if "done" in message:
-                    self._answers.put(None)
-                    if self._leaving:
-                        return None  # The chief may end before this worker.
-                elif "refused" in message:
-                    self._answers.put(UserError(message["refused"]))
+    def _preside(self) -> None:
+        """The chief's thread: compares what all say, and tells all when one is lost."""
+        (lines, answer), said = self._gather(), {}
+        while True:
+            if answer:
+                for index in sorted(lines, reverse=True):  # The chief may end at once.
+                    _send(lines[index], **answer)
+                if "done" not in answer:
+                    return
+                said, answer = {}, None
+            silent = {lines[index]: index for index in lines if index not in said}
+            for line in select.select(silent, [], [])[0]:
+                name = self._cluster.name(silent[line])
+                message = said[silent[line]] = _receive(line, name)
+                if reason := message.get("leave"):
+                    stopped = f"{name} has stopped: {reason}"
+                    answer = {"lost": stopped, "grace": _GRACE_SECONDS}
                 elif "lost" in message:
-                    return self._end(message["lost"])
-            return self._end(f"{chief} has ended, perhaps killed; {ADVICE}")
-        except TimeoutError:
-            self._end(f"{chief} gave no sign of life for {self._timeout:g} s; {ADVICE}")
-        except (OSError, ValueError) as error:
-            self._end(f"the connection to {chief} broke ({error}); {ADVICE}")
+                    answer = message
+            if len(said) == len(lines):
+                answer = answer or self._answer(said)
 
-    def _end(self, line: str) -> None:
-        """Ends the process: its main thread may wait for a lost worker for ever."""
-        if self._stopping:
-            self._answers.put(None)  # It ends for a reason of its own.
-            return
-        # The last line: TensorFlow's threads have much to say of a lost peer.
-        with contextlib.suppress(OSError, ValueError):  # Nobody reads it any more.
-            sys.stderr.flush()
-            stderr = os.dup(2)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            os.write(stderr, f"alexnet: {line}\n".encode())
-        os._exit(WorkerLost.status)
+    def _gather(self) -> tuple[dict[int, socket.SocketIO], dict | None]:
+        """Waits for all; returns them by their index, and what to tell them if not."""
+        hosts, lines, refusal = self._cluster.hosts, {}, None
+        ends = select.poll()
+        self._listener.settimeout(0.2)
+        deadline = time.monotonic() + self._timeout
+        while len(lines) < len(hosts) and time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                connection, _ = self._listener.accept()
+                connection.settimeout(1)
+                line = connection.makefile("rwb", buffering=0)
+                hello = _receive(line, "")
+                if not {"hello", "hosts"} <= hello.keys():
+                    continue  # No worker.
+                _send(line, welcome=True)
+                connection.settimeout(None)
+                index, others = hello["hello"], ",".join(hello["hosts"])
+                if others != ",".join(hosts):
+                    refusal = f"worker {index} has the hosts {others}, the chief "
+                    refusal += f"{','.join(hosts)}: give all workers the same list"
+                elif index in lines and lines[index].fileno() not in dict(ends.poll(0)):
+                    refusal = f"two processes say that they are worker {index} "
+                    refusal += f"({hosts[index]}): give each its own task index"
+                if refusal:
+                    index = len(hosts) + len(lines)
+                    deadline = min(deadline, time.monotonic() + _REFUSAL_SECONDS)
+                lines[index] = line
+                ends.register(line, getattr(select, "POLLRDHUP", 0))
+        self._listener.close()  # TensorFlow takes the port.
+        if refusal:
+            return lines, {"refused": refusal}
+        missing = [index for index in range(len(hosts)) if index not in lines]
+        return lines, {"lost": self._absent(missing)} if missing else None
 
-    def _beat(self) -> None:
-        while not self._over:
-            self._send(beat=True)
-            time.sleep(BEAT_SECONDS)
+    def _answer(self, said: dict[int, dict]) -> dict:
+        """What follows when all have said that they leave, or their values."""
+        if "leave" in said[0]:
+            return {"over": True}
+        wanted, chief = said[0]["agree"], self._cluster.name(0)
+        for index in sorted(said):
+            found = said[index]["agree"]
+            for name in wanted | found:
+                if (one := found.get(name)) != (other := wanted.get(name)):
+                    line = f"{self._cluster.name(index)} has {name} {one}, {chief} "
+                    line += f"{other}: it must be the same on all workers"
+                    return {"refused": line}
+        return {"done": True}
 
 
-def _listen(cluster: Cluster):
-    _, port = split_address(cluster.hosts[cluster.index])
+def _send(line: socket.SocketIO, **message) -> None:
+    with contextlib.suppress(OSError):  # Noticed where it is read from.
+        line.write(json.dumps(message).encode() + b"\n")
+
+
+def _receive(line: socket.SocketIO, name: str) -> dict:
+    """Waits for a message; where there will be none it says that `name` is lost."""
+    how = "has ended, perhaps killed"
     try:
-        return messages.listen(port)
+        if text := line.readline(1 << 20):
+            return dict(json.loads(text))
+    except OSError as error:
+        if not isinstance(error, ConnectionResetError):  # As of a killed process.
+            how = f"is out of reach ({error.strerror or error})"
+    except (ValueError, TypeError):
+        how = "is another program"
+    return {"lost": f"{name} {how}; {_ADVICE}"}
+
+
+def _listen(cluster: Cluster) -> socket.socket:
+    """Listens on this worker's port, on every address of the machine."""
+    _, port = split_address(cluster.hosts[cluster.index])
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    try:
+        return socket.create_server(("", port), family=family, dualstack_ipv6=dual)
     except OSError as error:
         raise UserError(
-            f"{cluster.name(cluster.index)} cannot listen on port {port} "
-            f"({error.strerror}): is another worker with the same task index, or one "
-            "of an earlier run, still there? Stop it or take another port"
+            f"{cluster.name(cluster.index)} cannot listen on its port "
+            f"({error.strerror}): is one of the same index or an earlier run there?"
         ) from error
 
 
-def _answer(listener, index: int, met: threading.Event) -> None:
-    """Says who listens at this address, for as long as the workers gather."""
-    listener.settimeout(0.1)
-    while not met.is_set():
-        with contextlib.suppress(TimeoutError, OSError):
-            connection, _ = listener.accept()
-            with connection:
-                messages.send(connection, worker=index)
-    listener.close()
-
-
-def _start(target, *args) -> threading.Thread:
-    thread = threading.Thread(target=target, args=args, daemon=True)
-    thread.start()
-    return thread
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:300]
-    if isinstance(error, UserError | Interrupted):
-        return text
-    return f"{type(error).__name__}: {text}"
+def _end(line: str) -> None:
+    with contextlib.suppress(OSError):  # Nobody reads it any more.
+        stderr = os.dup(2)  # TensorFlow's threads have much to say of a lost peer.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os.write(stderr, f"alexnet: {line}\n".encode())
+    os._exit(WorkerLost.status)

@@ -221,9 +221,9 @@ class Trainer:
             The step to train from, and the results that are there already.
         """
         step = self.checkpoints.restore()
-        self.placement.watch.agree(
-            agreement.state(step, self.model, self.initial_weights, self.statistics)
-        )
+        weights, given = self.model.weights, self.initial_weights
+        values = agreement.state(step, weights, given, self.statistics)
+        self.placement.watch.agree(values)
         self.saved_step = step
         self.pace.start_at(step)
         schedule = self.pace.schedule
