@@ -153,7 +153,7 @@ EARLY_MISTAKES = [
     ("train", [*TRAIN, "--clean", "false"], "'false': settings are given as --flag="),
     ("train", [*TRAIN, "--clean=maybe"], "--clean=maybe: neither true nor false"),
     ("train", [*TRAIN, "--schedule=cosine"], "<plateau|dexp|caffe|constant>"),
-    ("train", [*TRAIN, "--variant=papr"], "<paper|original|"),
+    ("train", [*TRAIN, "--variant=papr"], "'papr': --variant takes paper, orig"),
     ("train", [*TRAIN, "--batch_size=many"], "--batch_size=many: not a whole number"),
     ("train", [*TRAIN, "--learning_rate=big"], "--learning_rate=big: not a number"),
     ("train", [*TRAIN, "--learning_rate=nan"], "learning_rate should be a finite"),

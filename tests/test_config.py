@@ -115,6 +115,8 @@ def test_every_setting_has_a_flag_that_arrives(parse_flags, section, name):
         text = value = metadata["choices"][-1]
     if name == "eval_crops":
         text, value = "10", 10
+    if name == "variant":
+        text = value = "caffe"
     if name == "input_size":
         text, value = "64", 64
     if name == "train_steps":
@@ -124,6 +126,7 @@ def test_every_setting_has_a_flag_that_arrives(parse_flags, section, name):
     if name == "dexp":
         text, value = "16,3", (16, 3)
     extra = {
+        "exchange_dtype": ["--num_columns=2"],
         "task_index": [
             "--worker_hosts=a:1,b:2,c:3",
             "--distribution_strategy=multi_worker_mirrored",
@@ -199,7 +202,10 @@ def test_the_paper_file_is_the_defaults():
         ({"train": {"skip_eval": 1}}, "bool, not 1"),
         ({"train": {"profile_steps": [1.5, 2]}}, "int, not 1.5"),
         ({"train": {"schedule": "cosine"}}, "one of plateau, dexp"),
-        ({"model": {"variant": "papr"}}, "one of paper, original"),
+        ({"model": {"variant": 3}}, "str, not 3"),
+        ({"model": {"variant": {"name": "x", "dense": [{"units": "y"}]}}}, "units .*y"),
+        ({"model": {"variant": {"name": "x"}}}, "model.variant is malformed: .*dense"),
+        ({"model": {"variant": {"side": 3}}}, "model.variant is malformed: 'side'"),
         ({"data": {"data_dir": 3}}, "str, not 3"),
     ],
 )
@@ -272,6 +278,7 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path):
         ({"model": {"pool_stride": 4}}, "--pool_stride=4 should be 1 to --pool_size=3"),
         ({"model": {"pool_size": 0}}, "--pool_size should be more than 0"),
         ({"model": {"remove": ["conv6"]}}, "--remove=conv6: the variant paper has"),
+        ({"model": {"variant": "papr"}}, "'papr': --variant takes paper, original, "),
         ({"model": {"variant": "owt", "init": "source"}}, "--init=source: .* owt"),
         ({"model": {"dropout": 1}}, "--dropout should be in"),
         ({"model": {"dropout": -0.1}}, "--dropout should be in"),
@@ -355,8 +362,8 @@ def _settings_read() -> set[tuple[str, str]]:
 
 
 def test_no_setting_is_taken_and_ignored():
-    # `AlexNet` takes all options by name.
-    options = {("model", name) for name in ModelConfig().options()}
+    # `AlexNet` takes all options by name, and `ModelConfig.net` the variant.
+    options = {("model", name) for name in (*ModelConfig().options(), "variant")}
     assert set(FIELDS) - _settings_read() - options == set()
 
 

@@ -1,5 +1,6 @@
 """The packaged recipes against the notes of the published runs."""
 
+import csv
 import dataclasses
 import math
 import pathlib
@@ -18,7 +19,8 @@ from official.alexnet.training.rates import Plateau, Schedule
 from official.alexnet.training.trainer import train
 
 CONFIGS = pathlib.Path(official.alexnet.__file__).parent / "configs"
-PAGE = (pathlib.Path(__file__).parents[1] / "docs" / "training.md").read_text("utf-8")
+PAGES = pathlib.Path(__file__).parents[1] / "docs"
+PAGE = (PAGES / "training.md").read_text("utf-8")
 ILSVRC_2012 = 1_281_167
 # Training images of each recipe; round ones are the paper's "roughly".
 IMAGES = {
@@ -31,24 +33,31 @@ IMAGES = {
     "conv6_2009": 8_900_000,
     "conv6_2011": 15_000_000,
     "conv6_2012": ILSVRC_2012,
+    "no_exchange": ILSVRC_2012,
     "dexp": ILSVRC_2012,
+    "dexp_256": ILSVRC_2012,
     "cuda_convnet2": ILSVRC_2012,
     "caffe": ILSVRC_2012,
     "caffenet": ILSVRC_2012,
     "torchvision": ILSVRC_2012,
 }
-# The comments of layer-params-*.cfg, readme.md and so on: what was reached.
+# Rows of docs/results/logged_2012.tsv, file and line: what was reached.
+LOGGED = {
+    "original": [("145", 182)],
+    "original_2010": [("145-2010", 178), ("145-2010", 180)],
+    "one_gpu": [("145-half", 100)],
+    "no_lrn": [("148", 148)],
+    "pool2x2": [("147", 174)],
+    "no_exchange": [("150", 179)],
+    "conv6_2009": [],
+    "conv6_2011": [],
+    "conv6_2012": [("146-2012-2011", 195), ("146-2012-2009", 193)],
+    "dexp": [("170", 204), ("170", 205)],
+    "dexp_256": [("170-256-double", 202)],
+}
+# Caffe's readme.md and so on say it of the others.
 EXPECTED = {
     "paper": ["40.7 % top-1", "18.2 % top-5", "ten crops"],
-    "original": ["40.66 % top-1", "18.21 % top-5", "ten crops"],
-    "original_2010": ["37.47 % top-1, 17.00 % top-5", "39.02 %, 18.30 %"],
-    "one_gpu": ["39.17 % top-1, 18.23 % top-5", "2010 test, ten crops"],
-    "no_lrn": ["42.03 % top-1, 19.36 % top-5", "ten crops"],
-    "pool2x2": ["41.06 % top-1, 18.51 % top-5", "ten crops"],
-    "conv6_2009": ["no error is recorded"],
-    "conv6_2011": ["no error is recorded"],
-    "conv6_2012": ["38.99 % top-1, 16.62 % top-5", "39.10 %, 16.88 %"],
-    "dexp": ["42.34 % top-1, 19.58 % top-5", "ten crops: 40.53 %, 18.05 %"],
     "cuda_convnet2": ["42.55 % top-1, 19.81 % top-5", "ten crops: 40.42 %, 18.15 %"],
     "caffe": ["57.1 % top-1, 80.2 % top-5", "centre crop of 227", "360,000"],
     "caffenet": ["57.4 % top-1, 80.4 % top-5", "centre crop of 227", "310,000"],
@@ -59,9 +68,9 @@ EXPECTED = {
 CAFFE = {100_000 * i / (ILSVRC_2012 / 256): 10.0 ** -(2 + i) for i in range(5)}
 
 
-def quarters(epochs: float) -> dict[float, float]:
+def quarters(epochs: float, times: int = 1) -> dict[float, float]:
     rates = (0.01, 0.001587401, 0.000251984, 0.00004)
-    return {epochs * i / 4: rate for i, rate in enumerate(rates)}
+    return {epochs * i / 4: times * rate for i, rate in enumerate(rates)}
 
 
 TABLES = {
@@ -93,6 +102,11 @@ TABLES = {
         "conv1/kernel": {0: 0.01, 23: 0.001, 51: 0.0001, 79: 0},
         "conv1/bias": {0: 0.02, 23: 0.002, 79: 0},
         "fc8/bias": {0: 0.02, 23: 0.002},
+    },
+    "no_exchange": {
+        "conv2/kernel": {0: 0.01, 25: 0.001, 49: 0.0001, 79: 0.00001},
+        "conv1/kernel": {0: 0.01, 25: 0.001, 49: 0.0001, 66: 0.00001, 72: 0},
+        "fc8/bias": {0: 0.02},
     },
     "conv6_2009": {
         "conv1/kernel": {0: 0.001},
@@ -128,6 +142,11 @@ TABLES = {
         "conv1/kernel": {**dict(list(quarters(95).items())[:4]), 74: 0},
         "fc8/bias": {0: 0.02, 47.5: 0.002},
     },
+    "dexp_256": {
+        "conv2/kernel": quarters(95, 2),
+        "conv1/kernel": {**dict(list(quarters(95, 2).items())[:4]), 73: 0},
+        "fc8/bias": {0: 0.04, 47.5: 0.004},
+    },
     "cuda_convnet2": {
         "conv1/kernel": quarters(90),
         "fc8/bias": {0: 0.02, 45: 0.002},
@@ -151,7 +170,9 @@ NOISE_EPOCHS = {
     "one_gpu": 66,
     "no_lrn": 69,
     "conv6_2012": 38,
+    "no_exchange": 66,
     "dexp": 68,
+    "dexp_256": 61,
 }
 # When the run ended or was killed; Caffe's 450,000 iterations are 89.9.
 EPOCHS = {
@@ -164,7 +185,9 @@ EPOCHS = {
     "conv6_2009": 6.65,
     "conv6_2011": 8.1,
     "conv6_2012": 54,
+    "no_exchange": 92,
     "dexp": 95,
+    "dexp_256": 95,
     "cuda_convnet2": 90,
     "caffe": 89.9,
     "caffenet": 89.9,
@@ -203,6 +226,26 @@ def notes(name: str) -> dict[str, str]:
     return found
 
 
+with (PAGES / "results" / "logged_2012.tsv").open(newline="") as table:
+    RESULTS = {
+        (
+            row["file"].removeprefix("layer-params-").removesuffix(".cfg"),
+            int(row["line"]),
+        ): row
+        for row in csv.DictReader(table, delimiter="\t")
+    }
+
+
+def logged(net: str, line: int) -> list[str]:
+    """Top-1 and top-5 error of a row of the table, in %."""
+    row = RESULTS[net, line]
+    return [f"{100 * float(row[key]):.2f}" for key in ("top1_error", "top5_error")]
+
+
+def errors_in(text: str) -> list[str]:
+    return re.findall(r"(\d\d\.\d\d) %", text)
+
+
 def total_steps(config: Config, num_images: int) -> int:
     """As the trainer counts them."""
     train = config.train
@@ -212,15 +255,22 @@ def total_steps(config: Config, num_images: int) -> int:
 
 
 def test_every_recipe_is_known_here():
-    assert set(RECIPES) == set(IMAGES) == set(EXPECTED) == set(TABLES)
+    assert set(RECIPES) == set(IMAGES) == {*EXPECTED, *LOGGED} == set(TABLES)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_its_notes_name_source_expected_result_and_cost(name):
     config, found = recipe(name), notes(name)
     assert {"Source", "Data", "Expected", "Cost", "Command"} <= set(found)
-    for words in EXPECTED[name]:
+    for words in EXPECTED.get(name, []):
         assert words in found["Expected"]
+    if name in LOGGED:
+        numbers = [percent for place in LOGGED[name] for percent in logged(*place)]
+        assert errors_in(found["Expected"])[: len(numbers)] == numbers
+        assert ("no error is recorded" in found["Expected"]) == (not numbers)
+        for place in LOGGED[name]:
+            crops = RESULTS[place]["crops"]
+            assert not crops or crops in found["Expected"]
     number = f"{IMAGES[name]:,}"
     assert number in found["Data"]
     # The estimate: this net's multiplications at the speed of the paper's.
@@ -277,7 +327,7 @@ def test_its_colour_noise_is_that_of_the_run(name):
 def test_its_batch_momentum_and_decay_are_those_of_the_run(name):
     settings = recipe(name).train
     modern = name in ("caffe", "caffenet", "torchvision")
-    assert settings.batch_size == (256 if modern else 128)
+    assert settings.batch_size == (256 if modern or name == "dexp_256" else 128)
     assert settings.momentum == 0.9
     assert settings.weight_decay == (0.0001 if name == "torchvision" else 0.0005)
     assert settings.decay_biases == (name in ("paper", "torchvision"))
@@ -345,7 +395,7 @@ def test_the_pages_commands_have_those_flags():
         for section in dataclasses.fields(Config)
         for field in dataclasses.fields(section.default)
     }
-    own = {"config_file", "model_dir", "ensemble_weights"}
+    own = {"config_file", "model_dir", "ensemble_weights", "layer_params"}
     of_training, _, _ = PAGE.partition("\n## Ablation\n")
     flags = set(re.findall(r"--(\w+)", of_training))
     assert flags - settings == own

@@ -164,7 +164,7 @@ def _preprocessing(found: files.WeightFile, model: ModelConfig) -> Preprocessing
     known = (
         given
         or found.preprocessing
-        or preprocessing_lib.published(model.variant, model.image_size)
+        or preprocessing_lib.published(model.net().name, model.image_size)
     )
     if values.mean and values.statistics:
         raise UserError("--mean and --statistics both name a mean: give one of them")
@@ -225,7 +225,7 @@ def _write(
         if preprocessing is None:
             raise UserError(
                 f"--output={target}: what is subtracted from the images is not known "
-                f"for variant {model.variant}; give --mean, --statistics or "
+                f"for variant {model.net().name}; give --mean, --statistics or "
                 "--preprocessing"
             )
         statistics = cli.path("statistics")

@@ -10,7 +10,7 @@ from official.alexnet.errors import UserError
 from official.alexnet.fields import free, net, run, start
 from official.alexnet.machine import RuntimeConfig
 from official.alexnet.modeling import options
-from official.alexnet.modeling.variants import VARIANTS, Variant, find_variant
+from official.alexnet.modeling.variants import VARIANTS, Variant
 from official.alexnet.rate_rows import RateRow
 
 _OPTIONS = (
@@ -23,15 +23,15 @@ _OPTIONS = (
 class ModelConfig:
     """The net; see `official.alexnet.AlexNet`."""
 
-    variant: str = net(
+    variant: str | Variant = net(  # noqa: RUF009 (a row is frozen)
         "paper",
         "`paper`: the text's net; `original`: the 2012 source's, which gave the "
         "published errors. Changed as the paper compares them: `one_gpu` (footnote 2: "
         "half the kernels), `conv6` (one layer more), `no_lrn`, `pool2x2` (windows "
         "that do not overlap), and `original_one_gpu` and so on; "
         "`original_conv6_bottleneck`: for 21,843 classes. `caffe`, `caffenet`: BVLC's. "
-        "One tower: `owt` (torchvision's), `cuda_convnet2`.",
-        tuple(VARIANTS),
+        "One tower: `owt` (torchvision's), `cuda_convnet2`. One of "
+        f"{', '.join(VARIANTS)}, or a .cfg file of the 2012 program.",
     )
     num_classes: int = net(1000, "Number of classes.", above=0)
     num_columns: int = free(
@@ -93,7 +93,7 @@ class ModelConfig:
         Raises:
             UserError: they describe none.
         """
-        return options.change(find_variant(self.variant), **self.options())
+        return options.change(options.find(self.variant), **self.options())
 
     def options(self) -> dict:
         """What `AlexNet` and `options.change` take besides a variant, by name."""
@@ -103,15 +103,15 @@ class ModelConfig:
     @property
     def image_size(self) -> int:
         """Side of the crops the net reads, in pixels."""
-        return self.input_size or find_variant(self.variant).input_size
+        return self.input_size or options.find(self.variant).input_size
 
     def check(self) -> None:
         """The net can be built."""
-        columns = self.net().num_columns
-        if self.num_columns not in (1, columns):
+        net = self.net()
+        if self.num_columns not in (1, net.num_columns):
             raise UserError(
-                f"--num_columns={self.num_columns}: the variant {self.variant} takes "
-                + ("1 only" if columns == 1 else f"1 or {columns}")
+                f"--num_columns={self.num_columns}: the variant {net.name} takes "
+                + ("1 only" if net.num_columns == 1 else f"1 or {net.num_columns}")
             )
 
 

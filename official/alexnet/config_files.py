@@ -9,6 +9,7 @@ from absl import logging
 from official.alexnet import fields, paths, plain_yaml
 from official.alexnet.config import Config, TrainConfig
 from official.alexnet.errors import UserError
+from official.alexnet.modeling import net_files
 
 
 def load(path: str) -> dict[str, dict]:
@@ -65,6 +66,7 @@ def override(config: Config, settings: dict[str, dict], source: str) -> Config:
     Raises:
         UserError: an unknown section or setting, or a value of another type.
     """
+    config, settings = _with_net_files(config, settings)
     sections = {}
     for section_name, values in settings.items():
         check_name(section_name, _sections(), f"{source}: no section")
@@ -79,6 +81,18 @@ def override(config: Config, settings: dict[str, dict], source: str) -> Config:
             converted[name] = fields.convert(type(section), known[name], value, what)
         sections[section_name] = dataclasses.replace(section, **converted)
     return dataclasses.replace(config, **sections)
+
+
+def _with_net_files(config: Config, settings: dict) -> tuple[Config, dict]:
+    """The files of `variant` and `layer_params` as what they say, under all else."""
+    model = dict(settings.get("model", {}))
+    variant, params = model.get("variant"), model.pop("layer_params", None)
+    if str(variant).endswith(net_files.SUFFIX):
+        model["variant"], found = net_files.read(variant, params)
+        config = override(config, found, variant)
+    elif params is not None:
+        raise UserError(f"--layer_params={params} needs --variant=FILE.cfg")
+    return config, settings | ({"model": model} if model else {})
 
 
 # Settings of versions before `rates`, with the values they had where none was given.

@@ -38,8 +38,9 @@ free = functools.partial(_setting, "free")  # Taken from then on.
 def kind_of(section: type, name: str) -> tuple[typing.Any, bool]:
     """The type of a setting, and whether it may have no value."""
     hint = typing.get_type_hints(section)[name]
-    optional = isinstance(hint, types.UnionType)
-    return (typing.get_args(hint)[0] if optional else hint), optional
+    if not isinstance(hint, types.UnionType):
+        return hint, False
+    return typing.get_args(hint)[0], types.NoneType in typing.get_args(hint)
 
 
 def check_bounds(field: dataclasses.Field, value) -> None:
@@ -77,19 +78,42 @@ def convert(section: type, field: dataclasses.Field, value, what: str):
     kind, optional = kind_of(section, field.name)
     if optional and value is None:
         return None
+    if isinstance(value, dict):
+        # A record, such as a net of the user's own.
+        hint = typing.get_type_hints(section)[field.name]
+        for each in filter(dataclasses.is_dataclass, (hint, *typing.get_args(hint))):
+            return record(each, value, what)
+    if dataclasses.is_dataclass(value):
+        return value
     if typing.get_origin(kind) is tuple:
         items = value if isinstance(value, list | tuple) else [value]
-        return tuple(_item(item, typing.get_args(kind)[0], what) for item in items)
-    choices = field.metadata["choices"]
+        of = typing.get_args(kind)[0]
+        if dataclasses.is_dataclass(of):
+            return tuple(record(of, item, what) for item in items)
+        return tuple(_item(item, of, what) for item in items)
+    choices = field.metadata.get("choices")
     if choices and type(value) is int:
         value = str(value)  # label_base: 1
     value = _item(value, kind, what)
     if choices and value not in choices:
         raise UserError(f"{what} should be one of {', '.join(choices)}, not {value!r}")
-    if field.metadata["is_path"] and value:
+    if field.metadata.get("is_path") and value:
         path = paths.local(value, what)
         value = str(path) if value.startswith("~") else value
     return value
+
+
+def record(kind: type, value, what: str):
+    """A dataclass from YAML's dictionary of its fields; errors as of `convert`."""
+    known = {field.name: field for field in dataclasses.fields(kind)}
+    try:
+        fields = {
+            name: convert(kind, known[name], item, f"{what}.{name}")
+            for name, item in value.items()
+        }
+        return kind(**fields)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{what} is malformed: {error}") from error
 
 
 def _item(value, kind: type, what: str):
@@ -113,4 +137,4 @@ def show(value) -> str:
         return ",".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return str(value).lower()
-    return "none" if value is None else str(value)
+    return "none" if value is None else getattr(value, "name", str(value))

@@ -73,6 +73,12 @@ class RuntimeConfig:
         "float32 in all.",
         ("fp32", "fp16", "bf16"),
     )
+    exchange_dtype: str | None = free(
+        None,
+        "Type of what the columns exchange, and of the gradients that come back: "
+        "`fp16`, with loss scaling, halves the bytes. Where none is named: as it is.",
+        ("fp16", "bf16"),
+    )
     enable_xla: bool = free(
         False,
         "Compile the step with XLA; only one column on one replica. XLA draws other "
@@ -94,8 +100,15 @@ class RuntimeConfig:
         """Those of --worker_hosts."""
         return [host.strip() for host in (self.worker_hosts or "").split(",") if host]
 
+    @property
+    def scales_loss(self) -> bool:
+        """Small gradients would vanish in float16."""
+        return "fp16" in (self.dtype, self.exchange_dtype)
+
     def check(self, num_columns: int) -> None:
         """The strategy's settings go together."""
+        if self.exchange_dtype and num_columns == 1:
+            raise UserError("--exchange_dtype needs --num_columns=2: one has no other")
         if self.enable_xla and num_columns > 1:
             raise UserError(
                 "--enable_xla drops device names, and with them the columns: use it "

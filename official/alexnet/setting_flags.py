@@ -28,6 +28,13 @@ def define_config_flags(of_run: Iterable[str] | None = None) -> None:
         "YAML file of settings: a path, or the name of one that comes with the "
         "package, such as paper. Flags win over it. Default: none.",
     )
+    if of_run is None:
+        flags.DEFINE_string(
+            "layer_params",
+            None,
+            "Constants and rates of --variant=layers-x.cfg; other settings win over "
+            "the rates. Default: layer-params-x.cfg beside it, if it is there.",
+        )
     for section, field in _settings():
         if of_run is None or field.name in of_run:
             # Where to compute is not the run's, as what to compute is.
@@ -71,9 +78,8 @@ def config_from_flags(base: Config | None = None, *, reads_data: bool = True) ->
     Raises:
         UserError: a mistake in a file or flag, or another net than the run's.
     """
-    names = [field.name for _, field in _settings()]
+    names = [field.name for _, field in _settings()] + ["config_file", "layer_params"]
     given = {n: FLAGS[n].value for n in names if n in FLAGS and FLAGS[n].present}
-    given |= {"config_file": FLAGS.config_file}
     return config_of(given, base, reads_data=reads_data)
 
 
@@ -89,6 +95,7 @@ def config_of(
     """
     config = base or Config()
     names = {field.name: section.name for section, field in _settings()}
+    names["layer_params"] = "model"  # Of a net that --variant names a file of.
     given: dict[str, dict] = {}
     for name, value in settings.items():
         if name == "config_file":

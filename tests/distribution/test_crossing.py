@@ -35,10 +35,11 @@ EXCHANGED = {
     "original": [CONV3, FC6, FC7],
     "conv6": [CONV3, CONV6, FC6, FC7],
     "caffe": [NORM1, NORM2, CONV3, FC6, FC7],
+    "original_no_exchange": [],
 }
 
 
-def config(variant: str, replicas: int) -> Config:
+def config(variant: str, replicas: int, exchange_dtype: str | None = None) -> Config:
     return Config(
         ModelConfig(variant, num_classes=10, num_columns=2, width=0.125),
         DataConfig(use_synthetic_data=True),
@@ -47,26 +48,33 @@ def config(variant: str, replicas: int) -> Config:
             "one_device" if replicas == 1 else "mirrored",
             logical_cpus=2 * replicas,
             num_gpus=0,
+            exchange_dtype=exchange_dtype,
         ),
     )
 
 
 @pytest.mark.parametrize(
-    ("variant", "replicas"),
+    ("variant", "replicas", "exchange_dtype"),
     [
-        ("paper", 1),
+        ("paper", 1, None),
         *(
-            pytest.param(variant, replicas, marks=pytest.mark.slow)
+            pytest.param(variant, replicas, None, marks=pytest.mark.slow)
             for variant in EXCHANGED
             for replicas in (1, 2)
             if (variant, replicas) not in (("paper", 1), ("caffe", 1))
         ),
-        ("caffe", 1),
+        ("caffe", 1, None),
+        # Half of the bytes, as in 170-quant.
+        ("original", 1, "fp16"),
+        pytest.param("caffe", 1, "fp16", marks=pytest.mark.slow),
+        pytest.param("paper", 2, "bf16", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("training", [True, False])
-def test_what_crosses_is_what_figure_2_draws(tmp_path, variant, replicas, training):
-    settings = config(variant, replicas)
+def test_what_crosses_is_what_figure_2_draws(
+    tmp_path, variant, replicas, exchange_dtype, training
+):
+    settings = config(variant, replicas, exchange_dtype)
     placement = place(settings.runtime, 2)
     trainer = Trainer(settings, tmp_path, placement, clean=False)
     side = trainer.model.input_shape[1]
@@ -81,8 +89,10 @@ def test_what_crosses_is_what_figure_2_draws(tmp_path, variant, replicas, traini
     exchanged = EXCHANGED[variant]
     passes = 1 + training
     # Column 1 reads the images, and column 0 what fc8 reads of fc7.
-    to_1 = [side * side * 3, *exchanged * passes, *[FC7] * training]
-    to_0 = [*exchanged * passes, FC7]
+    each = 2 if exchange_dtype else 4
+    images = 4 * side * side * 3
+    to_1 = [images, *(each * n for n in [*exchanged * passes, *[FC7] * training])]
+    to_0 = [each * n for n in [*exchanged * passes, FC7]]
     tensors: dict[tuple, list[int]] = {}
     for crossing in found:
         if crossing.bytes > 8:
@@ -91,7 +101,7 @@ def test_what_crosses_is_what_figure_2_draws(tmp_path, variant, replicas, traini
     devices = [[f"CPU:{c * replicas + r}" for r in range(replicas)] for c in (0, 1)]
     for first, second in zip(*devices, strict=True):
         for pair, values in (((first, second), to_1), ((second, first), to_0)):
-            wanted = sorted(4 * BATCH * value for value in values)
+            wanted = sorted(BATCH * value for value in values)
             assert sorted(tensors.pop(pair)) == wanted, pair
     # Replicas exchange gradients column by column, and get their images.
     assert all({*pair} <= {*devices[0]} or {*pair} <= {*devices[1]} for pair in tensors)

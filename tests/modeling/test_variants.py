@@ -302,3 +302,13 @@ def test_mistakes_are_named(arguments, message):
     with pytest.raises(UserError, match=message) as error:
         AlexNet(**arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("variant", ["original", "caffe"])
+def test_half_precision_between_the_columns_is_within_its_rounding(variant):
+    whole = tiny(variant, 2, classifier_activation=None)
+    half = tiny(variant, 2, classifier_activation=None, exchange_dtype="float16")
+    copy_weights(whole, half)
+    expected, got = whole(images()).numpy(), half(images()).numpy()
+    error = np.abs(got - expected).max() / np.abs(expected).max()
+    assert 0 < error < 2e-3

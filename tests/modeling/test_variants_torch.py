@@ -33,7 +33,12 @@ class Weights:
         bias = self.arrays[f"{name}/bias"]
         return F.conv2d(x, kernel, bias, stride, pad, groups=groups)
 
-    def dense(self, name, x):
+    def dense(self, name, x, columns=1):
+        if columns > 1:
+            kernels = self.arrays[f"{name}/kernel"].chunk(columns, dim=1)
+            parts = zip(x.chunk(columns, dim=1), kernels, strict=True)
+            pairs = ((y.movedim(1, -1).flatten(1), kernel) for y, kernel in parts)
+            return torch.cat([y @ k for y, k in pairs], 1) + self.arrays[f"{name}/bias"]
         if x.dim() == 4:
             x = x.permute(0, 2, 3, 1).flatten(1)
         return x @ self.arrays[f"{name}/kernel"] + self.arrays[f"{name}/bias"]
@@ -85,10 +90,10 @@ def pad_227(x):
     return F.pad(x, (0, 3, 0, 3))
 
 
-def tail(w, x, dropout, activation=F.relu):
+def tail(w, x, dropout, activation=F.relu, columns=1):
     """fc6 to fc8 with dropout after fc6 and fc7."""
-    x = dropout("drop6", activation(w.dense("fc6", x)))
-    x = dropout("drop7", activation(w.dense("fc7", x)))
+    x = dropout("drop6", activation(w.dense("fc6", x, columns)))
+    x = dropout("drop7", activation(w.dense("fc7", x, columns)))
     return w.dense("fc8", x)
 
 
@@ -113,7 +118,15 @@ def text(w, x, columns=2, norm=True, pool=pool, pads=(2, 1), conv6=False):
 
 
 def source(
-    w, x, columns=2, norms=2, pool=ceil_pool, pads=(2, 1), conv6=False, head=tail
+    w,
+    x,
+    columns=2,
+    norms=2,
+    pool=ceil_pool,
+    pads=(2, 1),
+    conv6=False,
+    head=tail,
+    meet=1,
 ):
     """layers-145.cfg: LRN and pooling below the first ReLU, two norms in layer 2."""
     x = w.conv("conv1", pad_227(x), pad=0, stride=4)
@@ -126,7 +139,7 @@ def source(
     if norms == 2:
         x = spatial_norm(x)
     x = pool(x)
-    x = F.relu(w.conv("conv3", x))
+    x = F.relu(w.conv("conv3", x, meet))
     x = F.relu(w.conv("conv4", x, columns))
     x = F.relu(pool(w.conv("conv5", x, columns, pad=pads[1])))
     if conv6:
@@ -179,6 +192,9 @@ NETS = {
     "original_pool2x2": lambda w, x: source(w, x, **SMALL),
     "original_conv6_bottleneck": lambda w, x: source(w, x, conv6=True, head=bottleneck),
     "cuda_convnet2": lambda w, x: source(w, x, columns=1, norms=1),
+    "original_no_exchange": lambda w, x: source(
+        w, x, meet=2, head=lambda *a: tail(*a, columns=2)
+    ),
 }
 
 

@@ -61,7 +61,7 @@ def _crossing(node, nodes: dict, graph: tf.Graph) -> Crossing:
             # TensorFlow's own: a constant that orders ops, or a tensor handed on.
             if source.op == "Const":
                 shape = ()
-            elif source.op == "Identity":
+            elif source.op in ("Identity", "Cast"):
                 name = source.input[0]
             else:
                 # The other output of a fused op; the edge keeps its own name.

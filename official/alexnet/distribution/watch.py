@@ -96,12 +96,10 @@ class Watch(contextlib.AbstractContextManager):
             return
         # Where the other has ended or said why, the thread that reads ends this sooner.
         time.sleep(_DOUBT_SECONDS)
-        jobs = json.loads(os.environ["TF_CONFIG"])["cluster"]
-        first = {"chief": 0, "worker": len(jobs.get("chief", ()))}
-        tasks = re.findall(r"/job:(chief|worker)/(?:replica:0/)?task:(\d+)", text)
+        tasks = re.findall(r"/job:worker/(?:replica:0/)?task:(\d+)", text)
         own, name = self._cluster.index, self._cluster.name
         # Without a name it misses its service, which is the chief's.
-        lost = {first[job] + int(task) for job, task in tasks} - {own} or {0} - {own}
+        lost = {*map(int, tasks)} - {own} or {0} - {own}
         names = ", ".join(map(name, sorted(lost))) or "another worker"
         reason = f"{name(own)} gets no answer from {names}; {_ADVICE}"
         _send(self._line, lost=reason)

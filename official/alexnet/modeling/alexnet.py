@@ -21,12 +21,12 @@ from official.alexnet.distribution.grid import DeviceGrid
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import options
 from official.alexnet.modeling.builder import Builder
-from official.alexnet.modeling.variants import Variant, find_variant
+from official.alexnet.modeling.variants import Variant
 
 
 def AlexNet(
     variant: str | Variant = "paper",
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     *,
     num_columns: int = 1,
     classifier_activation: str | None = "softmax",
@@ -43,6 +43,7 @@ def AlexNet(
     seed: int = 0,
     grid: DeviceGrid | None = None,
     dtype: str | keras.DTypePolicy | None = None,
+    exchange_dtype: str | None = None,
     name: str = "alexnet",
 ) -> keras.Model:
     """Builds AlexNet.
@@ -54,8 +55,9 @@ def AlexNet(
     the same numbers; `weights.copy_weights` carries the weights from one to the other.
 
     Args:
-        variant: name of a row of `variants.VARIANTS`, or a row of your own.
-        num_classes: size of the output.
+        variant: name of a row of `variants.VARIANTS`, a file that `net_files.read`
+            reads, or a row of your own.
+        num_classes: size of the output; the variant's own (1000) by default.
         num_columns: 1 for the grouped form, 2 for the columns form.
         classifier_activation: `softmax` for probabilities, None for logits.
         weights: a file of trained weights or a run, as `run_weights.read` takes it.
@@ -75,6 +77,7 @@ def AlexNet(
         seed: of the initial weights and of dropout. Both forms draw the same.
         grid: devices of the columns, under a distribution strategy.
         dtype: Keras dtype policy, such as `mixed_bfloat16`.
+        exchange_dtype: of what the columns exchange, such as `float16`.
         name: of the model.
 
     Returns:
@@ -87,10 +90,12 @@ def AlexNet(
             range, a number of columns the variant does not have, or a net that does
             not fit together.
     """
+    net = options.find(variant)
+    num_classes = net.num_classes if num_classes is None else num_classes
     options.check_whole(num_classes=num_classes, num_columns=num_columns)
     options.check_whole(least=0, seed=seed)
     net = options.change(
-        find_variant(variant) if isinstance(variant, str) else variant,
+        net,
         width=width,
         init=init,
         input_size=input_size,
@@ -106,7 +111,8 @@ def AlexNet(
             f"variant {net.name} has {net.num_columns} column(s): "
             f"--num_columns={num_columns} does not fit"
         )
-    build = Builder(net, num_columns, seed, grid, keras.dtype_policies.get(dtype))
+    policy = keras.dtype_policies.get(dtype)
+    build = Builder(net, num_columns, seed, grid, policy, exchange_dtype)
 
     size = net.input_size
     images = keras.Input((size, size, 3), name="images", dtype="float32")

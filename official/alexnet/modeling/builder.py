@@ -28,6 +28,7 @@ class Builder:
         seed: of weights and dropout.
         grid: where the columns are; None leaves it to TensorFlow.
         dtype: Keras dtype policy of all layers.
+        exchange_dtype: in which one column's numbers go to another; None: as they are.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Builder:
         seed: int,
         grid: DeviceGrid | None,
         dtype: keras.DTypePolicy,
+        exchange_dtype: str | None = None,
     ):
         self.net = net
         self.columns = range(num_columns)
@@ -45,6 +47,7 @@ class Builder:
         self.seed = int(seed)
         self.grid = grid
         self.dtype = dtype
+        self.exchange_dtype = exchange_dtype
 
     def convolution(self, conv: Conv, columns: list) -> list:
         if not conv.filters:
@@ -66,14 +69,17 @@ class Builder:
         return self._each(
             layers.Dense,
             dense.name,
-            self._exchange(dense.name, columns),
+            self._exchange(dense.name, columns) if dense.reads == "all" else columns,
             initial=dense,
             units=dense.units // len(self.columns),
+            groups=self.side_by_side if dense.reads == "own" else 1,
         )
 
     def output(self, num_classes: int, columns: list, activation: str | None):
         """fc8, on column 0's device, as on the first GPU of 2012."""
         fc8 = Dense("fc8", num_classes, stddev=self.net.output_stddev, bias=0.0)
+        if self.exchange_dtype:
+            columns = self._exchange(fc8.name, columns, readers=1)[0]
         inputs = columns if len(columns) > 1 else columns[0]
         logits = layers.Dense(
             num_classes,
@@ -89,11 +95,12 @@ class Builder:
     def operations(self, layer: Conv | Dense, columns: list) -> list:
         """What follows a layer, under its number: relu1, norm1, pool1, ..."""
         for operation in layer.then:
-            columns = self._operation(operation, number_of(layer), columns)
+            columns = self._operation(operation, layer, columns)
         return columns
 
-    def _operation(self, operation: str, number: str, columns: list) -> list:
-        net, name, settings = self.net, operation + number, {}
+    def _operation(self, operation: str, of: Conv | Dense, columns: list) -> list:
+        net, number, settings = self.net, number_of(of), {}
+        name = operation + number
         match operation:
             case "relu":
                 layer = layers.ReLU
@@ -121,7 +128,7 @@ class Builder:
             case "dropout":
                 layer, name = Dropout, f"drop{number}"
                 settings = {
-                    "rate": net.dropout,
+                    "rate": net.dropout_of(of),
                     "seed": self._seed(name),
                     "num_columns": self.side_by_side,
                     "inverted": net.inverted_dropout,
@@ -130,12 +137,14 @@ class Builder:
                 raise ValueError(f"layer {number}: unknown operation {operation!r}")
         return self._each(layer, name, columns, **settings)
 
-    def _exchange(self, name: str, columns: list) -> list:
+    def _exchange(self, name: str, columns: list, readers: int = 2) -> list:
         """What each column reads where all are read: a copy of every column."""
         if len(columns) == 1:
             return columns
         copies = self._each(
-            columns_lib.Exchange, f"to_{name}", columns, readers=len(columns)
+            *(columns_lib.Exchange, f"to_{name}", columns),
+            readers=readers,
+            sends=self.exchange_dtype,
         )
         return [list(copy) for copy in zip(*copies, strict=True)]
 
@@ -148,6 +157,7 @@ class Builder:
             *(columns_lib.Edges, f"edges{number}", columns),
             width=width,
             num_columns=len(columns),
+            sends=self.exchange_dtype,
         )
         before = [[], *([maps[-1]] for maps in cut[:-1])]
         after = [*([maps[1]] for maps in cut[1:]), []]
@@ -191,9 +201,9 @@ class Builder:
     def _fan_in(self, layer: Conv | Dense, inputs) -> int:
         """How many inputs a unit of the layer has."""
         parts = inputs if isinstance(inputs, list) else [inputs]
-        if isinstance(layer, Dense):
-            return sum(math.prod(part.shape[1:]) for part in parts)
         groups = self.side_by_side if layer.reads == "own" else 1
+        if isinstance(layer, Dense):
+            return sum(math.prod(part.shape[1:]) for part in parts) // groups
         return layer.size**2 * sum(part.shape[-1] for part in parts) // groups
 
     def _seed(self, name: str) -> int:

@@ -44,7 +44,8 @@ class ColumnLayer(keras.layers.Layer):
     """
 
     def __init__(self, column: int = 0, grid: DeviceGrid | None = None, **kwargs):
-        super().__init__(**kwargs)
+        # Each casts what it reads beside its own device, so that less goes there.
+        super().__init__(autocast=False, **kwargs)
         self.column = column
         self.grid = grid
 
@@ -103,20 +104,31 @@ class Exchange(ColumnLayer):
 
     One copy a reader, so that the gradients that come back are added on the column's
     own device.
+
+    Args:
+        readers: columns that read it.
+        sends: dtype of what goes to the others, and of the gradients that come back,
+            as in net 170-quant; None: as it is.
     """
 
-    def __init__(self, readers: int = 2, **kwargs):
+    def __init__(self, readers: int = 2, sends: str | None = None, **kwargs):
         super().__init__(**kwargs)
         self.readers = readers
+        self.sends = sends
 
     def compute_output_shape(self, input_shape):
         return [input_shape] * self.readers
 
     def call(self, x):
-        return self.run(lambda x: [tf.identity(x) for _ in range(self.readers)], x)
+        def copies(x):
+            is_cast = [self.sends and reader != self.column for reader in readers]
+            return [tf.cast(x, self.sends) if c else tf.identity(x) for c in is_cast]
+
+        readers = range(self.readers)
+        return self.run(copies, x)
 
     def get_config(self) -> dict:
-        return super().get_config() | {"readers": self.readers}
+        return super().get_config() | {"readers": self.readers, "sends": self.sends}
 
 
 @register
@@ -130,10 +142,18 @@ class Edges(ColumnLayer):
     Args:
         width: maps that are handed out.
         num_columns: columns there are; None: both edges are handed out.
+        sends: as in `Exchange`.
     """
 
-    def __init__(self, width: int = 2, num_columns: int | None = None, **kwargs):
+    def __init__(
+        self,
+        width: int = 2,
+        num_columns: int | None = None,
+        sends: str | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        self.sends = sends
         self.width = width
         self.num_columns = num_columns
 
@@ -150,7 +170,8 @@ class Edges(ColumnLayer):
 
     def call(self, x):
         def cut(x):
-            return [tf.identity(x), *(x[..., edge] for edge in self._edges())]
+            edges = [x[..., edge] for edge in self._edges()]
+            return [tf.identity(x), *(tf.cast(e, self.sends or e.dtype) for e in edges)]
 
         return self.run(cut, x)
 
@@ -158,4 +179,5 @@ class Edges(ColumnLayer):
         return super().get_config() | {
             "width": self.width,
             "num_columns": self.num_columns,
+            "sends": self.sends,
         }

@@ -106,6 +106,7 @@ class Dense(ColumnLayer):
 
     Args:
         units: number of neurons.
+        groups: 2 where the layer holds both columns and each reads its own numbers.
         kernel_initializer: of the weights.
         bias_initializer: of the biases.
     """
@@ -113,12 +114,14 @@ class Dense(ColumnLayer):
     def __init__(
         self,
         units: int,
+        groups: int = 1,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.units = units
+        self.groups = groups
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
 
@@ -128,7 +131,9 @@ class Dense(ColumnLayer):
         for side in shapes[0][1:-1]:
             inputs *= side
         self.add_kernel_and_bias(
-            (inputs, self.units), self.kernel_initializer, self.bias_initializer
+            (inputs // self.groups, self.units),
+            self.kernel_initializer,
+            self.bias_initializer,
         )
 
     def compute_output_shape(self, input_shape):
@@ -141,8 +146,13 @@ class Dense(ColumnLayer):
         def connect(kernel, bias, *parts):
             parts = [tf.cast(part, self.compute_dtype) for part in parts]
             x = tf.concat(parts, axis=-1) if len(parts) > 1 else parts[0]
-            x = tf.reshape(x, [-1, kernel.shape[0]])
-            y = multiply(x, tf.cast(kernel, self.compute_dtype))
+            kernel = tf.cast(kernel, self.compute_dtype)
+            pairs = [(x, kernel)]
+            if self.groups > 1:
+                both = (tf.split(y, self.groups, axis=-1) for y in (x, kernel))
+                pairs = zip(*both, strict=True)
+            ys = [multiply(tf.reshape(x, [-1, k.shape[0]]), k) for x, k in pairs]
+            y = tf.concat(ys, axis=-1) if self.groups > 1 else ys[0]
             return add(y, tf.cast(bias, self.compute_dtype))
 
         return self.run(connect, *read(self.kernel, self.bias), *_list(inputs))
@@ -150,6 +160,7 @@ class Dense(ColumnLayer):
     def get_config(self) -> dict:
         return super().get_config() | {
             "units": self.units,
+            "groups": self.groups,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
         }
@@ -208,6 +219,7 @@ class LocalResponseNormalization(ColumnLayer):
         size = parts[own].shape[-1]
 
         def normalize(*parts):
+            parts = [tf.cast(part, self.compute_dtype) for part in parts]
             x = tf.concat(parts, axis=-1) if len(parts) > 1 else parts[0]
             y = local_response_normalization(
                 x, self.lrn, num_columns=self.num_columns, form=form

@@ -2,16 +2,28 @@
 
 import math
 import numbers
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from official.alexnet.errors import UserError
-from official.alexnet.modeling import structure
-from official.alexnet.modeling.variants import Conv, Dense, Variant
+from official.alexnet.modeling import net_files, structure
+from official.alexnet.modeling.variants import Conv, Dense, Variant, find_variant
 
 ACTIVATIONS = ("relu", "tanh")
 NORMALIZATIONS = ("lrn", "batch_norm", "none")
 NORMS = ("lrn", "spatial_norm", "batch_norm")
+
+
+def find(variant: str | Variant) -> Variant:
+    """A row by its name in the table or by its file; a row is itself.
+
+    Raises:
+        UserError: there is none, or as `net_files.read`.
+    """
+    if not isinstance(variant, str):
+        return variant
+    is_file = variant.endswith(net_files.SUFFIX)
+    return net_files.read(variant)[0] if is_file else find_variant(variant)
 
 
 def check_whole(least: int = 1, **values) -> None:
@@ -55,11 +67,9 @@ def change(
         UserError: a value that is not one of the option's, or a net that does not
             fit together.
     """
-    net = replace(
-        net,
-        input_size=net.input_size if input_size is None else input_size,
-        dropout=net.dropout if dropout is None else dropout,
-    )
+    net = replace(net, input_size=net.input_size if input_size is None else input_size)
+    if dropout is not None:
+        net = _each(replace(net, dropout=dropout), lambda x: replace(x, dropout=None))
     if not (_is_number(net.dropout) and 0 <= net.dropout < 1):
         raise UserError(f"--dropout should be in [0, 1), not {net.dropout!r}")
     if not (_is_number(width) and width > 0):
@@ -75,6 +85,13 @@ def change(
     net = _without(net, [remove] if isinstance(remove, str) else remove)
     _check_sizes(net)
     return net
+
+
+def _each(net: Variant, change: Callable) -> Variant:
+    convolutions, dense = (
+        tuple(map(change, rows)) for rows in (net.convolutions, net.dense)
+    )
+    return replace(net, convolutions=convolutions, dense=dense)
 
 
 def _scaled(net: Variant, width: float) -> Variant:
@@ -128,11 +145,7 @@ def _with_activation(net: Variant, activation: str) -> Variant:
         operations = (activation if o in ACTIVATIONS else o for o in layer.then)
         return replace(layer, then=tuple(operations))
 
-    return replace(
-        net,
-        convolutions=tuple(changed(conv) for conv in net.convolutions),
-        dense=tuple(changed(dense) for dense in net.dense),
-    )
+    return _each(net, changed)
 
 
 def _with_normalization(net: Variant, normalization: str) -> Variant:
@@ -153,7 +166,7 @@ def _with_normalization(net: Variant, normalization: str) -> Variant:
     operations = [tuple(o for o in then if o not in NORMS) for then in operations]
     if normalization == "lrn":
         for i in range(2):
-            place = operations[i].index("pool")
+            place = (*operations[i], "pool").index("pool")
             operations[i] = (*operations[i][:place], "lrn", *operations[i][place:])
     if normalization == "batch_norm":
         operations = [("batch_norm", *then) for then in operations]

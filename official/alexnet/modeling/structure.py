@@ -19,8 +19,10 @@ def whole_name(layer: str) -> str:
 
 def number_of(layer: Conv | Dense) -> str:
     """What the names of the operations after a layer end in: relu1, norm1, pool1."""
-    # The number 6 is fc6's.
-    return "_conv6" if layer.name == "conv6" else layer.name[-1]
+    number = layer.name.removeprefix("conv").removeprefix("fc")
+    # From 6 on the numbers are those of fc6 and fc7.
+    is_late = isinstance(layer, Conv) and int(number) > 5
+    return f"_{layer.name}" if is_late else number
 
 
 def lines(net: Variant) -> list[str]:
@@ -45,7 +47,7 @@ def lines(net: Variant) -> list[str]:
                 case "pool":
                     found.append(pool(net.pool_size, net.pool_stride, net.pool_ceil))
                 case "dropout":
-                    found.append(dropout(net.dropout, net.inverted_dropout))
+                    found.append(dropout(net.dropout_of(layer), net.inverted_dropout))
                 case _:
                     found.append(operation)
     return [*found, "fc8"]
@@ -99,7 +101,7 @@ def input_factors(net: Variant) -> dict[str, float]:
             factors[layer.name] = factor
             factor = 1.0
         if not net.inverted_dropout:
-            factor *= (1 - net.dropout) ** layer.then.count("dropout")
+            factor *= (1 - net.dropout_of(layer)) ** layer.then.count("dropout")
     factors["fc8"] = factor
     return {name: factor for name, factor in factors.items() if factor != 1}
 
@@ -171,7 +173,8 @@ def weight_shapes(net: Variant, num_classes: int) -> dict[str, tuple[int, ...]]:
                 shapes[f"norm{number_of(conv)}/{name}"] = (stage.maps,)
     inputs = stage.pooled**2 * stage.maps
     for dense in net.dense:
-        add(dense.name, inputs, dense.units)
+        groups = net.num_columns if dense.reads == "own" else 1
+        add(dense.name, inputs // groups, dense.units)
         inputs = dense.units
     add("fc8", inputs, num_classes)
     return shapes

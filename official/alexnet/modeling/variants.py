@@ -44,6 +44,7 @@ class Conv:
         stddev: of the Gaussian the kernels are drawn from; None for PyTorch's
             default: kernels and biases uniform in +-1/sqrt(inputs of a unit).
         bias: initial value of the biases.
+        dropout: rate of the dropout after it, where that is not the net's.
     """
 
     name: str
@@ -55,17 +56,20 @@ class Conv:
     padding: tuple[int, int] = (1, 1)
     stddev: float | None = 0.01
     bias: float = 0.0
+    dropout: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Dense:
-    """One hidden fully connected layer; it reads all columns. As `Conv`."""
+    """One hidden fully connected layer; `reads` is `all` or `own`. As `Conv`."""
 
     name: str
     units: int
     then: tuple[str, ...] = ("relu", "dropout")
     stddev: float | None = 0.01
     bias: float = 1.0
+    dropout: float | None = None
+    reads: str = "all"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +92,7 @@ class Variant:
         inverted_dropout: units that are kept are divided by 1 - dropout in training;
             otherwise, as in 2012, all are multiplied by it in testing.
         output_stddev: fc8's, as `Conv.stddev`; its biases start at 0.
+        num_classes: of the data that the net was made for.
     """
 
     name: str
@@ -103,6 +108,11 @@ class Variant:
     dropout: float = 0.5
     inverted_dropout: bool = False
     output_stddev: float | None = 0.01
+    num_classes: int = 1000
+
+    def dropout_of(self, layer: Conv | Dense) -> float:
+        """Rate of the dropout after a layer."""
+        return self.dropout if layer.dropout is None else layer.dropout
 
 
 # Section 3.5 and Figure 2; initialisation of section 5. A 224 input gives conv1 its
@@ -205,9 +215,15 @@ OWT = Variant(
 )
 
 
+def _one_column(net: Variant) -> tuple[Conv, ...]:
+    """The convolutions of a net of one column, each of which reads its own."""
+    first, *rest = net.convolutions
+    return (first, *(replace(conv, reads="own") for conv in rest))
+
+
 def _one_gpu(net: Variant, name: str) -> Variant:
     """Section 3.2, footnote 2 (145-half): half the kernels, but conv5 and fc whole."""
-    halves = zip(net.convolutions, (48, 128, 192, 192, 256), strict=True)
+    halves = zip(_one_column(net), (48, 128, 192, 192, 256), strict=True)
     convolutions = tuple(replace(conv, filters=count) for conv, count in halves)
     return replace(net, name=name, num_columns=1, convolutions=convolutions)
 
@@ -249,6 +265,18 @@ def _pool2x2(net: Variant, name: str) -> Variant:
     )
 
 
+def _no_exchange(net: Variant, name: str) -> Variant:
+    """150: the columns meet at the output only; conv2 and fc6 are the wider for it."""
+    convolutions = {conv.name: conv for conv in net.convolutions}
+    convolutions["conv2"] = replace(convolutions["conv2"], filters=320)
+    convolutions["conv3"] = replace(convolutions["conv3"], reads="own")
+    fc6, fc7 = (replace(dense, reads="own") for dense in net.dense)
+    dense = (replace(fc6, units=8192), fc7)
+    return replace(
+        net, name=name, convolutions=tuple(convolutions.values()), dense=dense
+    )
+
+
 def _bottleneck(net: Variant, name: str) -> Variant:
     """146-2011: 2048 linear units between fc7 and an output of 21,843 classes."""
     linear = Dense("fc7_1", 2048, then=(), bias=0.0)
@@ -257,7 +285,7 @@ def _bottleneck(net: Variant, name: str) -> Variant:
 
 def _one_tower(net: Variant, name: str) -> Variant:
     """cuda-convnet2's single-GPU net (2014), without the spatial norm of 2012."""
-    counts = zip(net.convolutions, (64, 192, 384, 256, 256), strict=True)
+    counts = zip(_one_column(net), (64, 192, 384, 256, 256), strict=True)
     convolutions = tuple(
         replace(
             conv,
@@ -286,6 +314,7 @@ VARIANTS = {
         _conv6(ORIGINAL, "original_conv6"),
         _no_lrn(ORIGINAL, "original_no_lrn"),
         _pool2x2(ORIGINAL, "original_pool2x2"),
+        _no_exchange(ORIGINAL, "original_no_exchange"),
         _bottleneck(_conv6(ORIGINAL, "original_conv6"), "original_conv6_bottleneck"),
         _one_tower(ORIGINAL, "cuda_convnet2"),
     )

@@ -171,6 +171,19 @@ def _convolution(graph: _Graph, layer: layers.Convolution, x: str) -> str:
 
 def _dense(graph: _Graph, layer: layers.Dense, x: str) -> str:
     kernel = keras.ops.convert_to_numpy(layer.kernel)
+    if layer.groups > 1:
+        # A convolution of one place has groups, too.
+        *sides, maps = (1, 1, *layer.input.shape[1:])[-3:]
+        kernel = kernel.reshape(*sides, -1, layer.units).transpose(3, 2, 0, 1)
+        y = graph.node(
+            "Conv",
+            f"{layer.name}/units",
+            graph.reshape(f"{layer.name}/maps", x, -1, maps, *sides),
+            graph.constant(f"{layer.name}/kernel", kernel),
+            graph.weight(layer, "bias"),
+            group=layer.groups,
+        )
+        return graph.reshape(layer.name, y, -1, layer.units)
     if len(layer.input.shape) == 4:
         # Here maps are flattened with the columns of a row fastest.
         maps = layer.input.shape[1:]

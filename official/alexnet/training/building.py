@@ -20,8 +20,8 @@ from official.alexnet.training.rates import Plateau, Schedule
 def build_model(config: Config, placement: Placement | None = None) -> keras.Model:
     """The net of the settings, with logits as its output."""
     model = config.model
-    policies = {"fp32": "float32", "fp16": "mixed_float16", "bf16": "mixed_bfloat16"}
-    dtype = policies[config.runtime.dtype]
+    types = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", None: None}
+    dtype = types[config.runtime.dtype]
     return AlexNet(
         model.net(),
         model.num_classes,
@@ -29,7 +29,8 @@ def build_model(config: Config, placement: Placement | None = None) -> keras.Mod
         classifier_activation=None,
         seed=config.train.seed,
         grid=placement.grid if placement else None,
-        dtype=dtype,
+        dtype=dtype if dtype == "float32" else f"mixed_{dtype}",
+        exchange_dtype=types[config.runtime.exchange_dtype],
     )
 
 

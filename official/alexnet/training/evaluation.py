@@ -304,7 +304,7 @@ def _evaluate_on(placement: Placement, runs: Sequence[Run]) -> dict:
                 "model_dir": each.model_dir,
                 "checkpoint": path,
                 "step": checkpoints.set_weights(members[-1].model, path, contents),
-                "variant": each.config.model.variant,
+                "variant": each.config.model.net().name,
                 "weight": each.weight / total,
             }
         )

@@ -136,7 +136,7 @@ def _read(path: str, net: Variant) -> files.WeightFile:
 def _check_input(path: str, found: files.WeightFile, config: Config) -> None:
     """The first layer is of use for pixels such as it was trained on."""
     size, here = config.model.image_size, config.data.input_scale
-    known = found.preprocessing or published(config.model.variant, size)
+    known = found.preprocessing or published(config.model.net().name, size)
     if known is None:
         logging.info(
             "%s does not say what its net's input was; here it is --input_scale=%s, "

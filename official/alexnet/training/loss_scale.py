@@ -1,5 +1,7 @@
 """Loss scaling, without which small float16 gradients vanish."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 _INITIAL = 2.0**15
@@ -30,10 +32,19 @@ class LossScale:
         """
         if not self.enabled:
             return gradients, tf.zeros([])
-        finite = [tf.reduce_all(tf.math.is_finite(g)) for g in gradients]
+
+        def each(function: Callable) -> list[tf.Tensor]:
+            # Beside it: the gradients of another column stay on its device.
+            found = []
+            for gradient in gradients:
+                with tf.device(gradient.device):
+                    found.append(function(gradient))
+            return found
+
+        finite = each(lambda g: tf.reduce_all(tf.math.is_finite(g)))
         finite = tf.reduce_all(tf.stack(finite))
         factor = tf.where(finite, 1 / self.scale, float("nan"))
-        return [g * factor for g in gradients], 1 - tf.cast(finite, tf.float32)
+        return each(lambda g: g * factor), 1 - tf.cast(finite, tf.float32)
 
     def update(self, overflows: tf.Tensor) -> None:
         """Across replicas: sets the factor of the next step.

@@ -20,7 +20,6 @@ from official.alexnet.data.statistics import STATISTICS_FILE
 from official.alexnet.distribution import feeding
 from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import Interrupted, UserError
-from official.alexnet.modeling.variants import find_variant
 from official.alexnet.training import (
     agreement,
     building,
@@ -138,7 +137,7 @@ class Trainer:
         self.command = "the same command" + (" without --clean" if clean else "")
         self.strategy = placement.strategy
         # Of the variant: the grouped form's kernels are of two columns, too.
-        self.num_columns = find_variant(config.model.variant).num_columns
+        self.num_columns = config.model.net().num_columns
         building.check_batch_size(config, placement)
         num_classes = config.model.num_classes
         self.train_split = dataset.find_split(config.data, "train", num_classes)
@@ -155,10 +154,10 @@ class Trainer:
                 config.train.momentum,
                 config.train.weight_decay,
                 decay_biases=config.train.decay_biases,
-                skip_nan=config.runtime.dtype == "fp16",
+                skip_nan=config.runtime.scales_loss,
             )
             self.optimizer.build(self.model.trainable_variables)
-            self.loss_scale = LossScale(enabled=config.runtime.dtype == "fp16")
+            self.loss_scale = LossScale(enabled=config.runtime.scales_loss)
         self.progress = Progress(self.loss_scale)
         self.pace = Pace(
             config.train,

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from official.alexnet.errors import UserError
+from official.alexnet.modeling.structure import number_of
 from official.alexnet.modeling.variants import Conv, Dense, Variant
 
 Value = int | float | str | tuple[int, ...]
@@ -181,7 +182,7 @@ def describe(net: Variant, num_classes: int, input_size: int) -> list[Layer]:
         write.convolution(conv)
         write.operations(conv)
     for dense in net.dense:
-        write.connected(dense.name, dense.units)
+        write.connected(dense.name, dense.units, dense.reads == "own")
         write.operations(dense)
     write.connected("fc8", num_classes)
     write.add("prob", "Softmax")
@@ -232,12 +233,17 @@ class _Describer:
         self.side = (self.side + 2 * before - conv.size) // conv.stride + 1
         self.maps = conv.filters
 
-    def connected(self, name: str, units: int) -> None:
-        self.add(name, "InnerProduct", num_output=units)
+    def connected(self, name: str, units: int, apart: bool = False) -> None:
+        if not apart:
+            self.add(name, "InnerProduct", num_output=units)
+            return
+        # An InnerProduct has no groups; a convolution of one place has.
+        settings = {"kernel_size": self.side, "group": self.net.num_columns}
+        self.add(name, "Convolution", num_output=units, **settings)
+        self.side = 1
 
     def operations(self, layer: Conv | Dense) -> None:
-        number = layer.name.removeprefix("conv").removeprefix("fc")
-        number = "_conv6" if layer.name == "conv6" else number
+        number = number_of(layer)
         for operation in layer.then:
             match operation:
                 case "relu":
@@ -251,7 +257,7 @@ class _Describer:
                 case "pool":
                     self.pool(f"pool{number}")
                 case "dropout":
-                    rate = float(np.float32(self.net.dropout))
+                    rate = float(np.float32(self.net.dropout_of(layer)))
                     self.add_in_place(f"drop{number}", "Dropout", dropout_ratio=rate)
                 case _:
                     raise UserError(

@@ -3,7 +3,8 @@
 There a convolution's kernel is (maps out, maps in a group, height, width) and a
 connected layer's (out, in), and the maps that fc6 reads are flattened map by map.
 Here they are (height, width, maps in a group, maps out) and (in, out), and the maps
-are flattened pixel by pixel.
+are flattened pixel by pixel. A connected layer whose columns read their own is a
+convolution of one place there, which has groups.
 """
 
 import math
@@ -58,11 +59,14 @@ def to_ours(
             raise UserError(f"it holds the {suffix} of {layer} twice")
         named[f"{layer}/{_KINDS[suffix]}"] = array
     factors, first, reader = input_factors(net), _first(net), net.dense[0].name
+    connected = [dense.name for dense in net.dense]
 
     def kernel(layer: str, array: np.ndarray) -> np.ndarray:
         if array.ndim == 2 and layer == reader:
             array = _by_pixel(array, _maps(named, net))
         array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+        if array.ndim == 4 and layer in connected:
+            array = array.reshape(-1, array.shape[-1])
         if layer == first and channel_order == "bgr" and array.ndim == 4:
             array = array[:, :, ::-1]
         array = _float32(array)
@@ -119,14 +123,21 @@ def to_theirs(
     """
     factors, first, reader = input_factors(net), _first(net), net.dense[0].name
     last = next(conv for conv in reversed(net.convolutions) if conv.filters)
+    apart = [dense.name for dense in net.dense if dense.reads == "own"]
 
     def weight(layer: str, array: np.ndarray) -> np.ndarray:
+        if layer in apart:
+            inputs, units = array.shape
+            maps = last.filters // net.num_columns if layer == reader else inputs
+            side = math.isqrt(inputs // maps)
+            array = array.reshape(side, side, maps, units)
         if layer in factors:
             array = array * np.float32(factors[layer])
         if layer == first and channel_order == "bgr":
             array = array[:, :, ::-1]
         array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-        return _by_map(array, last.filters) if layer == reader else array
+        flat = layer == reader and array.ndim == 2
+        return _by_map(array, last.filters) if flat else array
 
     found = {}
     for name, array in weights.items():
