@@ -33,20 +33,14 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """Defines the flags; done only when this file is the program."""
-    flags.DEFINE_string(
-        "plan",
-        None,
-        "YAML file, or one of those that come along: paper, imagenette_small.",
-        required=True,
-    )
-    flags.DEFINE_string(
-        "output_dir", "runs/ablation", "Where all runs and the results go."
-    )
+    text = "YAML file, or one of those that come along: paper, imagenette_small."
+    flags.DEFINE_string("plan", None, text, required=True)
+    text = "Where all runs and the results go."
+    flags.DEFINE_string("output_dir", "runs/ablation", text)
     flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, in this order.")
     flags.DEFINE_list("only", [], "Rows to run, and the baseline. Default: all.")
-    flags.DEFINE_string(
-        "data_dir", None, "Directory of TFRecords. Default: the plan's."
-    )
+    text = "Directory of TFRecords. Default: the plan's."
+    flags.DEFINE_string("data_dir", None, text)
     flags.DEFINE_bool("list", False, "Run nothing: print the rows.")
 
 
@@ -72,12 +66,7 @@ def main() -> dict:
     return {"plan": plan.name, "finished_runs": finished} | written
 
 
-def _execute(
-    todo: list[runs.Run],
-    plan: plans.Plan,
-    output_dir: pathlib.Path,
-    data_dir: str | None,
-) -> tuple[int, dict[str, str]]:
+def _execute(todo: list[runs.Run], plan, output_dir, data_dir) -> tuple[int, dict]:
     """Runs what is left; returns how many are finished, and what failed, and how."""
     cli.start_tensorflow()  # TensorBoard imports it.
     try:

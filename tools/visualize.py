@@ -24,14 +24,13 @@ pip install 'official-alexnet[plots]'. The last line on stdout is one JSON objec
 the numbers behind the pictures. TensorBoard shows them: tensorboard --logdir=pictures
 """
 
-import difflib
 import pathlib
 
 from absl import flags
 
 from official.alexnet import cli, paths, run_files
 from official.alexnet.data import image_files
-from official.alexnet.errors import UserError
+from official.alexnet.errors import UserError, check_known
 
 FLAGS = flags.FLAGS
 PICTURES = ("kernels", "predictions", "neighbors", "inputs", "curves")
@@ -40,48 +39,29 @@ SETTINGS = "data_dir tfds_name statistics batch_size eval_crops dtype"
 
 def define_flags() -> None:
     """Defines the flags; done only when this file is the program."""
-    flags.DEFINE_string(
-        "model_dir", None, "Directory of a run, or of what alexnet-export wrote."
-    )
-    flags.DEFINE_string(
-        "checkpoint_path",
-        None,
-        "Such as MODEL_DIR/ckpt-1000. Default: the latest in --model_dir.",
-    )
-    flags.DEFINE_list(
-        "runs",
-        None,
-        "name=model_dir of each run whose curves to draw. Default: --model_dir.",
-    )
+    text = "Directory of a run, or of what alexnet-export wrote."
+    flags.DEFINE_string("model_dir", None, text)
+    text = "Such as MODEL_DIR/ckpt-1000. Default: the latest in --model_dir."
+    flags.DEFINE_string("checkpoint_path", None, text)
+    text = "name=model_dir of each run whose curves to draw. Default: --model_dir."
+    flags.DEFINE_list("runs", None, text)
     flags.DEFINE_string("output_dir", None, "Where to write.", required=True)
-    flags.DEFINE_list(
-        "what",
-        None,
-        f"Pictures, out of {', '.join(PICTURES)}. Default: kernels and curves.",
-    )
+    text = f"Pictures, out of {', '.join(PICTURES)}. Default: kernels and curves."
+    flags.DEFINE_list("what", None, text)
     flags.DEFINE_multi_string(
         "images",
         None,
         "JPEG or PNG files, directories of them, or patterns in quotes, with commas "
         "between them. Default: validation images.",
     )
-    flags.DEFINE_multi_string(
-        "search_images",
-        None,
-        "Images to search for neighbours, named as --images. Default: the training "
-        "images.",
-    )
+    text = "Images to search, named as --images. Default: the training images."
+    flags.DEFINE_multi_string("search_images", None, text)
     flags.DEFINE_integer(
         "num_images",
         None,
         "Photographs to draw, spread evenly over the images. Default: as in the "
         "paper, 8 for predictions and 5 for neighbors.",
         lower_bound=1,
-    )
-    flags.DEFINE_string(
-        "labels",
-        None,
-        "File with the name of each class, one a line. Default: the run's labels.txt.",
     )
     flags.DEFINE_integer("top", 5, "Labels a photograph.", lower_bound=1)
     flags.DEFINE_integer("num_neighbors", 6, "Neighbours a photograph.", lower_bound=1)
@@ -115,8 +95,7 @@ def main() -> dict:
 
     results = {"written": []}
     if config:
-        checkpoint = cli.path("checkpoint_path")
-        net = trained.find(config, model_dir, checkpoint, cli.path("labels"))
+        net = trained.find(config, model_dir, cli.path("checkpoint_path"))
         results |= {"source": net.source, "step": net.step}
     if "curves" in what:
         histories = [curves.read(name, folder) for name, folder in runs.items()]
@@ -128,7 +107,7 @@ def main() -> dict:
         return photographs.find(net, names, flag, split)
 
     for name in what:
-        step, numbers = net.step if config else 0, None
+        step = net.step if config else 0
         if name == "kernels":
             pixels, numbers = kernels.picture(net, FLAGS.kernel_scale)
         elif name == "predictions":
@@ -137,10 +116,11 @@ def main() -> dict:
         elif name == "neighbors":
             shown = images("images", "validation").spread(FLAGS.num_images or 5)
             searched = images("search_images", "train")
-            count = FLAGS.num_neighbors
-            pixels, numbers = neighbors.picture(net, shown, searched, count)
+            pixels, numbers = neighbors.picture(
+                net, shown, searched, FLAGS.num_neighbors
+            )
         elif name == "inputs":
-            pixels, step = drawing.first_inputs(model_dir), 0
+            pixels, numbers, step = drawing.first_inputs(model_dir), None, 0
         else:
             pixels, numbers = curves.picture(histories)
             step = max(history.rows[-1]["step"] for history in histories)
@@ -151,7 +131,7 @@ def main() -> dict:
 
 
 def _what() -> list[str]:
-    """The pictures to draw, after a look at what each needs."""
+    """The pictures to draw; each has what it needs."""
     if not FLAGS.model_dir and not FLAGS.runs:
         raise UserError("name a net with --model_dir, or --runs")
     if FLAGS.what is None:
@@ -159,12 +139,7 @@ def _what() -> list[str]:
     if not FLAGS.what:
         raise UserError(f"--what is empty: name some of {', '.join(PICTURES)}")
     for name in FLAGS.what:
-        if name not in PICTURES:
-            close = difflib.get_close_matches(name, PICTURES, n=1)
-            advice = f"did you mean {close[0]}? " if close else ""
-            raise UserError(
-                f"--what={name}: no such picture; {advice}known: {', '.join(PICTURES)}"
-            )
+        check_known(name, PICTURES, "--what: no picture is called")
         if name != "curves" and not FLAGS.model_dir:
             raise UserError(f"--what={name} needs --model_dir")
     return list(dict.fromkeys(FLAGS.what))

@@ -1,4 +1,4 @@
-"""The CIFAR-10 nets of the 2012 source as functional Keras models.
+"""The CIFAR-10 nets of the 2012 source as Keras models.
 
 The paper reports on "a four-layer CNN" in section 3.1 (Figure 1) and in section 3.3,
 and names the source's files only for the second.
@@ -9,12 +9,9 @@ import zlib
 
 import keras
 import tensorflow as tf
+from keras import layers
 
 from official.alexnet.modeling.layers import LocalResponseNormalization
-
-NUM_CLASSES = 10
-# Side of the input by net.
-NETS = {"19pct": 32, "13pct": 24, "11pct": 24}
 
 
 def build(
@@ -44,19 +41,19 @@ def build(
             "kernel_regularizer": keras.regularizers.L2(decay / 2 if decays else 0.0),
         }
 
-    def conv(filters: int, name: str, stddev: float, decay: float):
-        same = {"padding": "same", **weights(name, stddev, decay)}
-        return keras.layers.Conv2D(filters, 5, **same)
+    def conv(filters: int, *settings):
+        return layers.Conv2D(filters, 5, padding="same", **weights(*settings))
 
     def local(name: str):
-        return LocallyConnected(32, **weights(name, 0.04, 0.004))
+        return LocallyConnected((6, 6, 32), **weights(name, 0.04, 0.004))
 
-    def nonlinearity(number: int):
-        return keras.layers.Activation(activation, name=f"{activation}{number}")
+    def act(number: int):
+        return layers.Activation(activation, name=f"{activation}{number}")
 
-    def pool(kind: type, number: int):
+    def pool(kind: str, number: int):
         # The last windows reach over the edge; an average is of the pixels there are.
-        return kind(3, 2, "same", name=f"pool{number}")
+        layer = getattr(layers, f"{kind}Pooling2D")
+        return layer(3, 2, "same", name=f"pool{number}")
 
     def norm(number: int) -> list:
         # `scale=0.001`, which the source divides by the size of the window.
@@ -64,55 +61,32 @@ def build(
         layer = LocalResponseNormalization(**constants, name=f"norm{number}")
         return [layer] if net == "11pct" else []
 
-    highest, mean = keras.layers.MaxPooling2D, keras.layers.AveragePooling2D
     if net == "19pct":
-        layers = [
-            *(conv(32, "conv1", 1e-4, 0.004), pool(highest, 1), nonlinearity(1)),
-            *(conv(32, "conv2", 0.01, 0.004), nonlinearity(2), pool(mean, 2)),
-            *(conv(64, "conv3", 0.01, 0.004), nonlinearity(3), pool(mean, 3)),
+        rows = [
+            *(conv(32, "conv1", 1e-4, 0.004), pool("Max", 1), act(1)),
+            *(conv(32, "conv2", 0.01, 0.004), act(2), pool("Average", 2)),
+            *(conv(64, "conv3", 0.01, 0.004), act(3), pool("Average", 3)),
         ]
     else:
-        layers = [
-            *(conv(64, "conv1", 1e-4, 0.0), nonlinearity(1), *norm(1)),
-            *(pool(highest, 1), conv(64, "conv2", 0.01, 0.0), nonlinearity(2)),
-            *(*norm(2), pool(highest, 2)),
-            *(local("local3"), nonlinearity(3), local("local4"), nonlinearity(4)),
+        rows = [
+            *(conv(64, "conv1", 1e-4, 0.0), act(1), *norm(1), pool("Max", 1)),
+            *(conv(64, "conv2", 0.01, 0.0), act(2), *norm(2), pool("Max", 2)),
+            *(local("local3"), act(3), local("local4"), act(4)),
         ]
-    output_decay = 3.0 if net == "19pct" else 0.004
-    images = x = keras.Input((NETS[net], NETS[net], 3), name="images")
-    for layer in [*layers, keras.layers.Flatten()]:
-        x = layer(x)
-    fc10 = keras.layers.Dense(NUM_CLASSES, **weights("fc10", 0.01, output_decay))
-    return keras.Model(images, fc10(x), name=f"cifar_{net}")
+    side, decay = (32, 3.0) if net == "19pct" else (24, 0.004)
+    fc10 = layers.Dense(10, **weights("fc10", 0.01, decay))
+    images = keras.Input((side, side, 3), name="images")
+    return keras.Sequential([images, *rows, layers.Flatten(), fc10])
 
 
-class LocallyConnected(keras.layers.Layer):
-    """A 3 x 3 convolution with kernels and biases of its own at every pixel.
+class LocallyConnected(layers.EinsumDense):
+    """A 3 x 3 convolution with kernels and biases of its own at every pixel."""
 
-    Args:
-        filters: number of kernels at a pixel.
-        kernel_initializer: of the kernels.
-        kernel_regularizer: of the kernels.
-    """
-
-    def __init__(self, filters: int, *, kernel_initializer, kernel_regularizer, name):
-        super().__init__(name=name)
-        self.filters = filters
-        self.kernel_settings = {
-            "initializer": kernel_initializer,
-            "regularizer": kernel_regularizer,
-        }
+    def __init__(self, shape: tuple[int, int, int], **settings):
+        super().__init__("bhwi,hwif->bhwf", shape, bias_axes="hwf", **settings)
 
     def build(self, input_shape):
-        _, *sides, channels = input_shape
-        shape = (*sides, 9 * channels, self.filters)
-        self.kernel = self.add_weight(
-            name="kernel", shape=shape, **self.kernel_settings
-        )
-        self.bias = self.add_weight((*sides, self.filters), "zeros", name="bias")
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.filters)
+        super().build((*input_shape[:-1], 9 * input_shape[-1]))
 
     def call(self, x):
         _, height, width, _ = x.shape
@@ -121,6 +95,4 @@ class LocallyConnected(keras.layers.Layer):
             padded[:, i : i + height, j : j + width]
             for i, j in itertools.product(range(3), repeat=2)
         ]
-        kernel = tf.convert_to_tensor(self.kernel)
-        y = tf.einsum("bhwi,hwif->bhwf", tf.concat(patches, axis=-1), kernel)
-        return y + tf.convert_to_tensor(self.bias)
+        return super().call(tf.concat(patches, axis=-1))

@@ -61,6 +61,7 @@ _GONE = {
     "run_eagerly": "call tf.config.run_functions_eagerly(True) to debug",
     "max_bad_records": "training stops at a bad record; tools/validate_records.py "
     "--decode lists all of them",
+    "labels": "the names of a run's classes are the lines of its labels.txt",
     "schedule=steps": "give --schedule=constant --rates='30 all 0.001'",
 }
 

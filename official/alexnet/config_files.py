@@ -1,14 +1,13 @@
 """Settings of a run from YAML files and flags, those of earlier versions too."""
 
 import dataclasses
-import difflib
 import importlib.resources
 
 from absl import logging
 
 from official.alexnet import fields, paths, plain_yaml
 from official.alexnet.config import Config, TrainConfig
-from official.alexnet.errors import UserError
+from official.alexnet.errors import UserError, check_known
 from official.alexnet.modeling import net_files
 
 
@@ -69,12 +68,12 @@ def override(config: Config, settings: dict[str, dict], source: str) -> Config:
     config, settings = _with_net_files(config, settings)
     sections = {}
     for section_name, values in settings.items():
-        check_name(section_name, _sections(), f"{source}: no section")
+        check_known(section_name, _sections(), f"{source}: no section")
         section = getattr(config, section_name)
         known = {field.name: field for field in dataclasses.fields(section)}
         converted = {}
         for name, value in _modern(section, values, source).items():
-            check_name(name, list(known), f"{source}: {section_name} has no")
+            check_known(name, known, f"{source}: {section_name} has no")
             what = f"{source}: {section_name}.{name}"
             if source == "flags":
                 what = f"--{name}"
@@ -172,19 +171,6 @@ def _short(value) -> str:
 
 def _sections() -> list[str]:
     return [field.name for field in dataclasses.fields(Config)]
-
-
-def check_name(name: str, known: list[str], source: str) -> None:
-    """Checks that there is a setting or section of this name.
-
-    Raises:
-        UserError: there is none; `source` begins the line, which names a close one.
-    """
-    if name in known:
-        return
-    close = difflib.get_close_matches(str(name), known, n=1)
-    advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-    raise UserError(f"{source} {name!r}; {advice}")
 
 
 def differences(before: Config, now: Config, *changes: str) -> list[str]:

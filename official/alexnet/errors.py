@@ -1,11 +1,31 @@
 """The exceptions whose text is written for the person at the keyboard."""
 
+import difflib
+from collections.abc import Collection
+
 
 class UserError(Exception):
     """A mistake the user can mend: one line saying what, where, and what to do."""
 
     # What a command exits with.
     status = 2
+
+
+def check_known(name: object, known: Collection[str], what: str) -> None:
+    """Checks that a name is one of the known ones.
+
+    Args:
+        name: as it was given.
+        known: what there is.
+        what: the error up to the name, such as `paper.yaml has no key`.
+
+    Raises:
+        UserError: it is not, with the known one that is most like it.
+    """
+    if name not in known:
+        close = difflib.get_close_matches(str(name), known, n=1)
+        advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+        raise UserError(f"{what} {name!r}; {advice}")
 
 
 class NoRoom(UserError):

@@ -10,7 +10,7 @@ from absl import flags
 from official.alexnet import config as config_lib
 from official.alexnet import config_files, fields, run_files
 from official.alexnet.config import Config
-from official.alexnet.errors import UserError
+from official.alexnet.errors import UserError, check_known
 
 FLAGS = flags.FLAGS
 
@@ -100,7 +100,7 @@ def config_of(
     for name, value in settings.items():
         if name == "config_file":
             continue
-        config_files.check_name(name, list(names), "no setting")
+        check_known(name, names, "no setting")
         plain = os.fspath(value) if isinstance(value, os.PathLike) else value
         given.setdefault(names[name], {})[name] = plain
     if file := settings.get("config_file"):

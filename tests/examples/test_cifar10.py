@@ -1,12 +1,12 @@
 """The CIFAR-10 nets and their program, on a CIFAR-10 of blots."""
 
+import functools
 import pathlib
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from official.alexnet.errors import UserError
 
@@ -38,7 +38,7 @@ def blots() -> tuple[data.Split, data.Split]:
 
 
 def layer_names(net: str, **options) -> str:
-    return " ".join(layer.name for layer in build(net, **options).layers[1:])
+    return " ".join(layer.name for layer in build(net, **options).layers)
 
 
 def test_the_nets_are_the_sources():
@@ -117,9 +117,7 @@ def test_lrn_is_the_sources():
 def test_kernels_of_their_own_at_every_pixel():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 4, 3, 2)).astype("f4")
-    layer = LocallyConnected(
-        5, kernel_initializer="zeros", kernel_regularizer=None, name="local"
-    )
+    layer = LocallyConnected((4, 3, 5), name="local")
     layer.build(x.shape)
     kernel, bias = (
         rng.normal(size=v.shape).astype("f4") for v in (layer.kernel, layer.bias)
@@ -177,112 +175,110 @@ def test_binary_files_and_mistakes(binary_dir, blots):
         data.read(str(binary_dir))
 
 
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (data.CLASSES, None),
-        ((*data.CLASSES[:9], "zebra"), "'zebra' is no class of CIFAR-10"),
-    ],
-)
-def test_tfds(blots, tmp_path, names, message):
-    features = tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=(32, 32, 3)),
-            "label": tfds.features.ClassLabel(names=names),
-        }
-    )
-    splits = {
-        name: tf.data.Dataset.from_tensor_slices(
-            {"image": split.images, "label": split.labels.astype(np.int64)}
-        )
-        for name, split in zip(("train", "test"), blots, strict=True)
-    }
-    tfds.dataset_builders.store_as_tfds_dataset(
-        name="tiny_cifar10",
-        version="1.0.0",
-        data_dir=str(tmp_path),
-        split_datasets=splits,
-        features=features,
-        disable_shuffling=True,
-    )
-    if message is None:
-        check_equal(data.read(str(tmp_path), "tiny_cifar10"), blots)
-    else:
-        with pytest.raises(UserError, match=message):
-            data.read(str(tmp_path), "tiny_cifar10")
-
-
-@pytest.mark.parametrize("name", ["nothing_like_it", "huggingface:cifar10"])
-def test_a_tfds_name_that_is_not_there(tmp_path, name):
-    with pytest.raises(UserError, match=f"--tfds_name={name}"):
-        data.read(str(tmp_path), name)
-
-
 # === The runs ===
 
 
 def test_each_epoch_has_every_image_in_an_order_of_its_own(blots):
     training, _ = blots
     mean = np.zeros((32, 32, 3), "f4")
-    batches = train._batches(training, mean, 0, crops=False, skip=0).unbatch()
-    images = [image for image, _ in batches.take(200).as_numpy_iterator()]
-    epochs = [np.array(images[:100]), np.array(images[100:])]
+    stream = train.batches(training, mean, 0, crops=False)
+    epochs = [
+        np.concatenate([images for images, _ in stream.as_numpy_iterator()])
+        for _ in range(2)
+    ]
     for epoch in epochs:
         ours, theirs = (
             sorted(map(bytes, np.uint8(images))) for images in (epoch, training.images)
         )
         assert ours == theirs
     assert not np.array_equal(*epochs)
-    skipped = train._batches(training, mean, 0, crops=False, skip=1)
-    np.testing.assert_array_equal(next(iter(skipped))[0][:50], epochs[1][28:78])
+
+
+def test_crops_are_others_in_each_epoch(blots):
+    """Of one image, so that its order does not count; and the same with one seed."""
+    one = data.Split(*(values[:1] for values in blots[0]))
+    mean = np.zeros((24, 24, 3), "f4")
+
+    def crops(seed: int) -> list[bytes]:
+        stream = train.batches(one, mean, seed, crops=True)
+        return [next(iter(stream))[0].numpy().tobytes() for _ in range(6)]
+
+    assert crops(1) == crops(1) != crops(2)
+    assert len(set(crops(1))) > 3
 
 
 def test_the_best_rate_and_the_gain_are_found_once(tmp_path, monkeypatch):
     """ReLU learns fastest at 0.004 and tanh at 0.016, outside the grid."""
-    trained = []
+    trained, picture = [], tmp_path / "figure1.png"
 
-    def fake(net, rate, epochs, *_, activation, seed, stop_error):
+    def fake(net, activation, rate, epochs, _, __, seed, stop_error):
         trained.append((net, activation, rate, epochs, seed))
         assert stop_error == (0.25 if net == "19pct" else None)
         if net != "19pct":
-            return {"test_error_9_crops": 0.2 + 0.01 * seed * (net == "11pct")}, {}
+            error = 0.2 + 0.01 * seed * (net == "11pct")
+            return {"test_error_9_crops": error}
         far = abs(np.log2(rate / {"relu": 0.004, "tanh": 0.016}[activation]))
         row = {"training_error": 0.3 + 0.1 * far, "epochs_to_error": 5.0}
-        return row, {"training_error": [(0.5, 0.7), (8.5, 0.2)]}
+        return row | {"errors": [(0.5, 0.7), (8.5, 0.2)]}
+
+    def results() -> dict:
+        run = functools.partial(cifar10.run_once, tmp_path, (None, None))
+        return cifar10.figure1(run, picture) | cifar10.lrn(run)
 
     monkeypatch.setattr(train, "train", fake)
-    runs = cifar10.Runs(tmp_path, None, None)
-    results = cifar10.figure1(runs) | cifar10.lrn(runs)
-    assert results["best_rates"] == {"relu": 0.004, "tanh": 0.016}
-    assert results["lrn_gain"] == pytest.approx(-2)
+    found = results()
+    assert found["best_rates"] == {"relu": 0.004, "tanh": 0.016}
+    assert found["epochs_to_error"] == {"relu": 5, "tanh": 5}
+    assert found["lrn_gain"] == pytest.approx(-2)
     # Differences of -1, -2 and -3 points; Student's t for two degrees is 4.3027.
     half = 4.3027 / np.sqrt(3)
     expected = [-2 - half, -2 + half]
-    assert results["lrn_gain_interval"] == pytest.approx(expected, rel=1e-4)
-    assert (tmp_path / "figure1.png").stat().st_size > 5000
+    assert found["lrn_gain_interval"] == pytest.approx(expected, rel=1e-4)
+    assert picture.stat().st_size > 5000
     assert len(set(trained)) == len(trained)
     # What is finished is not trained again.
     monkeypatch.setattr(train, "train", None)
-    again = cifar10.Runs(tmp_path, None, None)
-    assert cifar10.figure1(again) | cifar10.lrn(again) == results
+    assert results() == found
 
 
 @pytest.mark.slow
 def test_a_run_of_section_3_3(blots):
-    row, curves = train.train("11pct", 0.001, 1, *blots, seed=1)
-    assert 0 <= row["test_error"] <= 1
+    row = train.train("11pct", "relu", 0.001, 1, *blots, seed=1)
+    assert 0 <= row["test_errors"][-1][1] <= 1
     assert 0 <= row["test_error_9_crops"] <= 1
-    assert len(curves["test_error"]) == 1
+    assert len(row["test_errors"]) == 1
+    assert row["test_errors"][0][0] == 1
 
 
-def test_a_run_ends_at_its_training_error(blots):
-    row, curves = train.train("19pct", 0.01, 60, *blots, stop_error=0.6)
-    assert row["training_error"] <= 0.6 < curves["training_error"][-2][1]
-    before, after = curves["training_error"][-2:]
+def test_a_run_ends_at_its_training_error(blots, monkeypatch):
+    monkeypatch.setattr(train, "BATCH", 32)
+    row = train.train("19pct", "relu", 0.01, 60, *blots, stop_error=0.6)
+    before, after = row["errors"][-2:]
+    assert row["training_error"] == after[1] <= 0.6 < before[1]
     assert before[0] <= row["epochs_to_error"] <= after[0]
-    assert 0 <= row["test_error"] <= 1
+    assert 0 <= row["test_errors"][-1][1] <= 1
 
 
-def test_a_run_that_diverges_is_the_worst(blots):
-    row, _ = train.train("19pct", 1e6, 2, *blots, stop_error=0.25)
+def test_a_run_that_diverges_is_the_worst(blots, monkeypatch):
+    monkeypatch.setattr(train, "BATCH", 32)
+    row = train.train("19pct", "relu", 1e6, 2, *blots, stop_error=0.25)
     assert row["training_error"] == np.inf
+
+
+def test_rates_of_kernels_and_biases(blots, monkeypatch):
+    """Divided by 10 after 80 and 90 % of the epochs; the biases' rate stays."""
+    noted = []
+
+    class Noting(train.PaperSGD):
+        def set_multiples(self, multiple_of):
+            super().set_multiples(multiple_of)
+            rate = float(self.learning_rate.numpy())
+            rates = dict(zip(self.names, rate * self._rates.numpy(), strict=True))
+            noted.append((rates["conv1/kernel"], rates["conv1/bias"]))
+
+    monkeypatch.setattr(train, "PaperSGD", Noting)
+    one = data.Split(*(values[:10] for values in blots[0]))
+    row = train.train("19pct", "relu", 1e-4, 10, one, one)
+    assert len(row["errors"]) == 10
+    expected = [(1e-4, 2e-4), (1e-5, 2e-4), (1e-6, 2e-4)]
+    np.testing.assert_allclose(noted, expected, rtol=1e-5)

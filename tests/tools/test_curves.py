@@ -65,7 +65,7 @@ def test_a_torn_last_line_is_passed_over(run_dir, tmp_path):
         curves.read("torn", str(tmp_path))
 
 
-def test_runs_with_other_epochs_are_drawn_over_epochs():
+def test_runs_with_other_epochs_are_drawn_over_steps_alone():
     pytest.importorskip("matplotlib")
     rows = [
         {"step": step, "split": "validation", "loss": 1.0, "accuracy": 0.5}
@@ -73,9 +73,9 @@ def test_runs_with_other_epochs_are_drawn_over_epochs():
     ]
     histories = [curves.History("a", rows, 10.0), curves.History("b", rows, 20.0)]
     panel = curves.draw(histories).axes[0]
-    assert panel.get_xlabel() == "epoch"
-    assert [list(line.get_xdata()) for line in panel.lines] == [[1, 2], [0.5, 1]]
-    histories[1] = dataclasses.replace(histories[1], steps_per_epoch=None)
-    panel = curves.draw(histories).axes[0]
     assert panel.get_xlabel() == "step"
     assert not panel.child_axes
+    assert [list(line.get_xdata()) for line in panel.lines] == [[10, 20], [10, 20]]
+    histories[1] = dataclasses.replace(histories[1], steps_per_epoch=10.0)
+    (above,) = curves.draw(histories).axes[0].child_axes
+    assert above.get_xlabel() == "epoch"

@@ -137,7 +137,7 @@ def test_records_of_other_classes_are_matched_by_name(net, tmp_path):
     source = pathlib.Path(net.config.data.data_dir)
     for shard in source.glob("train-*"):
         shutil.copy(shard, tmp_path)
-    names = (net.names[1], net.names[0], net.names[2])
+    names = (net.labels[1], net.labels[0], net.labels[2])
     (tmp_path / "labels.txt").write_text("\n".join(names))
     data = dataclasses.replace(net.config.data, data_dir=str(tmp_path))
     other = dataclasses.replace(net, config=dataclasses.replace(net.config, data=data))

@@ -171,3 +171,23 @@ def test_a_frozen_layer_stays_in_compile_and_fit():
         for variable, old in zip(model.weights, before, strict=True)
     ]
     assert changed == [False, False, True, True]
+
+
+def test_rates_of_biases_and_layers_count_in_compile_and_fit():
+    """`fit` builds the optimizer while it traces."""
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="fc8")(inputs))
+    optimizer = PaperSGD(
+        *(0.1, 0.0, 0.0), bias_learning_rate=2.0, layer_learning_rates={"fc8": 3}
+    )
+    model.compile(optimizer, "mse", jit_compile=False)
+    x, y = np.ones((4, 3), "f4"), np.zeros((4, 2), "f4")
+    before = [np.array(variable) for variable in model.weights]
+    # The gradient of the mean of both squares, to the logits.
+    gradient = model.predict(x, verbose=0)[0]
+    model.fit(x, y, verbose=0)
+    kernel, bias = (
+        np.array(v) - old for v, old in zip(model.weights, before, strict=True)
+    )
+    np.testing.assert_allclose(kernel, [-0.3 * gradient] * 3, rtol=1e-4)
+    np.testing.assert_allclose(bias, -0.6 * gradient, rtol=1e-4)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ablating.plan import BASELINE, Claim, Plan
+from ablating.plan import BASELINE, Plan
 
 
 def by_seed(plan: Plan, results: list[dict], measure: str) -> pd.DataFrame:
@@ -16,7 +16,7 @@ def by_seed(plan: Plan, results: list[dict], measure: str) -> pd.DataFrame:
 
 def differences(values: pd.DataFrame) -> pd.DataFrame:
     """Each row minus the baseline, where both have the seed."""
-    return values.drop(columns=BASELINE).sub(values[BASELINE], axis=0)
+    return values.sub(values[BASELINE], axis=0)
 
 
 def effects(values: pd.DataFrame) -> pd.DataFrame:
@@ -36,9 +36,8 @@ def effects(values: pd.DataFrame) -> pd.DataFrame:
         own differences (`own`) and with that of all rows (`pooled`); NaN where it is
         not known.
     """
-    apart = differences(values)
-    found = {"mean": apart.mean(), "count": apart.count(), "sem": apart.sem()}
-    found = pd.DataFrame(found)
+    apart = differences(values).drop(columns=BASELINE)
+    found = pd.DataFrame(apart.agg(["mean", "count", "sem"]).T)
     found["own"] = found["sem"] * stats.t.ppf(0.975, found["count"] - 1)
     variance, freedom = noise(values)
     error = np.sqrt(2 * variance / found["count"].where(found["count"] > 0))
@@ -61,14 +60,3 @@ def noise(values: pd.DataFrame) -> tuple[float, int]:
     freedom = len(known) - int(rank)
     squares = float(np.sum(np.square(known - design @ means)))
     return squares / freedom if freedom else np.nan, freedom
-
-
-def verdict(claim: Claim | None, mean: float, half_width: float) -> str:
-    """Whether the sign is the paper's: yes, no, or not distinguishable from 0."""
-    if claim is None:
-        return "-"
-    if np.isnan(half_width):
-        return "not run" if np.isnan(mean) else "one seed"
-    if abs(mean) <= half_width:
-        return "not distinguishable"
-    return "yes" if (mean > 0) == (claim.effect == "worse") else "no"

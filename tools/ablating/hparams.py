@@ -8,13 +8,11 @@ import pathlib
 import shutil
 
 import pandas as pd
-from tensorboard.compat.proto import event_pb2
+import tensorflow as tf
 from tensorboard.plugins.hparams import api
-from tensorboard.plugins.scalar.summary_v2 import scalar_pb
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from ablating.effects import by_seed, differences
-from ablating.plan import BASELINE, MAIN_MEASURE, Plan
+from ablating.plan import MAIN_MEASURE, Plan
 
 _METRICS = {
     "ten_crop_top_1_error": "top-1 error, ten crops (%)",
@@ -32,41 +30,26 @@ _METRICS = {
 
 def write(plan: Plan, results: list[dict], folder: pathlib.Path) -> None:
     """Writes event files, in place of those of an earlier call."""
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    settings = dict.fromkeys(sorted({key for row in plan.rows for key in row.changed}))
-    settings = {
-        row.name: {"row": row.name}
-        | {key: row.changed.get(key, "as the baseline") for key in settings}
-        for row in plan.rows
-    }
-    columns = pd.DataFrame(settings).T
-    config = api.hparams_config_pb(
-        [api.HParam(key, api.Discrete(list(columns[key].unique()))) for key in columns],
-        [api.Metric(tag, display_name=name) for tag, name in _METRICS.items()],
-    )
-    _write_summaries(folder, [config])
+    shutil.rmtree(folder, ignore_errors=True)
+    keys = sorted({key for row in plan.rows for key in row.changed})
+    same = dict.fromkeys(keys, "as the baseline")
+    settings = {row.name: {"row": row.name, **same, **row.changed} for row in plan.rows}
+    columns = pd.DataFrame(settings.values())
+    with tf.summary.create_file_writer(str(folder)).as_default(step=0):
+        api.hparams_config(
+            [api.HParam(k, api.Discrete(list(columns[k].unique()))) for k in columns],
+            [api.Metric(tag, display_name=name) for tag, name in _METRICS.items()],
+        )
     values = by_seed(plan, results, MAIN_MEASURE)
     apart = differences(values)
-    apart[BASELINE] = 0 * values[BASELINE]
-    errors = {
-        "ten_crop_top_1_standard_error": values.sem(),
-        "difference_standard_error": apart.drop(columns=BASELINE).sem(),
-    }
-    for result in results:
-        name, seed = result["row"], result["seed"]
-        metrics = {tag: result[tag] for tag in _METRICS if tag in result}
-        metrics["difference"] = apart.loc[seed, name]
-        metrics |= {tag: error.get(name) for tag, error in errors.items()}
-        start = api.hparams_pb(settings[name], trial_id=name)
-        scalars = [
-            scalar_pb(tag, value) for tag, value in metrics.items() if pd.notna(value)
-        ]
-        _write_summaries(folder / name / f"seed{seed}", [start, *scalars])
-
-
-def _write_summaries(folder: pathlib.Path, summaries: list) -> None:
-    writer = EventFileWriter(str(folder))
-    for summary in summaries:
-        writer.add_event(event_pb2.Event(step=0, summary=summary))
-    writer.close()
+    table = pd.DataFrame(results).set_index(["row", "seed"])
+    table["difference"] = apart.unstack()
+    for name, spread in (("ten_crop_top_1", values), ("difference", apart)):
+        error = spread.sem().reindex(table.index, level="row")
+        table[f"{name}_standard_error"] = error
+    for (row, seed), metrics in table.reindex(columns=list(_METRICS)).iterrows():
+        own = str(folder / row / f"seed{seed}")
+        with tf.summary.create_file_writer(own).as_default(step=0):
+            api.hparams(settings[row], trial_id=row)
+            for tag, value in metrics.dropna().items():
+                tf.summary.scalar(tag, value)

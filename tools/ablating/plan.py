@@ -1,17 +1,16 @@
 """A plan: a baseline, named changes of it, and what the paper says each one does."""
 
 import dataclasses
-import difflib
 import pathlib
 import re
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from official.alexnet import config as config_lib
 from official.alexnet import config_files, fields, paths, plain_yaml
 from official.alexnet.config import Config
-from official.alexnet.errors import UserError
+from official.alexnet.errors import UserError, check_known
 
 PACKAGED = pathlib.Path(__file__).parents[1] / "ablations"
 BASELINE = "baseline"
@@ -25,15 +24,9 @@ _CHANGE = {"settings": dict, "paper": dict, "note": str}
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What the paper says a change does.
+    """What the paper says a change does, and in which section.
 
-    Attributes:
-        effect: `worse` or `better` than the baseline.
-        section: where it says so.
-        says: the sentence in other words.
-        top_1: by how many points of top-1 error, where it says a number.
-        top_5: the same of top-5 error.
-        measure: the result that shows it, one of `MEASURES`.
+    `measure` shows it; `top_1` and `top_5` are by how many points of error.
     """
 
     effect: Literal["worse", "better"]
@@ -65,26 +58,15 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The rows, the baseline first.
-
-    Attributes:
-        name: of its file, without its ending.
-        title: for people.
-        rows: of the table.
-        source: the file as it was named.
-    """
+    """The rows, the baseline first; `name` is its file's, without its ending."""
 
     name: str
     title: str
     rows: tuple[Row, ...]
-    source: str
 
 
 def load(path: str) -> Plan:
-    """Reads a plan, or one of those that come with the tool.
-
-    Args:
-        path: a path, or a name such as `paper` or `paper.yaml`.
+    """Reads a plan: a path, or `paper` or `paper.yaml` of those beside the tool.
 
     Raises:
         UserError: there is no such file, or a mistake in it, with the key's name.
@@ -109,10 +91,11 @@ def parse(text: str | bytes, name: str, source: str) -> Plan:
     if recipe := content.get("config_file"):
         base = config_files.override(base, config_files.load(recipe), recipe)
     base = _override(base, content.get("baseline", {}), f"{source}: baseline")
-    rows = [Row(BASELINE, base)]
-    for key, change in content["changes"].items():
-        rows.append(_row(str(key), change, base, f"{source}: {key}"))
-    return Plan(name, content.get("title", name), tuple(rows), source)
+    rows = [
+        _row(str(key), change, base, f"{source}: {key}")
+        for key, change in content["changes"].items()
+    ]
+    return Plan(name, content.get("title", name), (Row(BASELINE, base), *rows))
 
 
 def choose(plan: Plan, only: list[str]) -> Plan:
@@ -123,7 +106,7 @@ def choose(plan: Plan, only: list[str]) -> Plan:
     """
     names = [row.name for row in plan.rows]
     for name in only:
-        _check_name(name, names, f"--only: {plan.name} has no row")
+        check_known(name, names, f"--only: {plan.name} has no row")
     chosen = {*(only or names), BASELINE}
     rows = tuple(row for row in plan.rows if row.name in chosen)
     return dataclasses.replace(plan, rows=rows)
@@ -135,9 +118,8 @@ def run_config(row: Row, seed: int, data_dir: str | None) -> Config:
     Raises:
         UserError: they name no data, or do not go together.
     """
-    settings = {"train": {"seed": seed}}
-    if data_dir is not None:
-        settings["data"] = {"data_dir": data_dir}
+    data = {} if data_dir is None else {"data_dir": data_dir}
+    settings = {"train": {"seed": seed}, "data": data}
     config = config_files.override(row.config, settings, "flags")
     config_lib.check(config)
     return config
@@ -160,20 +142,17 @@ def _row(name: str, change, base: Config, source: str) -> Row:
             f"not {' or '.join(taken)}"
         )
     change = _checked(change, _CHANGE, source)
-    config = _override(base, change.get("settings", {}), source)
-    before, after = flat(base), flat(config)
-    changed = {
-        key: fields.show(value) for key, value in after.items() if value != before[key]
-    }
+    config, before = _override(base, change.get("settings", {}), source), flat(base)
+    changed = {k: fields.show(v) for k, v in flat(config).items() if v != before[k]}
     if not changed:
         raise UserError(f"{source} changes nothing: its settings are the baseline's")
     claim = None
     if "paper" in change:
-        kinds = typing.get_type_hints(Claim)
-        says = _checked(change["paper"], kinds, f"{source}: paper")
+        where = f"{source}: paper"
+        says = _checked(change["paper"], typing.get_type_hints(Claim), where)
         for key in ("effect", "section", "says"):
             if key not in says:
-                raise UserError(f"{source}: paper lacks {key}")
+                raise UserError(f"{where} lacks {key}")
         claim = Claim(**says)
     return Row(name, config, changed, claim, change.get("note"))
 
@@ -204,7 +183,7 @@ def _checked(values, kinds: Mapping[str, object], source: str) -> dict:
     if not isinstance(values, dict):
         raise UserError(f"{source} should hold {', '.join(kinds)}")
     for key, value in values.items():
-        _check_name(key, kinds, f"{source} has no key")
+        check_known(key, kinds, f"{source} has no key")
         kind, words = kinds[key], None
         if typing.get_origin(kind) is Literal:
             choices = typing.get_args(kind)
@@ -214,10 +193,3 @@ def _checked(values, kinds: Mapping[str, object], source: str) -> dict:
         if words:
             raise UserError(f"{source}: {key} should be {words}, not {value!r}")
     return values
-
-
-def _check_name(name, known: Collection[str], source: str) -> None:
-    if name not in known:
-        close = difflib.get_close_matches(str(name), known, n=1)
-        advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-        raise UserError(f"{source} {name!r}; {advice}")

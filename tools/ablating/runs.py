@@ -13,12 +13,11 @@ import math
 import os
 import pathlib
 import platform
-import resource
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+
+import numpy as np
 
 from ablating import plan as plans
 from official.alexnet import disk, run_files
@@ -57,24 +56,19 @@ class Run:
 
 
 def runs_of(
-    plan: plans.Plan,
-    seeds: Sequence[int],
-    output_dir: pathlib.Path,
-    data_dir: str | None,
+    plan: plans.Plan, seeds: list[int], output_dir: pathlib.Path, data_dir: str | None
 ) -> list[Run]:
     """All runs, every row with the first seed before any with the second.
 
     Raises:
         UserError: a row's settings do not go together.
     """
-    return [
-        Run(
-            *(row.name, seed, output_dir / row.name / f"seed{seed}"),
-            plans.run_config(row, seed, data_dir),
-        )
-        for seed in seeds
-        for row in plan.rows
-    ]
+    found = []
+    for seed, row in itertools.product(seeds, plan.rows):
+        config = plans.run_config(row, seed, data_dir)
+        folder = output_dir / row.name / f"seed{seed}"
+        found.append(Run(row.name, seed, folder, config))
+    return found
 
 
 def commands(run: Run) -> list[list[str]]:
@@ -117,10 +111,7 @@ def check_same(folder: pathlib.Path, config: Config) -> None:
 
 
 def execute(run: Run) -> dict:
-    """Trains and evaluates, from where an earlier process stopped.
-
-    Args:
-        run: prepared.
+    """Trains and evaluates a prepared run, from where an earlier process stopped.
 
     Returns:
         The results, which are in the run's folder by then.
@@ -131,20 +122,14 @@ def execute(run: Run) -> dict:
     """
     for command in commands(run):
         output = _call(command, run.folder)
-    try:
-        ten_crops = json.loads(output.splitlines()[-1])
-    except (ValueError, IndexError) as error:
-        raise RunFailed(
-            f"the evaluation's last line is not JSON: {output!r}"
-        ) from error
-    results = _gather(run, ten_crops)
+    results = _gather(run, json.loads(output.splitlines()[-1]))
     disk.write_text(run.folder / RESULTS_FILE, json.dumps(results, indent=1) + "\n")
     return results
 
 
 def _call(command: list[str], folder: pathlib.Path) -> str:
     """Runs a command; returns its stdout. What it says goes to the run's log."""
-    started, cpu_before = time.perf_counter(), _cpu_seconds_of_children()
+    started, before = time.perf_counter(), os.times()
     line = {"command": command, "commit": _commit()}  # Of the code that it imports.
     with (
         (folder / LOG_FILE).open("ab") as log,
@@ -158,14 +143,15 @@ def _call(command: list[str], folder: pathlib.Path) -> str:
             process.wait()
         finally:
             _stop(process)
+            cpu = [n - b for n, b in zip(os.times()[2:4], before[2:4], strict=True)]
             line["status"] = process.returncode
             line["seconds"] = round(time.perf_counter() - started, 2)
-            line["cpu_seconds"] = round(_cpu_seconds_of_children() - cpu_before, 2)
+            line["cpu_seconds"] = round(sum(cpu), 2)
             disk.append(folder / COMMANDS_FILE, (json.dumps(line) + "\n").encode())
     if process.returncode:
-        said = (folder / LOG_FILE).read_text("utf-8", "replace").split("\n")
-        last = next((text for text in reversed(said) if text.strip()), "")
-        raise RunFailed(f"status {process.returncode}: {last.strip()[:300]}")
+        said = (folder / LOG_FILE).read_text("utf-8", "replace").strip()
+        last = said.rpartition("\n")[2].strip()
+        raise RunFailed(f"status {process.returncode}: {last[:300]}")
     return output
 
 
@@ -179,46 +165,34 @@ def _stop(process: subprocess.Popen) -> None:
             process.wait()
 
 
-def _cpu_seconds_of_children() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
 def _gather(run: Run, ten_crops: dict) -> dict:
-    """The results of a run, from its metrics, checkpoint and last evaluation."""
-    lines = _json_lines(run.folder / run_files.METRICS_FILE)
+    """The results of a run, from its metrics and its last evaluation."""
+    lines = json_lines(run.folder / run_files.METRICS_FILE)
     training = [line for line in lines if line["split"] == "train"]
     one_crop = [line for line in lines if line["split"] == "validation"][-1]
     if not ten_crops["step"] == training[-1]["step"] == one_crop["step"]:
         raise RunFailed(f"the results are of different steps: {ten_crops}, {one_crop}")
-    done = _json_lines(run.folder / COMMANDS_FILE)
-    steps = [0, *(line["step"] for line in training)]
-    parts = [after - before for before, after in itertools.pairwise(steps)]
-    speeds = [line["images_per_second"] for line in training]
-    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
-    return {
-        "row": run.row,
-        "seed": run.seed,
-        "top_1_error": _percent_wrong(one_crop["accuracy"]),
-        "top_5_error": _percent_wrong(one_crop["top_5_accuracy"]),
-        "ten_crop_top_1_error": _percent_wrong(ten_crops["accuracy"]),
-        "ten_crop_top_5_error": _percent_wrong(ten_crops["top_5_accuracy"]),
+    done = json_lines(run.folder / COMMANDS_FILE)
+    parts = np.diff([0, *(line["step"] for line in training)])
+    times = parts / [line["images_per_second"] for line in training]
+    packages = ("tensorflow", "keras", "numpy")
+    results = {"row": run.row, "seed": run.seed}
+    for prefix, line in (("", one_crop), ("ten_crop_", ten_crops)):
+        results[f"{prefix}top_1_error"] = _percent_wrong(line["accuracy"])
+        results[f"{prefix}top_5_error"] = _percent_wrong(line["top_5_accuracy"])
+    return results | {
         "train_loss": training[-1]["loss"],
         "train_error": _percent_wrong(training[-1]["accuracy"]),
-        "steps": steps[-1],
+        "steps": training[-1]["step"],
         "log_steps": run.config.train.log_steps,
         "parameters": count_parameters(run.config.model),
         "seconds": round(sum(line["seconds"] for line in done), 1),
         "cpu_seconds": round(sum(line["cpu_seconds"] for line in done), 1),
         # Of the training steps alone.
-        "images_per_second": round(statistics.harmonic_mean(speeds, parts), 1),
-        "commit": " ".join(dict.fromkeys(str(line.get("commit")) for line in done)),
-        "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("tensorflow", "keras", "numpy")
-        }
-        | {"python": platform.python_version()}
-        | ({"TF_ENABLE_ONEDNN_OPTS": onednn} if onednn else {}),
+        "images_per_second": round(parts.sum() / times.sum(), 1),
+        "commit": " ".join(dict.fromkeys(line["commit"] for line in done)),
+        "versions": {name: importlib.metadata.version(name) for name in packages}
+        | {"python": platform.python_version()},
     }
 
 
@@ -228,7 +202,8 @@ def count_parameters(model: ModelConfig) -> int:
     return sum(math.prod(shapes[name]) for name in shapes if "/moving_" not in name)
 
 
-def _json_lines(path: pathlib.Path) -> list[dict]:
+def json_lines(path: pathlib.Path) -> list[dict]:
+    """The objects of a file with one a line."""
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
@@ -236,11 +211,11 @@ def _percent_wrong(accuracy: float) -> float:
     return round(100 * (1 - accuracy), 4)
 
 
-def _commit() -> str | None:
-    root = pathlib.Path(__file__).parents[2]
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+def _commit() -> str:
+    root = str(pathlib.Path(__file__).parents[2])
+    command = ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() or None
+    except OSError:  # No git.
+        return "unknown"
+    return done.stdout.strip() or "unknown"

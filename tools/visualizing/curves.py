@@ -22,13 +22,7 @@ PANELS = (
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """What one run has written.
-
-    Attributes:
-        name: of the run, for the legend.
-        rows: the lines of its metrics.jsonl.
-        steps_per_epoch: None where it cannot be told.
-    """
+    """The lines of a run's metrics.jsonl; `steps_per_epoch` is None: not known."""
 
     name: str
     rows: list[dict]
@@ -64,15 +58,16 @@ def read(name: str, model_dir: str) -> History:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-            if number == len(lines):  # Its writer was killed, or is writing.
+            rows.append(row := json.loads(line))
+            _ = row["step"], row["split"]
+        except (ValueError, LookupError, TypeError) as error:
+            if isinstance(error, ValueError) and number == len(lines):
+                # Its writer was killed, or is writing.
                 print(f"{path}: the last line is cut short", flush=True)
                 break
-        if not isinstance(row, dict) or not {"step", "split"} <= row.keys():
-            raise UserError(f"{path}: line {number} is not one that training writes")
-        rows.append(row)
+            raise UserError(
+                f"{path}: line {number} is not one that training writes"
+            ) from error
     if not rows:
         raise UserError(f"{path} is empty: train there first")
     return History(name, rows, _steps_per_epoch(rows, model_dir))
@@ -86,46 +81,34 @@ def _steps_per_epoch(rows: Sequence[dict], model_dir: str) -> float | None:
         return None  # A single evaluation may be the end of the run.
     epochs = run_files.load_config(model_dir).train.epochs_between_evals
     # A run that was made longer has an evaluation at its first end as well.
-    distances = [after - before for before, after in itertools.pairwise([0, *steps])]
-    return statistics.mode(distances) / epochs
+    return statistics.mode(np.diff([0, *steps]).tolist()) / epochs
 
 
 def draw(histories: Sequence[History]) -> drawing.Figure:
     """Loss, top-1 and top-5 of runs: training as lines, validation as points.
 
-    The axis is in steps, with epochs above it. Runs whose epochs have different
-    numbers of steps are drawn over epochs alone. Dotted lines: the learning rate
-    changes.
+    The axis is in steps, with epochs above it where they are as long in all runs.
+    Dotted lines: the learning rate changes.
     """
     figure = drawing.new_figure(12, 3.9)
     lengths = [history.steps_per_epoch for history in histories]
     length = lengths[0]
     alike = None not in lengths and max(lengths) < 1.01 * min(lengths)
-    over_epochs = None not in lengths and not alike
     panels = figure.subplots(1, len(PANELS))
     for panel, (key, title, factor) in zip(panels, PANELS, strict=True):
         for i, history in enumerate(histories):
-            unit, color = history.steps_per_epoch if over_epochs else 1, f"C{i}"
             for split, style, alpha in (("train", "-", 0.6), ("validation", "o--", 1)):
-                if points := history.points(split, key):
-                    steps, values = zip(*points, strict=True)
-                    panel.plot(
-                        *(
-                            [step / unit for step in steps],
-                            [factor * v for v in values],
-                        ),
-                        style,
-                        **{"color": color, "alpha": alpha, "markersize": 3.5},
-                        **{"linewidth": 1.2, "label": f"{history.name}, {split}"},
-                    )
+                points = np.array(history.points(split, key)).reshape(-1, 2)
+                line = {"color": f"C{i}", "label": f"{history.name}, {split}"}
+                line |= {"alpha": alpha, "markersize": 3.5, "linewidth": 1.2}
+                if len(points):
+                    panel.plot(*(points * (1, factor)).T, style, **line)
             for step, rate in history.rate_changes():
-                panel.axvline(step / unit, color=color, linestyle=":", linewidth=1)
-                panel.text(
-                    *(step / unit, 0.98, f" lr {rate:.2g}"),
-                    **{"color": color, "fontsize": 7, "va": "top"},
-                    transform=panel.get_xaxis_transform(),
-                )
-        panel.set(xlabel="epoch" if over_epochs else "step", ylabel=title)
+                panel.axvline(step, color=f"C{i}", linestyle=":", linewidth=1)
+                text = {"color": f"C{i}", "fontsize": 7, "va": "top"}
+                text["transform"] = panel.get_xaxis_transform()
+                panel.text(step, 0.98, f" lr {rate:.2g}", **text)
+        panel.set(xlabel="step", ylabel=title)
         panel.grid(alpha=0.3)
         if alike:
             scales = (lambda steps: steps / length, lambda epochs: epochs * length)

@@ -73,14 +73,14 @@ def first_inputs(model_dir: str) -> np.ndarray:
         UserError: there are none.
     """
     folder = pathlib.Path(model_dir) / "train"
-    found = []
-    for file in sorted(folder.glob("events*")):
-        for record in tf.data.TFRecordDataset(str(file)):
-            event = tf.compat.v1.Event.FromString(record.numpy())
-            for value in event.summary.value:
-                if value.tag == "input_images":
-                    # The first two strings are width and height.
-                    found.append((event.step, list(value.tensor.string_val)[2:]))
+    files = [str(path) for path in sorted(folder.glob("events*"))]
+    found = [
+        (event.step, value.tensor.string_val[2:])  # After width and height.
+        for record in tf.data.TFRecordDataset(files).as_numpy_iterator()
+        for event in [tf.compat.v1.Event.FromString(record)]
+        for value in event.summary.value
+        if value.tag == "input_images"
+    ]
     if not found:
         raise UserError(f"{folder} holds no event file with input images")
     _, images = min(found, key=lambda item: item[0])

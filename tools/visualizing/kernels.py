@@ -18,11 +18,8 @@ def first_kernels(net: Trained) -> tuple[str, list[np.ndarray]]:
         The layer's name, and for each column (size, size, 3, count) float32.
     """
     variant = net.config.model.net()
-    (name,) = (
-        conv.name
-        for conv in variant.convolutions
-        if conv.filters and conv.reads == "image"
-    )
+    reading = [conv for conv in variant.convolutions if conv.reads == "image"]
+    (name,) = (conv.name for conv in reading if conv.filters)
     return name, np.split(net.weights[f"{name}/kernel"], variant.num_columns, axis=-1)
 
 
@@ -65,15 +62,13 @@ def draw(columns: Sequence[np.ndarray], scale: str) -> np.ndarray:
         grey = np.moveaxis(127.5 * (1 + kernels / greatest), -1, 0)
         tiles = stretched(kernels) if scale == "each" else np.uint8(grey)
         blocks.append(mosaic(tiles, _ZOOM))
-    font = ImageFont.load_default(size=15)
-    texts = captions(columns)
+    font, texts = ImageFont.load_default(size=15), captions(columns)
     widest = max(blocks[0].shape[1], *(int(font.getlength(t)) + 1 for t in texts))
     height = _MARGIN + sum(_CAPTION + len(block) + _MARGIN for block in blocks)
     picture = Image.new("RGB", (2 * _MARGIN + widest, height), "white")
-    pen = ImageDraw.Draw(picture)
     top = _MARGIN
     for block, text in zip(blocks, texts, strict=True):
-        pen.text((_MARGIN, top), text, fill="black", font=font)
+        ImageDraw.Draw(picture).text((_MARGIN, top), text, fill="black", font=font)
         picture.paste(Image.fromarray(block), (_MARGIN, top + _CAPTION))
         top += _CAPTION + len(block) + _MARGIN
     return np.asarray(picture)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
+from scipy.spatial import distance
 
 from official.alexnet.backend import keras
 from official.alexnet.data import preprocessing
@@ -34,11 +35,7 @@ def extractor(net: Trained) -> Callable[[tf.Tensor], tf.Tensor]:
 def of_images(
     images: Images, features: Callable[[tf.Tensor], tf.Tensor], batch_size: int
 ) -> Iterator[np.ndarray]:
-    """The features of all images, batch by batch.
-
-    Raises:
-        UserError: an image cannot be read.
-    """
+    """The features of all images, batch by batch; a bad image is a UserError."""
     squares = images.encoded.map(square, tf.data.AUTOTUNE)
     done = 0
     try:
@@ -59,24 +56,23 @@ def nearest(
     Args:
         queries: (queries, size) float32.
         batches: (images, size) float32 each; only one at a time is in memory.
-        count: how many to find; fewer where there are fewer images.
+        count: how many to find; all where there are fewer.
 
     Returns:
         Indices, (queries, count) int64, nearest first and of equal ones the earlier
         first; and their distances, float64.
     """
-    indices = np.zeros((len(queries), 0), np.int64)
-    squares, start = np.zeros((len(queries), 0)), 0
+    indices, far, start = np.zeros((len(queries), 0), np.int64), None, 0
     for batch in batches:
-        # Differences, not products of vectors: these would cancel where it is close.
-        found = [((batch - one) ** 2).sum(axis=1, dtype=np.float64) for one in queries]
+        found = distance.cdist(queries, batch)
         numbers = np.tile(np.arange(start, start + len(batch)), (len(queries), 1))
         start += len(batch)
-        squares, indices = np.hstack([squares, found]), np.hstack([indices, numbers])
-        order = np.argsort(squares, axis=1, kind="stable")[:, :count]
-        squares = np.take_along_axis(squares, order, axis=1)
+        far = found if far is None else np.hstack([far, found])
+        indices = np.hstack([indices, numbers])
+        order = np.argsort(far, axis=1, kind="stable")[:, :count]
+        far = np.take_along_axis(far, order, axis=1)
         indices = np.take_along_axis(indices, order, axis=1)
-    return indices, np.sqrt(squares)
+    return indices, far
 
 
 def draw(
@@ -88,9 +84,8 @@ def draw(
     """A row a query: the image, a gap, and its neighbours with label and distance."""
     count = len(neighbors[0])
     figure = drawing.new_figure(1.43 * count + 1.9, 0.32 + 1.69 * len(queries))
-    panels = drawing.empty_panels(
-        figure, len(queries), count + 2, width_ratios=[1, 0.15, *[1] * count]
-    )
+    widths = [1, 0.15, *[1] * count]
+    panels = drawing.empty_panels(figure, len(queries), count + 2, width_ratios=widths)
     panels[0, 0].set_title("image", loc="left", fontsize=10)
     panels[0, 2].set_title("nearest, by fc7", loc="left", fontsize=10)
 
@@ -103,22 +98,15 @@ def draw(
     rows = zip(panels, queries, neighbors, distances, strict=True)
     for (first, _, *others), query, found, far in rows:
         show(first, query)
-        for panel, neighbor, distance in zip(others, found, far, strict=True):
-            show(panel, neighbor, f"{distance:.3g}")
+        for panel, neighbor, apart in zip(others, found, far, strict=True):
+            show(panel, neighbor, f"{apart:.3g}")
     return figure
 
 
 def picture(
     net: Trained, queries: Sequence[Photograph], searched: Images, count: int
 ) -> tuple[np.ndarray, dict]:
-    """The picture, the neighbours, and how many are of their query's class.
-
-    Args:
-        net: the net.
-        queries: what to find the neighbours of.
-        searched: where to look for them.
-        count: neighbours a query.
-    """
+    """The picture, the `count` neighbours, and how many are of their query's class."""
     features, labels = extractor(net), net.labels
     size = net.config.train.batch_size
     pixels = np.stack([query.pixels for query in queries])

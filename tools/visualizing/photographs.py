@@ -50,11 +50,8 @@ class Photograph:
 class Images:
     """Many images, numbered from 0.
 
-    Attributes:
-        count: how many.
-        read: (name, encoded image, label) of a number; raises a UserError.
-        encoded: all encoded images, in order.
-        explained: the error to raise for one of `encoded`.
+    `read` gives (name, encoded image, label) of a number, or a UserError; `encoded`
+    all encoded images in order, and `explained` the error to raise for one of them.
     """
 
     count: int
@@ -63,11 +60,7 @@ class Images:
     explained: Callable[[tf.errors.OpError], Exception]
 
     def photograph(self, number: int) -> Photograph:
-        """One image.
-
-        Raises:
-            UserError: it is not a whole image.
-        """
+        """One image; a UserError where it is not a whole one."""
         name, encoded, label = self.read(number)
         try:
             return Photograph(name, square(encoded).numpy(), label)
@@ -93,10 +86,7 @@ def find(net: Trained, names: Sequence[str], flag: str, split: str) -> Images:
 
 
 def of_files(paths: Sequence[pathlib.Path], labels: Sequence[str]) -> Images:
-    """Image files, labelled by the folders they are in.
-
-    A folder tells the class if it has the name of just one; see `classes.key`.
-    """
+    """Image files; a folder that has the name of just one class tells it."""
     keys = [classes.key(line) for line in labels]
     number_of = {key: i for i, key in enumerate(keys) if keys.count(key) == 1}
 

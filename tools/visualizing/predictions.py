@@ -18,26 +18,16 @@ _ACROSS = 4
 def probabilities(
     net: Trained, photographs: Sequence[Photograph], crops: int, batch_size: int
 ) -> np.ndarray:
-    """What the net says of photographs, as evaluation has it.
-
-    Args:
-        net: the net.
-        photographs: what to look at.
-        crops: 1 or 10.
-        batch_size: photographs at once.
+    """What the net says of photographs with 1 crop or 10, as evaluation has it.
 
     Returns:
         (count, num_classes) float32.
     """
     model, normalize = net.model, net.normalize()
-    pixels = np.stack([photograph.pixels for photograph in photographs])
-    batches = [
-        predict_views(
-            model, tf.constant(pixels[start : start + batch_size]), normalize, crops
-        )
-        for start in range(0, len(pixels), batch_size)
-    ]
-    return np.concatenate(batches)
+    pixels = tf.constant(np.stack([photograph.pixels for photograph in photographs]))
+    starts = range(0, len(photographs), batch_size)
+    batches = [pixels[start : start + batch_size] for start in starts]
+    return np.concatenate([predict_views(model, b, normalize, crops) for b in batches])
 
 
 def best(row: np.ndarray, top: int) -> np.ndarray:
@@ -63,28 +53,23 @@ def draw(
     down = math.ceil(len(photographs) / across)
     side, bars = 2.2, 0.21 * min(top, scores.shape[1])  # Inches.
     figure = drawing.new_figure(across * (side + 0.25), down * (side + bars + 0.55))
-    panels = drawing.empty_panels(
-        figure, 2 * down, across, height_ratios=[side, bars] * down
-    )
-    for i, (photograph, row) in enumerate(zip(photographs, scores, strict=True)):
-        y, x = divmod(i, across)
-        panels[2 * y, x].imshow(photograph.pixels)
-        name = drawing.short(photograph.line(labels) or "", 26)
-        style = {"fontsize": 9.5, "weight": "bold", "parse_math": False}
-        panels[2 * y, x].set_xlabel(name, **style)
-        _draw_bars(panels[2 * y + 1, x], row, best(row, top), photograph.label, labels)
-    return figure
-
-
-def _draw_bars(panel, row: np.ndarray, classes: np.ndarray, correct: int, labels):
-    colors = [CORRECT if label == correct else OTHER for label in classes]
-    panel.barh(range(len(classes)), row[classes], color=colors, height=0.86)
+    heights = [side, bars] * down
+    panels = drawing.empty_panels(figure, 2 * down, across, height_ratios=heights)
+    bold = {"fontsize": 9.5, "weight": "bold", "parse_math": False}
     text = {"va": "center", "fontsize": 8.5, "parse_math": False}
-    for i, label in enumerate(classes):
-        panel.text(0.02, i, drawing.short(labels[label], 22), **text)
-        panel.text(0.98, i, f"{100 * row[label]:.1f} %", ha="right", **text)
-    panel.set(xlim=(0, 1), ylim=(len(classes) - 0.5, -0.5))
-    panel.spines["left"].set_visible(True)
+    for i, (photograph, row) in enumerate(zip(photographs, scores, strict=True)):
+        image, panel = panels[2 * (i // across) : 2 * (i // across) + 2, i % across]
+        image.imshow(photograph.pixels)
+        image.set_xlabel(drawing.short(photograph.line(labels) or "", 26), **bold)
+        classes = best(row, top)
+        colors = [CORRECT if label == photograph.label else OTHER for label in classes]
+        panel.barh(range(len(classes)), row[classes], color=colors, height=0.86)
+        for y, label in enumerate(classes):
+            panel.text(0.02, y, drawing.short(labels[label], 22), **text)
+            panel.text(0.98, y, f"{100 * row[label]:.1f} %", ha="right", **text)
+        panel.set(xlim=(0, 1), ylim=(len(classes) - 0.5, -0.5))
+        panel.spines["left"].set_visible(True)
+    return figure
 
 
 def picture(
@@ -93,15 +78,11 @@ def picture(
     """The picture, and each photograph's most probable labels."""
     train, labels = net.config.train, net.labels
     scores = probabilities(net, photographs, train.eval_crops, train.batch_size)
-    numbers = [
-        {
-            "image": photograph.name,
-            "label": photograph.line(labels),
-            "labels": [
-                {"label": labels[i], "probability": round(float(row[i]), 6)}
-                for i in best(row, top)
-            ],
-        }
-        for photograph, row in zip(photographs, scores, strict=True)
-    ]
+    numbers = []
+    for one, row in zip(photographs, scores, strict=True):
+        likely = [
+            {"label": labels[i], "probability": round(float(row[i]), 6)}
+            for i in best(row, top)
+        ]
+        numbers.append({"image": one.name, "label": one.line(labels), "labels": likely})
     return drawing.pixels_of(draw(photographs, scores, labels, top)), numbers

@@ -30,7 +30,6 @@ class Trained:
         source: the checkpoint or file of the weights.
         step: steps it was trained for; 0 for an export, which does not say.
         weights: by name, such as `conv1/kernel`, as the grouped form holds them.
-        names: of the classes; None: not known.
     """
 
     config: Config
@@ -38,12 +37,12 @@ class Trained:
     source: str
     step: int
     weights: dict[str, np.ndarray]
-    names: tuple[str, ...] | None
 
-    @property
+    @functools.cached_property
     def labels(self) -> list[str]:
         """Names of the classes, or their numbers."""
-        return list(self.names or map(str, range(self.config.model.num_classes)))
+        path = self.folder / run_files.LABELS_FILE
+        return classes.read_labels(path, self.config.model.num_classes)
 
     @functools.cached_property
     def model(self) -> keras.Model:
@@ -56,10 +55,8 @@ class Trained:
         try:
             set_weights(model, self.weights)
         except UserError as error:
-            raise UserError(
-                f"{self.source} does not fit {self.folder / run_files.PARAMS_FILE}: "
-                f"{error}"
-            ) from error
+            params = self.folder / run_files.PARAMS_FILE
+            raise UserError(f"{self.source} does not fit {params}: {error}") from error
         return model
 
     def normalize(self) -> Callable[..., tf.Tensor]:
@@ -79,50 +76,27 @@ class Trained:
                 f"{self.folder} was trained on random images: name others with "
                 "--images and --search_images"
             )
-        num_classes = self.config.model.num_classes
-        split = dataset.find_split(self.config.data, name, num_classes, self.names)
+        count, names = self.config.model.num_classes, run_files.class_names(self.folder)
+        split = dataset.find_split(self.config.data, name, count, names)
         dataset.check_labels(split)
         return split
 
 
-def find(
-    config: Config,
-    model_dir: str,
-    checkpoint_path: str | None = None,
-    labels: str | None = None,
-) -> Trained:
+def find(config: Config, model_dir: str, checkpoint_path: str | None = None) -> Trained:
     """The net of a run's checkpoint of either form, or of an export's .keras file.
 
     Args:
         config: its settings.
         model_dir: directory of the run, or what `alexnet-export` wrote.
         checkpoint_path: of the run; None: the latest.
-        labels: file with the names of the classes; None: the run's own.
 
     Raises:
-        UserError: there is no checkpoint, it cannot be read, or the labels are those
-            of other classes.
+        UserError: there is no checkpoint, or it cannot be read.
     """
     folder = pathlib.Path(model_dir)
-    names = _names(folder, labels, config.model.num_classes)
     path = folder / formats.FILES["keras"]
     if path.is_file() and not checkpoint_path:
         weights = files.read(str(path), config.model.net()).weights
-        return Trained(config, folder, str(path), 0, weights, names)
+        return Trained(config, folder, str(path), 0, weights)
     path, contents = checkpoints.find(folder, checkpoint_path)
-    return Trained(config, folder, path, contents.step, contents.weights, names)
-
-
-def _names(
-    folder: pathlib.Path, labels: str | None, num_classes: int
-) -> tuple[str, ...] | None:
-    own = names = run_files.class_names(folder)
-    path = pathlib.Path(labels or folder / run_files.LABELS_FILE)
-    if labels:
-        names = classes.read_names(path)
-        if names is None:
-            raise UserError(f"--labels={labels}: no such file")
-    if names:
-        classes.read_labels(path, num_classes)  # As many as the net has.
-    classes.check_same(own, names, str(folder), "leave --labels out")
-    return names
+    return Trained(config, folder, path, contents.step, contents.weights)

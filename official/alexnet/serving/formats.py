@@ -1,12 +1,11 @@
 """The formats of an export: their names and files, and checks before writing."""
 
-import difflib
 import importlib.util
 from collections.abc import Sequence
 
 import numpy as np
 
-from official.alexnet.errors import UserError
+from official.alexnet.errors import UserError, check_known
 
 FILES = {
     "saved_model": "saved_model",
@@ -33,14 +32,10 @@ def check_formats(
         UserError: no format at all, an unknown one, a package is missing, or a
             setting has no format to apply to.
     """
-    known = ", ".join(FILES)
     if not formats:
-        raise UserError(f"--formats is empty: name some of {known}")
+        raise UserError(f"--formats is empty: name some of {', '.join(FILES)}")
     for name in formats:
-        if name not in FILES:
-            close = difflib.get_close_matches(name, FILES, n=1)
-            advice = f"did you mean {close[0]}?" if close else f"known: {known}"
-            raise UserError(f"--formats: no format is called {name!r}; {advice}")
+        check_known(name, FILES, "--formats: no format is called")
     if litert_quantization != "none" and "litert" not in formats:
         raise UserError(
             f"--litert_quantization={litert_quantization} needs litert among --formats"

@@ -66,9 +66,11 @@ class PaperSGD(keras.optimizers.Optimizer):
             self._var_key(variable): variable.name == "bias" for variable in variables
         }
         self.names = [_whole_name(variable) for variable in variables]
-        # A tensor, so that a change of a rate does not trace the step anew.
-        self._rates = tf.Variable(tf.ones(len(self.names)), trainable=False)
-        self.set_multiples(self._first_multiple)
+        # A tensor, so that a change of a rate does not trace the step anew. Filled at
+        # once: Keras's `fit` comes here while it traces.
+        with tf.init_scope():
+            self._rates = tf.Variable(tf.ones(len(self.names)), trainable=False)
+            self.set_multiples(self._first_multiple)
 
     def _first_multiple(self, weight: str) -> float:
         layer, _, kind = weight.partition("/")
