@@ -40,6 +40,8 @@ setuptools.setup(
         # The first with wheels for Python 3.11.
         "PyYAML>=6.0.1,<7",
         "safetensors>=0.6.1,<1",
+        # Decodes prepared records; the first with wheels for Python 3.13.
+        "simplejpeg>=1.8.1,<2",
         # The devkit's meta.mat.
         "scipy>=1.12,<2",
         # TensorBoard 2.19 and 2.20 import pkg_resources, which 82 no longer has.
@@ -57,7 +59,6 @@ setuptools.setup(
             "onnx>=1.21,<2",
             "onnxruntime>=1.18",
             "openvino>=2024.4",
-            "simplejpeg>=1.7",
             "torch>=2.4",
         ],
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],

@@ -8,6 +8,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 
+import cv2
+import numpy as np
 import tensorflow as tf
 
 from benchmarking import records
@@ -16,6 +18,7 @@ from benchmarking.report import Fact
 from benchmarking.settings import Settings, wait_until_idle
 from benchmarking.timing import Row, enter
 from official.alexnet.config import DataConfig
+from official.alexnet.data import pipeline as data_pipeline
 from official.alexnet.data import preprocessing
 
 # More batches than the pipeline holds ready: they would cost a sample no time.
@@ -58,8 +61,28 @@ def input_pipeline(
                 ),
                 *enter(settings.peers, {"simplejpeg": bare_loop, "torch": loader}),
             ],
-            [],
+            [Fact("Python's part of an image, at most", _python_part(jpegs), "us")],
         )
+
+
+def _python_part(jpegs: list[bytes]) -> float:
+    """Time in which one image keeps others from Python, with what the call costs.
+
+    Args:
+        jpegs: files of whose length those are that are decoded: squares of 8 pixels,
+            so that next to no time goes into that.
+    """
+    tiny, length = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes(), 128
+    mean = sum(map(len, jpegs)) // len(jpegs)
+    batch = tf.constant([tiny.ljust(mean, b"\0")] * length)
+    whole = tf.zeros((length, 2), tf.int32), tf.zeros((length,), tf.bool)
+    decode = data_pipeline.decoder(8, 8)
+    times = []
+    for _ in range(50):
+        started = time.perf_counter()
+        decode(batch, *whole)
+        times.append(time.perf_counter() - started)
+    return 1e6 * statistics.median(times) / length
 
 
 class TrainingBatches:

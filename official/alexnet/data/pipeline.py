@@ -14,14 +14,13 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from official.alexnet.data import lanes, pictures, preprocessing, reading
+from official.alexnet.data import jpegs, lanes, pictures, preprocessing, reading
 from official.alexnet.data.records import Records
 
 # About 330 MB of 256x256 JPEGs.
 SHUFFLE_BUFFER = 8192
 
 _PREFETCHED_BATCHES = 4
-_END_OF_JPEG = b"\xff\xd9"
 
 
 # Branches are tf.cond: AutoGraph would find nothing, and takes seconds of every start.
@@ -106,22 +105,25 @@ def evaluation_dataset(
         that fill up the last batch, so every replica has `evaluation_steps` batches.
     """
     load = _loader(records, image_size, image_size)
-    whole = tf.zeros((1, 2), tf.int32), tf.constant([False])
 
-    def prepare(tag: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        examples = load(tag[None], serialized[None], *whole)
-        return {name: value[0] for name, value in examples.items()} | {"weight": 1.0}
+    def prepare(tags: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        count = tf.shape(tags)[0]
+        whole = tf.zeros((count, 2), tf.int32), tf.zeros((count,), tf.bool)
+        return load(tags, serialized, *whole) | {"weight": tf.ones((count,))}
 
-    examples = lanes.evaluation_blocks(records, share).unbatch()
-    examples = examples.map(prepare, tf.data.AUTOTUNE, deterministic=True)
-    filling = {
-        name: tf.zeros(spec.shape, spec.dtype)
-        for name, spec in examples.element_spec.items()
-    }
+    size = share.replica_batch_size
+    batches = lanes.evaluation_blocks(records, share).rebatch(size)
+    batches = batches.map(prepare, tf.data.AUTOTUNE, deterministic=True)
     last_batch = (records.num_examples - 1) % share.batch_size + 1
     missing = share.stop - min(max(last_batch, share.first), share.stop)
-    filled = examples.concatenate(tf.data.Dataset.from_tensors(filling).repeat(missing))
-    return _ready(filled.batch(share.replica_batch_size, drop_remainder=True))
+    if missing:
+        filling = {
+            name: tf.zeros((missing, *spec.shape[1:]), spec.dtype)
+            for name, spec in batches.element_spec.items()
+        }
+        batches = batches.concatenate(tf.data.Dataset.from_tensors(filling))
+    # Of the last batches only: one of the right size is passed on as it is.
+    return _ready(batches.rebatch(size, drop_remainder=True))
 
 
 def evaluation_steps(num_examples: int, global_batch_size: int) -> int:
@@ -204,15 +206,12 @@ def _loader(
     A batch is loaded as a whole. Where that fails, its records are loaded one by one,
     to name the first that cannot be used.
     """
-    decode = _decoder(size, image_size)
+    decode = decoder(size, image_size)
 
     def load(tags, serialized, offsets, mirrored):
         encoded, labels = reading.parse_records(serialized, records)
-        images = tf.map_fn(
-            lambda one: decode(*one),
-            (encoded, offsets, mirrored),
-            fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
-        )
+        images = decode(encoded, offsets, mirrored)
+        images = tf.ensure_shape(images, (*encoded.shape, size, size, 3))
         return {"image": images, "label": labels}
 
     def is_good(*one):
@@ -225,7 +224,7 @@ def _loader(
             batch,
             fn_output_signature=tf.bool,
         )
-        count = batch[0].shape[0]
+        count = tf.shape(batch[0])[0]
         with tf.control_dependencies([reading.refuse(batch[0], good)]):
             images = tf.zeros((count, size, size, 3), tf.uint8)
             return {"image": images, "label": tf.zeros((count,), tf.int32)}
@@ -234,47 +233,58 @@ def _loader(
 
 
 @functools.cache
-def _decoder(size: int, image_size: int) -> Callable[..., tf.Tensor]:
-    """Decodes a crop; of a square JPEG, which a prepared record holds, only that.
+def decoder(size: int, image_size: int) -> Callable[..., tf.Tensor]:
+    """A function that decodes a batch of crops, each cut out of the whole picture.
 
-    Traced once for all pipelines of a process. Where chroma is stored at half
-    resolution, libjpeg interpolates it up to the window decoded, so a crop's outermost
-    columns can differ a little from the whole image's.
+    Traced once for all pipelines of a process.
+
+    Args:
+        size: side of a crop.
+        image_size: side of the squares; pictures of other sizes are made such.
+
+    Returns:
+        A function from encoded pictures, string (batch,), offsets, int32 (batch, 2),
+        and mirrored, bool (batch,), to uint8 (batch, size, size, 3).
     """
+    decode_crops = functools.partial(
+        jpegs.decode_crops, size=size, image_size=image_size
+    )
 
-    def is_square(encoded: tf.Tensor) -> tf.Tensor:
-        # Of a JPEG that was cut short below the crop, the crop would be decoded. And
-        # CMYK is for `decode_image` to judge.
-        shape = tf.io.extract_jpeg_shape(encoded)
-        is_whole = tf.strings.substr(encoded, -2, 2) == _END_OF_JPEG
-        return tf.reduce_all(shape[:2] == image_size) & (shape[2] != 4) & is_whole
+    def decode_any(image, decoded, encoded, offset, mirrored) -> tf.Tensor:
+        def decode() -> tf.Tensor:
+            whole = preprocessing.decode_image(encoded)
+            square = preprocessing.resize_to_square(whole, image_size)
+            top, left = tf.unstack(offset)
+            window = square[top : top + size, left : left + size]
+            return tf.cond(mirrored, lambda: window[:, ::-1], lambda: window)
 
-    def decode_crop(encoded: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-        if size == image_size:
-            return preprocessing.decode_image(encoded)
-        return tf.io.decode_and_crop_jpeg(
-            encoded,
-            tf.concat([offset, [size, size]], 0),
-            channels=3,
-            dct_method=preprocessing.DCT_METHOD,
+        return tf.ensure_shape(tf.cond(decoded, lambda: image, decode), image.shape)
+
+    # For any number of pictures: it is traced once.
+    signature = [
+        tf.TensorSpec((None,), tf.string),
+        tf.TensorSpec((None, 2), tf.int32),
+        tf.TensorSpec((None,), tf.bool),
+    ]
+
+    @tf.function(autograph=False, input_signature=signature)
+    def decode(
+        encoded: tf.Tensor, offsets: tf.Tensor, mirrored: tf.Tensor
+    ) -> tf.Tensor:
+        batch = encoded, offsets, mirrored
+        images, decoded = tf.numpy_function(
+            decode_crops, batch, (tf.uint8, tf.bool), stateful=False
         )
-
-    def decode_whole(encoded: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-        image = preprocessing.decode_image(encoded)
-        square = preprocessing.resize_to_square(image, image_size)
-        top, left = tf.unstack(offset)
-        return square[top : top + size, left : left + size]
-
-    @tf.function(autograph=False)
-    def decode(encoded: tf.Tensor, offset: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
-        is_jpeg = tf.io.is_jpeg(encoded)
-        is_prepared = tf.cond(is_jpeg, lambda: is_square(encoded), lambda: False)
-        image = tf.cond(
-            is_prepared,
-            lambda: decode_crop(encoded, offset),
-            lambda: decode_whole(encoded, offset),
+        images = tf.ensure_shape(images, (None, size, size, 3))
+        decoded = tf.ensure_shape(decoded, encoded.shape)
+        return tf.cond(
+            tf.reduce_all(decoded),
+            lambda: images,
+            lambda: tf.map_fn(
+                lambda one: decode_any(*one),
+                (images, decoded, *batch),
+                fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
+            ),
         )
-        image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
-        return tf.ensure_shape(image, (size, size, 3))
 
     return decode

@@ -40,7 +40,9 @@ def read_pieces(pieces: tf.data.Dataset, records: Records) -> tf.data.Dataset:
         piece = _serialized(tf.gather(paths, index)).skip(first).take(count)
         # Every example's number depends on each file being as long as was counted.
         piece = piece.apply(tf.data.experimental.assert_cardinality(last - first))
-        return piece.enumerate(tf.cast(index, tf.int64) * _RECORDS_A_FILE + first)
+        # Dataset.enumerate would have its graph rewritten for every piece.
+        tag = tf.cast(index, tf.int64) * _RECORDS_A_FILE + first
+        return tf.data.Dataset.zip(tf.data.Dataset.range(tag, tf.int64.max), piece)
 
     return pieces.flat_map(read_piece)
 
