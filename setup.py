@@ -72,6 +72,7 @@ setuptools.setup(
         ],
         "parquet": ["pyarrow>=17"],
         "plots": ["matplotlib>=3.8", "pandas>=2.2"],
+        "ray": ["ray[train]>=2.60,<3"],
         "torch": ["torch>=2.4"],
         "test": [
             # Where LiteRT's interpreter is from once TensorFlow has none.

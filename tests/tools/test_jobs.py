@@ -8,11 +8,13 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import yaml
 
@@ -251,13 +253,64 @@ def test_kubernetes_trains(machine, tmp_path):
     assert checkpoints.read(checkpoints.latest(tmp_path / "run")).step == 3
 
 
+RAY = (JOBS / "ray_train.py").read_text()
+
+
 def test_ray_runs_a_program_of_25_lines():
-    text = (JOBS / "ray_train.py").read_text()
-    assert len(text.splitlines()) <= 25
+    assert len(RAY.splitlines()) <= 25
     settings = next(
         ast.literal_eval(node.value)
-        for node in ast.parse(text).body
+        for node in ast.parse(RAY).body
         if isinstance(node, ast.Assign)
     )
     strategy = {"distribution_strategy": "multi_worker_mirrored"}
     assert config_of(settings | strategy).model.num_columns == 2
+
+
+RAY_STEPS = 60
+
+
+def ray_program(folder: pathlib.Path) -> subprocess.Popen:
+    """The file, with another run and without GPUs; each worker notes its process."""
+    settings = {name: value or True for name, _, value in map(split_flag, NET)}
+    settings |= {"train_steps": RAY_STEPS, "checkpoint_steps": 2, "steps_per_loop": 2}
+    settings |= {"batch_size": 4, "num_gpus": 0, "worker_timeout": 60}
+    note = f"import os; open(f'{folder}.{{os.getpid()}}', 'w').close(); "
+    text = re.sub(r"SETTINGS = .*", f"SETTINGS = {settings!r}", RAY, count=1)
+    text = text.replace("/shared/runs/paper", str(folder))
+    text = text.replace("use_gpu=True", "use_gpu=False")
+    text = text.replace("    train(settings", f"    {note}train(settings")
+    return subprocess.Popen(
+        [sys.executable, "-c", text],
+        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def split_flag(text: str) -> tuple[str, str, str]:
+    return text.removeprefix("--").partition("=")
+
+
+@pytest.mark.slow
+def test_ray_trains_and_resumes_after_a_worker_was_killed(tmp_path):
+    pytest.importorskip("ray.train")
+    with ray_program(tmp_path / "whole") as program:
+        assert program.wait(600) == 0
+    wanted = checkpoints.read(checkpoints.latest(tmp_path / "whole"))
+    assert wanted.step == RAY_STEPS
+    folder = tmp_path / "killed"
+    with ray_program(folder) as program:
+        while not (folder / "ckpt-4.index").exists():
+            assert program.poll() is None
+            time.sleep(0.05)
+        pids = [int(path.suffix[1:]) for path in tmp_path.glob("killed.*")]
+        assert len(pids) == 2
+        os.kill(pids[0], signal.SIGKILL)
+        assert program.wait(600) == 0
+    # Started anew, and not from the start.
+    assert len([*tmp_path.glob("killed.*")]) > 2
+    found = checkpoints.read(checkpoints.latest(folder))
+    assert found.step == RAY_STEPS
+    for name, array in wanted.weights.items():
+        np.testing.assert_array_equal(found.weights[name], array)
