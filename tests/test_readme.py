@@ -1,4 +1,4 @@
-"""What the README and the end of docs/weights.md say runs, and has those flags."""
+"""What the README and the end of docs/export.md say runs, and has those flags."""
 
 import dataclasses
 import pathlib
@@ -18,7 +18,7 @@ from official.alexnet.training.trainer import train
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-WEIGHTS = (ROOT / "docs" / "weights.md").read_text("utf-8")
+WEIGHTS = (ROOT / "docs" / "export.md").read_text("utf-8")
 _, _, IN_KERAS = WEIGHTS.partition("\n## An export in Keras\n")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README + IN_KERAS, re.DOTALL)
 COMMANDS = [

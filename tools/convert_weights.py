@@ -8,11 +8,16 @@ From the published files to what the binaries and Keras take, and back:
       --variant=owt --output=torchvision.keras
   python tools/convert_weights.py --input=runs/paper --output=paper.caffemodel
 
+What a file holds, and what is wrong with it as far as its numbers tell:
+
+  python tools/convert_weights.py --inspect=bvlc_alexnet.npy
+
 The names say the formats: .caffemodel (a .prototxt is written beside it), .pth (.pt,
-.bin: a state_dict), .safetensors, .keras; a name without any of these is the
-directory of a run, as --model_dir of the binaries takes it. The net of a run is known;
-for files, say it with --variant (paper if it is not said) and the other settings of
-the net. The number of classes is that of the file.
+.bin: a state_dict), .safetensors, .keras, and to read .npy, MatConvNet's .mat and
+TF-Slim's checkpoints; a name without any of these is the directory of a run, as
+--model_dir of the binaries takes it. The net of a run is known; for files, say it with
+--variant (paper if it is not said) and the other settings of the net. The number of
+classes is that of the file.
 
 Nothing in a file is run. A .caffemodel or .safetensors file of others and a .pth from
 before PyTorch 1.6 have no checksum of their numbers: give --sha256 where it is known.
@@ -34,7 +39,8 @@ from official.alexnet.data import classes
 from official.alexnet.data.statistics import IMAGE_SHAPE, Statistics
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import structure
-from official.alexnet.weights import caffemodel, files
+from official.alexnet.modeling.variants import VARIANTS, Variant
+from official.alexnet.weights import caffemodel, files, formats, inspection
 from official.alexnet.weights import preprocessing as preprocessing_lib
 from official.alexnet.weights.preprocessing import Preprocessing
 
@@ -47,9 +53,15 @@ SETTINGS = (
 def define_flags() -> None:
     """Defines the flags; done only when this file is the program."""
     flags.DEFINE_string(
-        "input", None, "File, checkpoint or directory of a run to read.", required=True
+        "input", None, "File, checkpoint or directory of a run to read."
     )
-    flags.DEFINE_string("output", None, "What to write; a new name.", required=True)
+    flags.DEFINE_string("output", None, "What to write; a new name.")
+    flags.DEFINE_string(
+        "inspect",
+        None,
+        "File, checkpoint or run to look at, instead of --input and --output. Without "
+        "--variant all are tried.",
+    )
     flags.DEFINE_string(
         "sha256", None, "Of --input, or its first 8 digits or more: else it is refused."
     )
@@ -91,33 +103,34 @@ def define_flags() -> None:
 def main() -> dict:
     """Converts what the flags say; returns the results to print."""
     values = flags.FLAGS
+    if values.inspect:
+        return _inspect(cli.path("inspect"))
+    if not values.input or not values.output:
+        raise UserError("give --input and --output, or --inspect")
     source = pathlib.Path(cli.path("input"))
     target = pathlib.Path(cli.path("output"))
     if target.exists() and (target.is_file() or any(target.iterdir())):
         raise UserError(f"--output={target} exists: give a new name")
-    if cli.path("labels") and target.suffix in files.SUFFIXES:
+    if cli.path("labels") and target.suffix in formats.SUFFIXES:
         raise UserError(f"--labels goes into the directory of a run, not into {target}")
     if not target.parent.is_dir():
         raise UserError(f"--output={target}: there is no directory {target.parent}")
     needs_tensorflow = (
-        source.suffix not in files.SUFFIXES
-        or target.suffix not in files.SUFFIXES
-        or target.suffix == files.KERAS
+        source.suffix not in formats.SUFFIXES
+        or target.suffix not in formats.SUFFIXES
+        or target.suffix == formats.KERAS
     )
     model = _model(source)
     net = model.net()
-    read = files.read
-    if needs_tensorflow or source.suffix == files.KERAS:
+    if needs_tensorflow:
         cli.start_tensorflow()
-        read = _run_weights().read
-    found = read(
-        str(source), net, sha256=values.sha256, channel_order=values.channel_order
-    )
+    found = _read(source, net)
     model = dataclasses.replace(model, num_classes=found.num_classes)
     files.check(found, net, structure.weight_shapes(net, found.num_classes))
+    inspection.warn(str(source), found.weights, net)
     preprocessing = _preprocessing(found, model)
     written = _write(source, target, found, model, preprocessing)
-    out_order = form.order if (form := files.format_of(target)) else "rgb"
+    out_order = form.order if (form := formats.format_of(target)) else "rgb"
     if preprocessing is not None:
         preprocessing = preprocessing.in_order(out_order)
     written += _write_preprocessing(preprocessing)
@@ -135,6 +148,58 @@ def main() -> dict:
     return results
 
 
+def _read(source: pathlib.Path, net: Variant, **options) -> files.WeightFile:
+    values, read = flags.FLAGS, files.read
+    if source.suffix not in formats.SUFFIXES or source.suffix == files.KERAS:
+        cli.start_tensorflow()
+        read = _run_weights().read
+    given = {"sha256": values.sha256, "channel_order": values.channel_order}
+    return read(str(source), net, **given, **options)
+
+
+def _inspect(path: str) -> dict:
+    """Prints what a file holds; returns the same."""
+    source = pathlib.Path(path)
+    model = _model(source)
+    given = model.variant if flags.FLAGS["variant"].present else None
+    names = [given] if given else [model.variant, *VARIANTS]
+    nets, found, reason = {}, None, None
+    for name in dict.fromkeys(names):
+        try:
+            net = dataclasses.replace(model, variant=name).net()
+            found = found or _read(source, net, allow_nan=True)
+            files.check(found, net, structure.weight_shapes(net, found.num_classes))
+            nets[name] = net
+        except UserError as error:
+            reason = reason or error
+    if found is None:
+        raise reason
+    form = formats.format_of(source)
+    inspected = inspection.Inspection()
+    if nets:
+        name, net = next(iter(nets.items()))
+        # Read for it: its dropout says by what fc7 and fc8 are divided.
+        found = _read(source, net, allow_nan=True)
+        inspected = inspection.inspect(found.weights, net)
+    known = found.preprocessing
+    has_background = "slim" in nets and found.num_classes == 1001
+    lines = [
+        f"format: {form.name if form else 'a checkpoint'}",
+        f"variant: {' or '.join(nets) if nets else f'none fits: {reason}'}",
+        f"classes: {found.num_classes}" + (", 0 is none" if has_background else ""),
+        f"input: {known.formula() if known else 'the file does not say'}",
+        *(inspected.lines() if nets else ()),
+    ]
+    print("\n".join(lines))
+    return {
+        "inspect": path,
+        "variants": list(nets),
+        "num_classes": found.num_classes,
+        "preprocessing": known.as_dict() if known else None,
+        **dataclasses.asdict(inspected),
+    }
+
+
 def _run_weights():
     # It imports TensorFlow, which files of Caffe and PyTorch do without.
     return importlib.import_module("official.alexnet.training.run_weights")
@@ -144,7 +209,7 @@ def _model(source: pathlib.Path) -> ModelConfig:
     """The net that --input's run and the flags describe."""
     base = None
     folder = source if source.is_dir() else source.parent
-    is_run = source.suffix not in files.SUFFIXES
+    is_run = source.suffix not in formats.SUFFIXES
     if is_run and (folder / run_files.PARAMS_FILE).is_file():
         run = run_files.load_config(str(folder))
         base = Config(model=run.model)
@@ -221,7 +286,7 @@ def _write(
     model: ModelConfig,
     preprocessing: Preprocessing | None,
 ) -> list[str]:
-    if target.suffix not in files.SUFFIXES:
+    if target.suffix not in formats.SUFFIXES:
         if preprocessing is None:
             raise UserError(
                 f"--output={target}: what is subtracted from the images is not known "
@@ -230,20 +295,24 @@ def _write(
             )
         statistics = cli.path("statistics")
         statistics = Statistics.load(statistics) if statistics else None
-        labels = _labels(source, found.num_classes)
+        labels = _labels(source, found)
         return _run_weights().write(
             target, found.weights, model, preprocessing, statistics, labels
         )
-    if target.suffix == files.KERAS:
+    if target.suffix == formats.KERAS:
         _run_weights().save_keras(target, found.weights, model)
         return [str(target)]
     return files.write(str(target), found.weights, model.net(), preprocessing)
 
 
-def _labels(source: pathlib.Path, num_classes: int) -> tuple[str, ...] | None:
-    """Those of --labels, or else of the run or export that --input is of."""
+def _labels(source: pathlib.Path, found: files.WeightFile) -> tuple[str, ...] | None:
+    """Those of --labels, or else of the file, run or export that --input is of."""
     own, path = run_files.class_names(source), cli.path("labels")
-    labels = classes.read_names(pathlib.Path(path)) if path else own
+    labels = classes.read_names(pathlib.Path(path)) if path else own or found.labels
+    num_classes = found.num_classes
+    # TF-Slim's class 0 is none of the thousand.
+    if labels and len(labels) == 1000 and num_classes == 1001:
+        labels = ("background", *labels)
     if path and labels is None:
         raise UserError(f"--labels={path} cannot be read: no such file")
     if labels and len(labels) != num_classes:

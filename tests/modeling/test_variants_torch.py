@@ -175,6 +175,14 @@ def torchvision(w, x):
     return w.dense("fc8", F.relu(w.dense("fc7", x)))
 
 
+def slim(w, x):
+    """alexnet_v2 of TF-Slim: no padding in conv1, so 5 x 5 maps at fc6."""
+    x = pool(F.relu(w.conv("conv1", x, pad=0, stride=4)))
+    x = pool(F.relu(w.conv("conv2", x, pad=2)))
+    x = F.relu(w.conv("conv4", F.relu(w.conv("conv3", x))))
+    return tail(w, pool(F.relu(w.conv("conv5", x))), w.inverted_dropout)
+
+
 SMALL = {"pool": pool_2x2, "pads": (1, 0)}
 NETS = {
     "paper": text,
@@ -186,6 +194,7 @@ NETS = {
     "caffe": caffe,
     "caffenet": lambda w, x: caffe(w, x, pool_first=True),
     "owt": torchvision,
+    "slim": slim,
     "original_one_gpu": lambda w, x: source(w, x, columns=1),
     "original_conv6": lambda w, x: source(w, x, conv6=True),
     "original_no_lrn": lambda w, x: source(w, x, norms=0),

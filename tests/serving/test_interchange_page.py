@@ -1,4 +1,4 @@
-"""The snippets of docs/weights.md run beside an export."""
+"""The snippets of docs/export.md run beside an export."""
 
 import pathlib
 import re
@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "weights.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "export.md"
 # Those of the last section run beside the demo's export, in tests/test_readme.py.
 TEXT, _, _ = PAGE.read_text("utf-8").partition("\n## An export in Keras\n")
 SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)

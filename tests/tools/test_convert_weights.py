@@ -375,3 +375,72 @@ def test_nothing_is_written_over(convert, tmp_path):
     for target in (path, folder):
         with pytest.raises(UserError, match="exists: give a new name"):
             convert(path, target, *given)
+
+
+@pytest.fixture
+def inspect(tool):
+    def run(path, *arguments):
+        with flagsaver.flagsaver():
+            flags.FLAGS(["convert_weights", f"--inspect={path}", *arguments])
+            return tool.main()
+
+    return run
+
+
+def test_what_is_in_a_file(inspect, capsys, tmp_path):
+    path, given, net, weights = small_file(tmp_path, "caffe", ".caffemodel")
+    found = inspect(path, *given[1:])
+    # Strides, order and LRN's constants are in it: no other variant fits.
+    assert found["variants"] == ["caffe"]
+    assert found["num_classes"] == CLASSES
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["format: Caffe", "variant: caffe"]
+    assert lines[-1].startswith("fault: ")
+    weights["conv2/kernel"][3, 1, 4, 1] = np.nan
+    files.write(str(tmp_path / "nan.caffemodel"), weights, net)
+    found = inspect(tmp_path / "nan.caffemodel", *given)
+    assert found["faults"] == ("conv2/kernel holds NaN or infinity, 1 times",)
+
+
+def test_nets_of_one_shape_are_all_named(inspect, capsys, tmp_path):
+    _, given, _, weights = small_file(tmp_path, "caffe", ".caffemodel")
+    arrays = {}
+    for name, array in weights.items():
+        arrays.setdefault(name.partition("/")[0], []).append(array)
+    np.save(tmp_path / "net.npy", np.array(arrays, dtype=object), allow_pickle=True)
+    found = inspect(tmp_path / "net.npy", *given[1:])
+    assert {"paper", "caffe", "caffenet", "original"} <= set(found["variants"])
+    assert "owt" not in found["variants"]
+    found = inspect(tmp_path / "net.npy", "--variant=owt", *given[1:])
+    assert found["variants"] == []
+    assert "variant: none fits: " in capsys.readouterr().out
+
+
+def test_a_run_is_looked_at(convert, inspect, tmp_path):
+    path, given, _, _ = small_file(tmp_path, "caffe", ".caffemodel")
+    convert(path, tmp_path / "run", *given)
+    assert inspect(tmp_path / "run")["variants"] == ["caffe"]
+
+
+def test_slims_thousand_classes_and_none(convert, tmp_path):
+    net = options.change(find_variant("slim"), width=0.001)
+    weights = {
+        name: np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
+        for name, shape in structure.weight_shapes(net, 1001).items()
+    }
+    path = tmp_path / "slim.safetensors"
+    files.write(str(path), weights, net)
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"class {i}\n" for i in range(1000)))
+    given = ["--variant=slim", "--width=0.001", f"--labels={labels}"]
+    convert(path, tmp_path / "run", "--mean=1,2,3", *given)
+    names = run_files.class_names(tmp_path / "run")
+    assert names[:2] == ("background", "class 0")
+    assert len(names) == 1001
+
+
+def test_neither_a_file_nor_an_output(tool):
+    with flagsaver.flagsaver():
+        flags.FLAGS.input = None
+        with pytest.raises(UserError, match="give --input and --output, or --inspect"):
+            tool.main()

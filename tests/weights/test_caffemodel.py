@@ -200,7 +200,8 @@ def logits_of_opencv(path, images, pad):
     "variant", slow_but(("paper", "one_gpu", "caffe", "owt"), sorted(VARIANTS))
 )
 def test_opencv_computes_the_same_logits(variant, tmp_path):
-    net = small_net(variant, input_size=None)
+    # At 224 slim's pooling leaves a column out, which Caffe's does not.
+    net = small_net(variant, input_size=227 if variant == "slim" else None)
     # OpenCV knows no k but 1. With alpha 30 times as large the rest of LRN matters.
     lrn = dataclasses.replace(net.lrn, k=1.0, alpha=30 * net.lrn.alpha)
     net = dataclasses.replace(net, lrn=lrn)
@@ -329,7 +330,7 @@ def test_the_prototxt_says_what_the_input_is(tmp_path):
     text = (tmp_path / "net.prototxt").read_text()
     assert "# Input: BGR." in text
     assert "64 x 64 has 3 zeros at its bottom and right" in text
-    assert "dim: 67 dim: 67" in text
+    assert text.split().count("67") == 2
     assert "OpenCV ignores k" in text
     net = small_net("caffe")
     files.write(str(tmp_path / "net.caffemodel"), random_weights(net), net)

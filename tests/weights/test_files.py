@@ -170,11 +170,13 @@ def check(found, variant):
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
 def test_published_sizes_are_right_and_told_apart(variant):
-    check(empty_file(variant, layers=True), variant)
+    # Caffe's pooling does not leave a column out, as TF-Slim's does at 224 pixels.
+    layers = variant != "slim"
+    check(empty_file(variant, layers), variant)
     for other in VARIANTS:
         if other != variant:
             with pytest.raises(UserError, match=rf"--variant=(\w+ or )*{variant}\b"):
-                check(empty_file(variant, layers=True), other)
+                check(empty_file(variant, layers), other)
 
 
 def test_the_error_names_layer_found_and_wanted():

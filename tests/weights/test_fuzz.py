@@ -7,7 +7,8 @@ it stand for. What is asserted of every damaged file:
   looks);
 - if it is accepted, names and shapes are the net's, and every weight is what was
   written, bit for bit. In files without checksums (.caffemodel and .safetensors of
-  others, .pth from before PyTorch 1.6) there is one exception: where a byte of a number
+  others, .npy, .mat that is not compressed, .pth from before PyTorch 1.6) there is one
+  exception: where a byte of a number
   itself was changed, exactly that number is what its four bytes now say. Such damage
   cannot be seen without a checksum of the file, which is what `sha256` is for.
 """
@@ -27,6 +28,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy.io
 from weight_nets import NUM_CLASSES, caffe_messages, random_weights, small_net
 
 from official.alexnet import AlexNet
@@ -45,6 +47,8 @@ WITHOUT_CHECKSUMS = {
     "V1 caffemodel",
     "legacy pth",
     "package's safetensors",
+    "caffe's npy",
+    "plain mat",
 }
 
 _FORBIDDEN = re.compile(
@@ -80,6 +84,7 @@ class Sample:
 
     `data` is what gets damaged, and `wrap` makes a file of it. `places` gives for each
     array of the foreign layout its first byte; none where a checksum covers it.
+    `order` is that of its numbers, and `theirs` makes its layout of ours.
     """
 
     suffix: str
@@ -88,11 +93,15 @@ class Sample:
     arrays: dict[str, np.ndarray]
     places: dict[str, int]
     wrap: Callable[[bytes], bytes] = bytes
+    order: str = "C"
+    theirs: Callable[[files.WeightFile, Variant], dict] | None = None
 
 
 def sample(kind, folder) -> Sample:
     """The file of that kind."""
     suffix = "." + kind.split()[-1]
+    if suffix in (".npy", ".mat"):
+        return sample_by_layer(kind, suffix, folder)
     variant = "caffe" if suffix == ".caffemodel" else "owt"
     net = CAFFE_NET if variant == "caffe" else NET
     order = "bgr" if variant == "caffe" else "rgb"
@@ -123,6 +132,33 @@ def sample(kind, folder) -> Sample:
     if kind in WITHOUT_CHECKSUMS:
         places = {name: data.index(array.tobytes()) for name, array in arrays.items()}
     return Sample(suffix, net, data, arrays, places, wrap)
+
+
+def sample_by_layer(kind, suffix, folder) -> Sample:
+    """Kernels and biases by layer, in this package's order of axes."""
+    path, layers = folder / f"whole{suffix}", {}
+    channels = slice(None, None, -1 if suffix == ".npy" else 1)
+
+    def theirs(found, _):
+        first = found.weights["conv1/kernel"][:, :, channels]
+        return found.weights | {"conv1/kernel": first}
+
+    arrays = theirs(files.WeightFile("", WEIGHTS["caffe"]), CAFFE_NET)
+    for name, array in arrays.items():
+        layers.setdefault(name.partition("/")[0], []).append(array)
+    if suffix == ".npy":
+        np.save(path, np.array(layers, dtype=object), allow_pickle=True)
+    else:
+        cell = np.empty((1, len(layers)), object)
+        cell[0, :] = [
+            {"name": name, "filters": kernel, "biases": bias[None]}
+            for name, (kernel, bias) in layers.items()
+        ]
+        scipy.io.savemat(path, {"layers": cell}, do_compression=kind != "plain mat")
+    data, order, places = path.read_bytes(), "C" if suffix == ".npy" else "F", {}
+    if kind in WITHOUT_CHECKSUMS:
+        places = {n: data.index(a.tobytes(order)) for n, a in arrays.items()}
+    return Sample(suffix, CAFFE_NET, data, arrays, places, order=order, theirs=theirs)
 
 
 def written(folder, suffix, weights, net) -> bytes:
@@ -190,7 +226,7 @@ def damaged(whole: Sample, rng) -> tuple[bytes, list[int]]:
         # Most bytes are numbers: aim at the others.
         numbers = np.zeros(size, bool)
         for array in whole.arrays.values():
-            at = whole.data.find(array.tobytes())
+            at = whole.data.find(array.tobytes(whole.order))
             if at >= 0:
                 numbers[at : at + array.nbytes] = True
         places = [int(rng.choice(np.flatnonzero(~numbers)))]
@@ -213,7 +249,8 @@ def expected(whole: Sample, data: bytes, places: list[int]) -> dict[str, np.ndar
             arrays[name] = array
             continue
         content = data[begin : begin + array.nbytes]
-        arrays[name] = np.frombuffer(content, "<f4").reshape(array.shape)
+        changed = np.frombuffer(content, "<f4")
+        arrays[name] = changed.reshape(array.shape, order=whole.order)
     return arrays
 
 
@@ -224,7 +261,8 @@ def fuzz(kind, count, folder) -> dict[str, int]:
     whole = sample(kind, folder)
     path = folder / f"damaged{whole.suffix}"
     path.write_bytes(whole.wrap(whole.data))
-    assert as_theirs(read(path, whole.net), whole.net).keys() == whole.arrays.keys()
+    theirs = whole.theirs or as_theirs
+    assert theirs(read(path, whole.net), whole.net).keys() == whole.arrays.keys()
     rng = np.random.default_rng(zlib.crc32(kind.encode()))
     outcomes = {"refused": 0, "as written": 0, "a number changed": 0}
     for i in range(count):
@@ -243,7 +281,7 @@ def fuzz(kind, count, folder) -> dict[str, int]:
             continue
         finally:
             assert time.monotonic() - start < SECONDS, (kind, i)
-        arrays, wanted = as_theirs(found, whole.net), expected(whole, data, places)
+        arrays, wanted = theirs(found, whole.net), expected(whole, data, places)
         assert arrays.keys() == wanted.keys(), (kind, i)
         for name, array in wanted.items():
             assert arrays[name].tobytes() == array.tobytes(), (kind, i, name)
@@ -274,6 +312,9 @@ KINDS = [
     "our safetensors",
     "package's safetensors",
     "our keras",
+    "caffe's npy",
+    "plain mat",
+    "compressed mat",
 ]
 
 

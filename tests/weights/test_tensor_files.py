@@ -19,7 +19,7 @@ from weight_nets import (
 
 from official.alexnet import AlexNet
 from official.alexnet.errors import UserError
-from official.alexnet.weights import files, tensor_files
+from official.alexnet.weights import files, formats, tensor_files
 
 torch = pytest.importorskip("torch")
 LEGACY = {"_use_new_zipfile_serialization": False}
@@ -33,7 +33,7 @@ def saved(obj, **options) -> bytes:
 
 def read(data):
     """As `files.read` does it, with the library's errors as one line."""
-    form = files.format_of(pathlib.Path("net.pth"))
+    form = formats.format_of(pathlib.Path("net.pth"))
     return files.parse("net.pth", form, lambda: tensor_files.read_torch(data))
 
 

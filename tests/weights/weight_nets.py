@@ -14,7 +14,7 @@ NUM_CLASSES = 5
 def small_net(variant, **changes):
     """A row of the table, an eighth as wide, for 67 or 64 pixels."""
     net = find_variant(variant)
-    size = 67 if net.input_size == 227 else 64
+    size = 67 if net.convolutions[0].padding == (0, 0) else 64
     return options.change(net, **({"width": 0.125, "input_size": size} | changes))
 
 

@@ -214,6 +214,26 @@ OWT = Variant(
     output_stddev=None,
 )
 
+# TF-Slim's `alexnet_v2`: one tower without LRN or padding in conv1, so that fc6 reads
+# 5 x 5 maps. It draws uniform and truncated kernels; these have the same variance.
+SLIM = Variant(
+    name="slim",
+    num_columns=1,
+    convolutions=tuple(
+        Conv(name, filters, size, reads, then, stride, padding, stddev, bias=0.1)
+        for name, filters, size, reads, then, stride, padding, stddev in (
+            ("conv1", 64, 11, "image", ("relu", "pool"), 4, (0, 0), 0.0157),
+            ("conv2", 192, 5, "own", ("relu", "pool"), 1, (2, 2), 0.0177),
+            ("conv3", 384, 3, "own", ("relu",), 1, (1, 1), 0.0196),
+            ("conv4", 384, 3, "own", ("relu",), 1, (1, 1), 0.0170),
+            ("conv5", 256, 3, "own", ("relu", "pool"), 1, (1, 1), 0.0186),
+        )
+    ),
+    dense=tuple(Dense(name, 4096, stddev=0.0044, bias=0.1) for name in ("fc6", "fc7")),
+    inverted_dropout=True,
+    output_stddev=0.0044,
+)
+
 
 def _one_column(net: Variant) -> tuple[Conv, ...]:
     """The convolutions of a net of one column, each of which reads its own."""
@@ -309,6 +329,7 @@ VARIANTS = {
         CAFFE,
         CAFFENET,
         OWT,
+        SLIM,
         # The nets that the paper's comparisons were made with.
         _one_gpu(ORIGINAL, "original_one_gpu"),
         _conv6(ORIGINAL, "original_conv6"),

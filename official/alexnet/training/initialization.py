@@ -16,7 +16,7 @@ from official.alexnet.errors import UserError
 from official.alexnet.modeling import weights
 from official.alexnet.modeling.variants import Variant
 from official.alexnet.training import building, checkpoints, run_weights
-from official.alexnet.weights import files
+from official.alexnet.weights import files, inspection
 from official.alexnet.weights.preprocessing import published
 
 OUTPUT_LAYER = "fc8"
@@ -49,6 +49,7 @@ def from_source(
     if path is None:
         return {}
     found = _read(path, config.model.net())
+    inspection.warn(path, found.weights, config.model.net())
     source = found.weights
     there = _by_layer({name: array.shape for name, array in source.items()})
     here = _by_layer(weights.whole_shapes(weights.variables_by_name(model)))

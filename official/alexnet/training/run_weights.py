@@ -28,7 +28,13 @@ from official.alexnet.modeling.weights import (
 from official.alexnet.training import building, checkpoints
 from official.alexnet.training.checkpoints import Checkpoints, Progress
 from official.alexnet.training.optimizer import PaperSGD
-from official.alexnet.weights import files, layouts
+from official.alexnet.weights import (
+    files,
+    formats,
+    inspection,
+    layouts,
+    slim_checkpoint,
+)
 from official.alexnet.weights.files import WeightFile
 from official.alexnet.weights.preprocessing import Preprocessing
 
@@ -46,6 +52,7 @@ def read(
     *,
     sha256: str | None = None,
     channel_order: str | None = None,
+    allow_nan: bool = False,
 ) -> WeightFile:
     """Reads weights of a run as well as those of a file, and what their input is.
 
@@ -54,16 +61,19 @@ def read(
             what `weights.files.read` takes. Beside an export's .keras file stand the
             settings and the mean image. In a directory, damaged checkpoints are
             passed over.
-        net, sha256, channel_order: as `weights.files.read` takes them.
+        net, sha256, channel_order, allow_nan: as `weights.files.read` takes them.
 
     Raises:
         UserError: there is no checkpoint, it is damaged, or the file cannot be read.
     """
     source = paths.local(path)
-    is_folder = source.is_dir()
-    if is_folder or source.with_name(source.name + ".index").is_file():
+    is_folder, is_old = source.is_dir(), source.is_file() and source.suffix == ".ckpt"
+    if is_folder or is_old or source.with_name(source.name + ".index").is_file():
         if sha256 or channel_order == "bgr":
             raise UserError(f"--sha256 and --channel_order=bgr are for files: {path}")
+        if is_old or (not is_folder and slim_checkpoint.is_one(str(source))):
+            found = files.read_slim(str(source), net)
+            return found if allow_nan else files.finite(found)
         home = run_files.folder_of(source)
         place = (source, None) if is_folder else (home, str(source))
         _, contents = checkpoints.find(*place)
@@ -72,9 +82,11 @@ def read(
             lines = structure.lines(run_files.load_config(str(home)).model.net())
             preprocessing = run_files.preprocessing(home)
         weights = layouts.for_dropout_of(net, contents.weights, lines)
-        return files.finite(WeightFile(str(source), weights, preprocessing, lines))
-    found = files.read(path, net, sha256=sha256, channel_order=channel_order)
-    if source.suffix == files.KERAS:
+        found = WeightFile(str(source), weights, preprocessing, lines)
+        return found if allow_nan else files.finite(found)
+    options = {"sha256": sha256, "channel_order": channel_order}
+    found = files.read(path, net, allow_nan=allow_nan, **options)
+    if source.suffix == formats.KERAS:
         preprocessing = run_files.preprocessing(source.parent)
         found = dataclasses.replace(found, preprocessing=preprocessing)
     return found
@@ -96,6 +108,7 @@ def load_into(
     """
     found = read(path, net, sha256=sha256)
     files.check(found, net, whole_shapes(variables_by_name(model)))
+    inspection.warn(path, found.weights, net)
     set_weights(model, found.weights)
 
 

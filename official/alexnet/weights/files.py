@@ -1,33 +1,23 @@
 """Files of weights: any known format in, any but Keras's out."""
 
 import dataclasses
-import functools
 import hashlib
-import json
 import pathlib
 import re
 from collections.abc import Callable
 
 import numpy as np
+from google.protobuf.message import Message
 
 from official.alexnet import disk, paths
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import VARIANTS, Variant
-from official.alexnet.weights import (
-    array_pickle,
-    caffe_layers,
-    caffemodel,
-    keras_file,
-    layouts,
-    tensor_files,
-)
-from official.alexnet.weights import preprocessing as preprocessing_lib
-from official.alexnet.weights.caffe_layers import Layer
+from official.alexnet.weights import caffe_layers, layouts, slim_checkpoint
+from official.alexnet.weights.formats import FORMATS, SUFFIXES, format_of
 from official.alexnet.weights.preprocessing import Preprocessing
 
-KERAS = ".keras"
-_KERAS_ADVICE = "it is damaged, or not a .keras file of this package"
+_CHECKPOINT_ADVICE = "it is damaged, or not a checkpoint of TF-Slim's alexnet_v2"
 # Twice what the largest net of 2012 (110 million parameters) takes in float64.
 LARGEST_FILE = 2 * 2**30
 
@@ -43,14 +33,16 @@ class WeightFile:
         preprocessing: of the images, in RGB order; None where the file does not say.
         lines: what its net computes, as `structure.lines` has it; None where the
             file does not say.
-        layers: Caffe's layers, if it is a .caffemodel.
+        layers: Caffe's LayerParameter messages, if it is a .caffemodel.
+        labels: names of the classes; None where the file does not say.
     """
 
     path: str
     weights: dict[str, np.ndarray]
     preprocessing: Preprocessing | None = None
     lines: list[str] | None = None
-    layers: list[Layer] | None = None
+    layers: list[Message] | None = None
+    labels: tuple[str, ...] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -70,6 +62,7 @@ def read(
     *,
     sha256: str | None = None,
     channel_order: str | None = None,
+    allow_nan: bool = False,
 ) -> WeightFile:
     """Reads weights; nothing that the file says is run.
 
@@ -85,6 +78,7 @@ def read(
         sha256: of the file, or its first 8 digits or more.
         channel_order: of the images that the weights are for, `rgb` or `bgr`; by
             default what the file says, or what its format is for.
+        allow_nan: also reads what holds NaN or infinity.
 
     Returns:
         The weights and what else the file says.
@@ -96,10 +90,12 @@ def read(
     source = paths.local(path)
     data = read_bytes(source, SUFFIXES, sha256)
     form = format_of(source)
-    return finite(parse(path, form, lambda: form.read(path, data, net, channel_order)))
+    fields = parse(path, form.advice, lambda: form.read(data, net, channel_order))
+    found = WeightFile(path, **fields)
+    return found if allow_nan else finite(found)
 
 
-def parse(path: object, form: "Format", read_it: Callable):
+def parse(path: object, advice: str, read_it: Callable):
     """What a reader returns; any error of a library becomes one line.
 
     Raises:
@@ -116,7 +112,7 @@ def parse(path: object, form: "Format", read_it: Callable):
         if asked := re.search(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)", text):
             text = f"it asks for {asked[1]}, which no weights need; nothing was run"
         text = _printable(text or type(error).__name__, 200)
-        raise UserError(f"{path}: {text}; {form.advice}") from error
+        raise UserError(f"{path}: {text}; {advice}") from error
 
 
 def read_bytes(
@@ -144,44 +140,24 @@ def read_bytes(
     return data
 
 
-def _read_caffe(
-    path: str, data: bytes, net: Variant, channel_order: str | None
-) -> WeightFile:
-    layers = caffemodel.read(data)
-    weights = layouts.to_ours(caffemodel.arrays_of(layers), net, channel_order or "bgr")
-    return WeightFile(path, weights, layers=layers)
+def read_slim(path: str, net: Variant) -> WeightFile:
+    """Reads a checkpoint of TF-Slim's `alexnet_v2`, of either of TensorFlow's forms.
 
+    NaN is left for the caller to look for.
 
-def _read_keras(
-    path: str, data: bytes, net: Variant, channel_order: str | None
-) -> WeightFile:
-    if channel_order == "bgr":
-        raise UserError("a .keras file of this package reads RGB")
-    weights, lines = keras_file.read(data)
-    return WeightFile(path, layouts.for_dropout_of(net, weights, lines), lines=lines)
+    Args:
+        path: of a single file, or without the `.index` of several.
+        net: as `read` takes it.
 
+    Raises:
+        UserError: as `read` does.
+    """
 
-def _read_npy(
-    path: str, data: bytes, net: Variant, channel_order: str | None
-) -> WeightFile:
-    found = array_pickle.read(data)
-    arrays = layouts.from_kernels_and_biases(found, net)
-    return WeightFile(path, layouts.to_ours(arrays, net, channel_order or "bgr"))
+    def read_it() -> WeightFile:
+        arrays = layouts.from_kernels_and_biases(slim_checkpoint.read(path), net)
+        return WeightFile(path, layouts.to_ours(arrays, net, "rgb"))
 
-
-def _read_tensors(
-    read_arrays: Callable[[bytes], tuple[dict[str, np.ndarray], str]],
-    path: str,
-    data: bytes,
-    net: Variant,
-    channel_order: str | None,
-) -> WeightFile:
-    arrays, notes = read_arrays(data)
-    lines, preprocessing = _parse_notes(notes)
-    order = channel_order or (preprocessing.channel_order if preprocessing else "rgb")
-    weights = layouts.to_ours(arrays, net, order)
-    preprocessing = preprocessing.in_order("rgb") if preprocessing else None
-    return WeightFile(path, weights, preprocessing, lines)
+    return parse(path, _CHECKPOINT_ADVICE, read_it)
 
 
 def finite(found: WeightFile) -> WeightFile:
@@ -271,21 +247,6 @@ def _printable(text: object, most: int = 300) -> str:
     return text if len(text) <= most else text[:most] + " ..."
 
 
-def _parse_notes(notes: str) -> tuple[list[str] | None, Preprocessing | None]:
-    """What `write` noted beside the tensors: the net and its input."""
-    if not notes:
-        return None, None
-    try:
-        values = json.loads(notes)
-        lines = [str(line) for line in values["net"]]
-        description = values["preprocessing"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise UserError("this package's notes in it are damaged") from None
-    if description is None:
-        return lines, None
-    return lines, preprocessing_lib.from_dict(description, "its note")
-
-
 def write(
     path: str,
     weights: dict[str, np.ndarray],
@@ -323,76 +284,3 @@ def write(
         with disk.atomic_write(file) as temporary:
             temporary.write_bytes(data)
     return [str(file) for file in contents]
-
-
-def _write_tensors(
-    write_arrays: Callable[[dict[str, np.ndarray], str], bytes],
-    target: pathlib.Path,
-    weights: dict[str, np.ndarray],
-    net: Variant,
-    preprocessing: Preprocessing | None,
-) -> dict[pathlib.Path, bytes]:
-    noted = preprocessing.as_dict() if preprocessing else None
-    arrays = layouts.torch_names(layouts.to_theirs(weights, net, "rgb"), net)
-    note = json.dumps({"net": structure.lines(net), "preprocessing": noted})
-    return {target: write_arrays(arrays, note)}
-
-
-def _write_caffe(
-    target: pathlib.Path,
-    weights: dict[str, np.ndarray],
-    net: Variant,
-    preprocessing: Preprocessing | None,
-) -> dict[pathlib.Path, bytes]:
-    arrays = layouts.to_theirs(weights, net, "bgr")
-    formula = preprocessing.in_order("bgr").formula() if preprocessing else "BGR"
-    data, text = caffemodel.write_net(arrays, net, target.name, formula)
-    return {target: data, target.with_suffix(".prototxt"): text.encode()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """One format of files.
-
-    Attributes:
-        suffixes: of its files.
-        order: of the channels of its files' images.
-        read: from path, bytes, net and the channel order asked for, if any.
-        write: from path, weights, net and preprocessing to bytes by file; or None.
-        advice: what a file should be that cannot be read.
-    """
-
-    suffixes: tuple[str, ...]
-    order: str
-    read: Callable[[str, bytes, Variant, str | None], WeightFile]
-    write: Callable[..., dict[pathlib.Path, bytes]] | None = None
-    advice: str = "is the file complete, and of the format that its name says?"
-
-
-# .pth and .safetensors note their preprocessing; a .caffemodel says it in the comments
-# of its .prototxt, for people; of a .keras file it stands in the folder of its export.
-FORMATS = (
-    Format((".caffemodel",), "bgr", _read_caffe, _write_caffe),
-    Format(
-        (".pth", ".pt", ".bin"),
-        "rgb",
-        functools.partial(_read_tensors, tensor_files.read_torch),
-        functools.partial(_write_tensors, tensor_files.write_torch),
-        "it should be what torch.save(model.state_dict(), path) writes",
-    ),
-    Format(
-        (".safetensors",),
-        "rgb",
-        functools.partial(_read_tensors, tensor_files.read_safetensors),
-        functools.partial(_write_tensors, tensor_files.write_safetensors),
-    ),
-    Format((KERAS,), "rgb", _read_keras, advice=_KERAS_ADVICE),
-    # bvlc_alexnet.npy: Caffe's weights by layer, as caffe-tensorflow made them.
-    Format((".npy",), "bgr", _read_npy),
-)
-SUFFIXES = tuple(suffix for form in FORMATS for suffix in form.suffixes)
-
-
-def format_of(path: pathlib.Path) -> Format | None:
-    """The format that a path's suffix says; None: none that is known."""
-    return next((form for form in FORMATS if path.suffix in form.suffixes), None)

@@ -80,24 +80,28 @@ def to_ours(
 
 
 def from_kernels_and_biases(found: object, net: Variant) -> dict[str, np.ndarray]:
-    """Caffe's arrays in the layout of TensorFlow, as `to_ours` takes them.
+    """Arrays in the layout of TensorFlow and MATLAB, as `to_ours` takes them.
 
     Args:
         found: for each layer its kernel, (height, width, maps in a group, maps out)
-            or (in, out), and its biases. What fc6 reads is flattened pixel by pixel.
+            or (in, out), and its biases. What fc6 reads is flattened pixel by pixel,
+            or its window.
         net: the net they are for.
 
     Raises:
         UserError: it is something else.
     """
     arrays = {}
-    names = {*(layer.name for layer in (*net.convolutions, *net.dense)), "fc8"}
+    dense = {*(layer.name for layer in net.dense), "fc8"}
+    names = {*(conv.name for conv in net.convolutions), *dense}
     last = next(conv for conv in reversed(net.convolutions) if conv.filters)
     for layer, pair in found.items() if isinstance(found, dict) else ():
         is_pair = isinstance(pair, list) and len(pair) == 2
         if not is_pair or not all(isinstance(array, np.ndarray) for array in pair):
             raise UserError(f"{layer} in it is not a kernel and biases")
         kernel, bias = pair
+        if layer in dense and kernel.ndim == 4:
+            kernel = kernel.reshape(-1, kernel.shape[-1])
         axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(kernel.ndim)
         if layer not in names or axes is None:
             raise UserError(f"it holds {layer}, which no AlexNet here has")
