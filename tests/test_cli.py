@@ -185,6 +185,7 @@ EARLY_MISTAKES = [
     ("eval", ["--model_dir=folder"], "name the directory of a run"),
     ("eval", ["--model_dir=folder", "--learning_rate=1"], "--learning_rate"),
     ("eval", ["--model_dir=a,b", "--ensemble_weights=1"], "each of the 2 run(s)"),
+    ("eval", [RUN, "--predictions_file=x.txt"], "x.txt: name a file in .csv"),
     ("eval", ["--model_dir=a,b", "--width=1"], "--width cannot be given with several"),
     ("export", ["--model_dir=folder"], "--export_dir is required"),
     ("export", ["--model_dir=folder", "--export_dir=new"], "the directory of a run"),

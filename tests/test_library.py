@@ -68,6 +68,15 @@ CELLS = [
 ]
 
 
+@pytest.fixture
+def _interrupts():
+    """As Python has it: a process of pytest-xdist ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interrupts")
 def test_the_cells_of_a_notebook_after_an_interrupt(whole, tmp_path, monkeypatch):
     kernel = {"settings": SETTINGS, "folder": tmp_path / "run"}
     exec(CELLS[0], kernel)

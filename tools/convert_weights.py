@@ -150,7 +150,7 @@ def main() -> dict:
 
 def _read(source: pathlib.Path, net: Variant, **options) -> files.WeightFile:
     values, read = flags.FLAGS, files.read
-    if source.suffix not in formats.SUFFIXES or source.suffix == files.KERAS:
+    if source.suffix not in formats.SUFFIXES or source.suffix == formats.KERAS:
         cli.start_tensorflow()
         read = _run_weights().read
     given = {"sha256": values.sha256, "channel_order": values.channel_order}

@@ -13,8 +13,7 @@ import re
 
 from absl import flags
 
-from official.alexnet import cli
-from official.alexnet.data import atomic
+from official.alexnet import cli, disk
 from official.alexnet.errors import UserError
 
 _RESULT = re.compile(r"logprob: +([\d.]+), ([\d.]+), ([\d.]+)")
@@ -51,7 +50,7 @@ def main() -> dict:
     head = ("file", "line", "loss", "top1_error", "top5_error", "crops", "images")
     target = pathlib.Path(cli.path("output_file"))
     text = "".join("\t".join(row) + "\n" for row in (head, *found))
-    atomic.write_text(target, text)
+    disk.write_text(target, text)
     return {"output_file": str(target), "results": len(found)}
 
 

@@ -42,6 +42,27 @@ def path(flag: str, *, of_checkpoints: bool = False) -> str | None:
     return str(check(value, f"--{flag}"))
 
 
+def new_file(flag: str, *endings: str) -> str | None:
+    """Value of a flag that is a file to write.
+
+    Raises:
+        UserError: it is there, its folder is not, or it has none of the endings.
+    """
+    value = path(flag)
+    if value is None:
+        return None
+    file = pathlib.Path(value)
+    if file.suffix.lower() not in endings:
+        raise UserError(f"--{flag}={value}: name a file in {' or '.join(endings)}")
+    if file.is_symlink() or file.exists():
+        raise UserError(
+            f"--{flag}={value} is there already: move it away, or name another"
+        )
+    if not file.parent.is_dir():
+        raise UserError(f"--{flag}={value}: no such directory as {file.parent}")
+    return value
+
+
 def paths(flag: str) -> list[str]:
     """Values of a flag that is a list of paths; as `path`."""
     return [str(paths_lib.local(item, f"--{flag}")) for item in FLAGS[flag].value or []]

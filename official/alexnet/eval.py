@@ -34,6 +34,7 @@ SETTINGS = (
 
 
 def main() -> dict:
+    file = cli.new_file("predictions_file", ".csv")
     folders = _paths("model_dir")
     if flags.FLAGS.follow:
         return _follow(folders)
@@ -56,14 +57,15 @@ def main() -> dict:
     from official.alexnet.training import evaluation  # noqa: PLC0415
 
     if len(folders) == 1:
-        return evaluation.evaluate_run(configs[0], folders[0], checkpoints[0])
+        return evaluation.evaluate_run(configs[0], folders[0], checkpoints[0], file)
     runs = zip(configs, folders, checkpoints, weights, strict=True)
-    return evaluation.evaluate_runs([evaluation.Run(*run) for run in runs])
+    return evaluation.evaluate_runs([evaluation.Run(*run) for run in runs], file)
 
 
 def _follow(folders: list[str]) -> dict:
     values = flags.FLAGS
-    if len(folders) > 1 or values["checkpoint_path"].value:
+    others = values["checkpoint_path"].value or values["predictions_file"].value
+    if len(folders) > 1 or others:
         raise UserError("--follow takes one --model_dir, and all its checkpoints")
     run_files.wait_for(folders[0], values.timeout)
     config = cli.config_from_flags(run_files.load_config(folders[0]))
@@ -124,6 +126,12 @@ def run() -> None:
         None,
         "Weight of each of --model_dir in the average; they need not add up to 1. "
         "Default: all the same.",
+    )
+    flags.DEFINE_string(
+        "predictions_file",
+        None,
+        "New .csv file: a line an image, with its name, its label and the five most "
+        "probable classes.",
     )
     flags.DEFINE_bool(
         "follow",

@@ -41,23 +41,14 @@ def main() -> dict:
 
 def _output_file(features: list[str]) -> str | None:
     value = cli.path("output_file")
-    if value is None:
-        if features:
-            raise UserError("--features needs --output_file, such as features.npz")
-        return None
-    path = pathlib.Path(value)
-    if features:
-        feature_files.check(path)
-    elif path.suffix.lower() in feature_files.ENDINGS:
+    if features and value is None:
+        raise UserError("--features needs --output_file, such as features.npz")
+    if not features and value and value.endswith(feature_files.ENDINGS):
         raise UserError(f"--output_file={value} needs --features, such as fc7")
-    elif path.suffix.lower() not in (".jsonl", ".csv"):
-        raise UserError(f"--output_file={value}: name a file in .jsonl or .csv")
-    if path.is_symlink() or path.exists():
-        raise UserError(
-            f"--output_file={value} is there already: move it away, or name another"
-        )
-    if not path.parent.is_dir():
-        raise UserError(f"--output_file={value}: no such directory as {path.parent}")
+    endings = feature_files.ENDINGS if features else (".jsonl", ".csv")
+    value = cli.new_file("output_file", *endings)
+    if features:
+        feature_files.check(pathlib.Path(value))
     return value
 
 

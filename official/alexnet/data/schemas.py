@@ -26,16 +26,18 @@ class Schema:
         image_key: feature holding the encoded JPEG or PNG bytes.
         label_key: feature holding the int64 label.
         first_label: the smallest label: 1 in the classic layout, 0 in TFDS's.
+        name_key: feature holding the picture's file name.
     """
 
     name: str
     image_key: str
     label_key: str
     first_label: int
+    name_key: str
 
 
-CLASSIC = Schema("classic", "image/encoded", "image/class/label", first_label=1)
-TFDS = Schema("tfds", "image", "label", first_label=0)
+CLASSIC = Schema("classic", "image/encoded", "image/class/label", 1, "image/filename")
+TFDS = Schema("tfds", "image", "label", 0, "file_name")
 
 
 def classic_example(
@@ -116,6 +118,13 @@ def encoded_image(serialized: bytes, schema: Schema) -> bytes:
     """The encoded image of a record that `stored_label` accepts."""
     features = _features(serialized)
     return features[schema.image_key].bytes_list.value[0]
+
+
+def file_name(serialized: bytes, schema: Schema) -> str | None:
+    """The file name that a record has of its picture; None where it has none."""
+    feature = _features(serialized).get(schema.name_key)
+    names = feature.bytes_list.value if feature else ()
+    return names[0].decode("utf-8", "backslashreplace") if names else None
 
 
 def _features(serialized: bytes) -> dict:

@@ -17,7 +17,8 @@ from official.alexnet.data import classes, dataset, pipeline, preprocessing
 from official.alexnet.distribution import feeding
 from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import Interrupted, UserError
-from official.alexnet.training import agreement, building, checkpoints
+from official.alexnet.training import agreement, building, checkpoints, predictions
+from official.alexnet.training.predictions import PredictionsFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +145,7 @@ class Evaluator:
         batch_size: images of a global batch.
         crops: 1 or 10.
         stop: float32; at 1 the evaluation ends after the batch under way.
+        predictions: gets what is said of each image; one replica.
     """
 
     def __init__(
@@ -154,6 +156,7 @@ class Evaluator:
         batch_size: int,
         crops: int,
         stop: tf.Variable | None = None,
+        predictions: PredictionsFile | None = None,
     ):
         self._strategy = strategy
         self._members = members
@@ -161,6 +164,7 @@ class Evaluator:
         self._batch_size = batch_size
         self._crops = crops
         self._stop = stop
+        self._predictions = predictions
 
     def __call__(self) -> list[Result]:
         """Scores every example once: the average of the models first, then each.
@@ -184,16 +188,19 @@ class Evaluator:
         for _ in range(
             pipeline.evaluation_steps(self._split.num_examples, self._batch_size)
         ):
-            *rows, (stop, *_) = self._step(next(batches)).numpy()
+            found, said = self._step(next(batches))
+            *rows, (stop, *_) = found.numpy()
             if stop:
                 raise Interrupted("stopped by a signal during an evaluation")
             sums += rows
+            if self._predictions:
+                self._predictions.add(*(value.numpy() for value in said))
         return [Result.from_sums(row) for row in sums]
 
     @tf.function(autograph=False)
     def _step(self, batch):
-        sums = self._strategy.run(self._replica_step, args=(batch,))
-        return self._strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+        sums, said = self._strategy.run(self._replica_step, args=(batch,))
+        return self._strategy.reduce("sum", sums, axis=None), said
 
     def _replica_step(self, batch):
         average, rows = 0.0, []
@@ -205,9 +212,9 @@ class Evaluator:
             rows.append(_score_probabilities(batch, probabilities))
         # In all workers after the same batch.
         stop = tf.zeros([]) if self._stop is None else self._stop.read_value()
-        return tf.stack(
-            [_score_probabilities(batch, average), *rows, tf.fill([4], stop)]
-        )
+        sums = [_score_probabilities(batch, average), *rows, tf.fill([4], stop)]
+        said = (batch["label"], average, batch["weight"]) if self._predictions else ()
+        return tf.stack(sums), said
 
 
 def _score_probabilities(batch, probabilities: tf.Tensor) -> tf.Tensor:
@@ -233,21 +240,26 @@ class Run:
 
 
 def evaluate_run(
-    config: Config, model_dir: str, checkpoint_path: str | None = None
+    config: Config,
+    model_dir: str,
+    checkpoint_path: str | None = None,
+    predictions_file: str | None = None,
 ) -> dict:
     """Scores a checkpoint on the validation images; see `evaluate_runs`."""
-    results = evaluate_runs([Run(config, model_dir, checkpoint_path)])
+    run = Run(config, model_dir, checkpoint_path)
+    results = evaluate_runs([run], predictions_file)
     (model,) = results.pop("models")
     return results | {"checkpoint": model["checkpoint"], "step": model["step"]}
 
 
-def evaluate_runs(runs: Sequence[Run]) -> dict:
+def evaluate_runs(runs: Sequence[Run], predictions_file: str | None = None) -> dict:
     """Scores the average of several nets on the validation images, each image once.
 
     Each net has its own variant, input size, statistics and input scale.
 
     Args:
         runs: the nets; images, batch size, crops and devices are the first one's.
+        predictions_file: a new .csv file, a line an image; see `PredictionsFile`.
 
     Returns:
         Loss, accuracy and top-5 accuracy of the average of the probabilities, what
@@ -255,15 +267,17 @@ def evaluate_runs(runs: Sequence[Run]) -> dict:
 
     Raises:
         UserError: no checkpoint, one of another net, nets of other classes or images,
-            or a mistake in the data.
+            several replicas where each image is written, or a mistake in the data.
     """
     config = runs[0].config
     for each in runs:
         config_lib.check(each.config)
         _check_alike(runs[0], each)
     placement = place(config.runtime, config.model.num_columns)
+    if predictions_file and placement.strategy.num_replicas_in_sync > 1:
+        raise UserError("--predictions_file is written by one replica: use one device")
     with placement.watch:
-        return _evaluate_on(placement, runs)
+        return _evaluate_on(placement, runs, predictions_file)
 
 
 def find_images(runs: Sequence[Run], placement: Placement) -> dataset.Split:
@@ -290,7 +304,9 @@ def make_member(run: Run, placement: Placement, weight: float) -> Member:
     return Member(model, building.make_normalize(run.config, statistics), weight)
 
 
-def _evaluate_on(placement: Placement, runs: Sequence[Run]) -> dict:
+def _evaluate_on(
+    placement: Placement, runs: Sequence[Run], predictions_file: str | None
+) -> dict:
     config = runs[0].config
     split = find_images(runs, placement)
     total = sum(each.weight for each in runs)
@@ -308,24 +324,30 @@ def _evaluate_on(placement: Placement, runs: Sequence[Run]) -> dict:
                 "weight": each.weight / total,
             }
         )
-    crops = config.train.eval_crops
+    crops, size = config.train.eval_crops, config.train.batch_size
     steps = [(model["step"], model["weight"]) for model in models]
     values = agreement.settings(config, (None, split))
     placement.watch.agree(values | {"checkpoints of steps and weights": steps})
     logging.info("%s; %d crop(s) an image", placement.describe(), crops)
-    result, *own = Evaluator(
-        placement.strategy, members, split, config.train.batch_size, crops
-    )()
+    classes = run_files.class_names(runs[0].model_dir) or split.label_names
+    with predictions.writing(predictions_file, split, size, classes) as file:
+        result, *own = Evaluator(
+            *(placement.strategy, members, split, size, crops), predictions=file
+        )()
     for model, each in zip(models, own, strict=True):
         model.update(_values(each))
         if len(models) > 1:
             _log(f"{model['checkpoint']}, weight {model['weight']:.3g}", each)
     _log(f"average of {len(models)} models" if len(models) > 1 else path, result)
-    return _values(result) | {
-        "num_examples": result.num_examples,
-        "eval_crops": crops,
-        "models": models,
-    }
+    return (
+        _values(result)
+        | {
+            "num_examples": result.num_examples,
+            "eval_crops": crops,
+            "models": models,
+        }
+        | ({"predictions_file": predictions_file} if predictions_file else {})
+    )
 
 
 def _check_alike(first: Run, other: Run) -> None:

@@ -133,7 +133,7 @@ class _Traces:
             traces += [abs(_alike(part)) for part in whole]
         if below:
             traces += self._link(name, below, whole.mean(1), biases)
-        if name == self.reader:
+        if name == self.reader and groups == 1:
             by_map = kernel.reshape(inputs, -1, bias.size).transpose(1, 0, 2)
             self.orders = tuple(
                 (_additive(part @ _centred(bias)) + _alike(part)) / np.sqrt(2)
