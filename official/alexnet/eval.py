@@ -131,7 +131,7 @@ def run() -> None:
         "predictions_file",
         None,
         "New .csv file: a line an image, with its name, its label and the five most "
-        "probable classes.",
+        "probable classes. Default: none.",
     )
     flags.DEFINE_bool(
         "follow",
