@@ -55,6 +55,8 @@ setuptools.setup(
         "tqdm>=4.66.3,<5",
     ],
     extras_require={
+        # It holds protobuf below 7 and Pillow below 13 (2.77).
+        "beam": ["apache-beam>=2.60,<3"],
         "bench": [
             "onnx>=1.21,<2",
             "onnxruntime>=1.18",

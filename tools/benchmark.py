@@ -5,9 +5,10 @@ r"""Times this project beside its peers and beside the machine's limit.
   python tools/benchmark.py --suites=input,end_to_end --data_dir=imagenet
   python tools/benchmark.py --suites=train_step,inference --against=../older
 
-Suites: train_step, inference, input (JPEG records to batches), lrn, end_to_end
-(training from records against synthetic data), scaling (a small set of records against
-a large one), normalization (the step with LRN, without, with batch norm). Contenders
+Suites: train_step, inference, preparation (originals to records), input (JPEG records
+to batches), lrn, end_to_end (training from records against synthetic data), scaling (a
+small set of records against a large one), normalization (the step with LRN, without,
+with batch norm). Contenders
 take turns, A B C A B C ..., after warm-up rounds, and each gets the same network,
 batch, precision and threads. Peers come with pip install 'official-alexnet[bench]'; one
 that is not installed is left out and named. It all runs on the CPU. Prints a table a
@@ -41,6 +42,7 @@ from official.alexnet.errors import UserError
 SUITES = {
     "train_step": "train:train_step",
     "inference": "inference:inference",
+    "preparation": "preparation:preparation",
     "input": "pipelines:input_pipeline",
     "lrn": "layers:lrn",
     "end_to_end": "train:end_to_end",
@@ -62,6 +64,11 @@ def define_flags() -> None:
         "data_dir",
         None,
         "Prepared records to read from. Default: pictures are drawn.",
+    )
+    flags.DEFINE_string(
+        "originals",
+        None,
+        "Folder of pictures to prepare, looked through to the bottom. Default: drawn.",
     )
     flags.DEFINE_integer(
         "threads", None, "Cores to use. Default: all of this process's.", 1
@@ -113,6 +120,7 @@ def settings_from_flags() -> tuple[list[str], Settings]:
         dtypes=tuple(values.dtype),
         threads=threads,
         data_dir=cli.path("data_dir"),
+        originals=cli.path("originals"),
         against=other,
         small=values.small,
         gpu=values.gpu,

@@ -13,7 +13,8 @@ pictures:
   python tools/prepare_imagenet.py --input_dir=pictures --output_dir=records \
       --train_shards=16 --validation_shards=4
 
-with pictures/train/<class>/*.jpg and pictures/val/<class>/*.jpg.
+with pictures/train/<class>/*.jpg and pictures/val/<class>/*.jpg, or WebDataset tars
+train/*.tar and val/*.tar: of each key a .jpg and a .cls, or a .json with a `label`.
 
 As in 2012, each picture becomes RGB, its shorter side 256, its centre 256x256 a JPEG
 of quality 95 (chroma 4:2:0); EXIF orientation is ignored; the training list is
@@ -31,6 +32,7 @@ The last line on stdout is one JSON object with the results.
 
 import multiprocessing
 import sys
+from collections.abc import Callable
 
 from absl import flags
 
@@ -68,7 +70,9 @@ def define_flags() -> None:
         None,
         "Folder with the archives under the names they were downloaded by, or with "
         "train/<class>/ and val/<class>/ (or validation/<class>/) folders of "
-        f"{', '.join(image_files.SUFFIXES)} pictures; others are counted.",
+        f"{', '.join(image_files.SUFFIXES)} pictures; others are counted. Or with "
+        "WebDataset tars in train/ and val/, and the names of their classes, from 0 "
+        "on, in classnames.txt or --synsets.",
     )
     flags.DEFINE_string("output_dir", None, "Folder for the results.", required=True)
     for name, text in _PARTS.items():
@@ -107,15 +111,17 @@ def define_flags() -> None:
     )
 
 
-def main() -> dict:
+def main(engine: Callable | None = None) -> dict:
     """Prepares what the flags say; returns the results to print."""
     values = flags.FLAGS
     names = ("train_shards", "validation_shards", "test_shards", "seed")
     names += ("max_bad_images", "num_workers", "remake", "task")
-    given = {name: values[name].value for name in names}
+    given = {name: values[name].value for name in names if name in values}
     given |= {name: values[name].value for name in _PARTS if values[name].value}
     try:
-        return prepare(values.input_dir or None, values.output_dir, **given)
+        return prepare(
+            values.input_dir or None, values.output_dir, engine=engine, **given
+        )
     except KeyboardInterrupt:
         # At once: half a shard does not count.
         for worker in multiprocessing.active_children():

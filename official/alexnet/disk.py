@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import pathlib
+import secrets
 import shutil
 from collections.abc import Iterator
 
@@ -107,7 +108,8 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     # TensorBoard reads whatever has "tfevents" in its name.
     name = path.name.replace("tfevents", "events")
-    temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
+    # Containers on one shared folder may all be process 1.
+    temporary = path.with_name(f".{name}.{secrets.token_hex(4)}.tmp")
     with saying_where(path):
         try:
             yield temporary

@@ -212,6 +212,7 @@ def prepare(
     num_workers: int | None = None,
     remake: Collection[str] = (),
     task: str | None = None,
+    engine: Callable | None = None,
     **parts: _Path,
 ) -> dict:
     """Turns ImageNet as downloaded, or a folder of pictures, into records.
@@ -231,6 +232,7 @@ def prepare(
         num_workers: processes; one for each core by default.
         remake: names of shards to write once more.
         task: `i/n`: write every n-th shard from shard i on, and nothing else.
+        engine: has the list of shards written elsewhere, see `preparation.prepare`.
         **parts: paths of single archives, by the names of their flags.
 
     Returns:
@@ -244,6 +246,7 @@ def prepare(
         folder,
         locations,
         sources,
+        webdataset,
     )
     from official.alexnet.preparation import prepare as prepare_lib  # noqa: PLC0415
     from official.alexnet.preparation.shards import WORK_DIR  # noqa: PLC0415
@@ -258,7 +261,10 @@ def prepare(
     try:
         source = locations.locate(source, given)
         folder.reject_foreign(target)
-        if isinstance(source, locations.Tree):
+        is_tree = isinstance(source, locations.Tree)
+        if is_tree and webdataset.holds_tars(source):
+            listing = webdataset.list_tars(source, target / WORK_DIR)
+        elif is_tree:
             listing = sources.list_tree(source)
         else:
             print(f"Looking through {source.train_archive} ...", flush=True)
@@ -277,6 +283,7 @@ def prepare(
             num_workers=num_workers or _num_cores(),
             remake=remake,
             task=number,
+            engine=engine,
         )
     except OSError as error:
         raise UserError(

@@ -13,7 +13,7 @@ TOOLS = pathlib.Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
 import benchmark  # noqa: E402
-from benchmarking import layers, networks  # noqa: E402
+from benchmarking import layers, networks, preparation  # noqa: E402
 from benchmarking.child import Child  # noqa: E402
 from benchmarking.settings import PEERS, Settings  # noqa: E402
 
@@ -21,6 +21,8 @@ from official.alexnet.distribution.capabilities import (  # noqa: E402
     grouped_kernels_run_here,
 )
 from official.alexnet.errors import UserError  # noqa: E402
+from official.alexnet.preparation import conversion  # noqa: E402
+from official.alexnet.preparation.sources import Entry  # noqa: E402
 
 SMALL = Settings(batch_size=4, rounds=2, warmup=1, threads=2, small=True)
 
@@ -98,6 +100,21 @@ def test_small_input(records_dir, tmp_path):
     rows, _, _ = measure("input", tmp_path, data_dir=str(records_dir))
     assert rows.keys() == {"ours"}
     assert rows["ours"]["images_per_sample"] == 16
+
+
+@pytest.mark.slow
+def test_small_preparation(tmp_path):
+    rows, facts, bars = measure("preparation", tmp_path)
+    assert rows.keys() == {"ours", "plain converter"}
+    assert {row["images_per_sample"] for row in rows.values()} == {64}
+    # What is converted has ImageNet's size, and is converted by the same filters.
+    assert 80 < facts[0]["value"] < 140
+    assert bars == ["ours >= 0.7 x plain converter, images/s"]
+    pictures = sorted((tmp_path / "originals").glob("*.jpg"))
+    entries = [Entry(p.name, str(p), 0, p.stat().st_size, 0) for p in pictures]
+    preparation._convert(entries[:1], tmp_path / "plain")
+    stored = conversion.convert_image(pictures[0].read_bytes())
+    assert (tmp_path / "plain").read_bytes() == stored.jpeg
 
 
 def test_samples_of_the_input_are_of_over_2000_images():

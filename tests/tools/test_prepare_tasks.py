@@ -15,6 +15,7 @@ from imagenet_inputs import (
     write_tree,
 )
 
+from official.alexnet import disk
 from official.alexnet.data import framing, schemas
 from official.alexnet.errors import UserError
 
@@ -71,6 +72,15 @@ def test_damaged_notes_of_a_shard_have_it_written_again(tree, whole, tmp_path):
     (output / ".prepare" / "train-00000-of-00005.npz").write_bytes(b"PK damaged")
     prepare_here(tree, output, shards=(5, 2))
     assert files_of(output) == whole
+
+
+def test_containers_with_one_process_number_write_beside_each_other(tmp_path):
+    path = tmp_path / "settings.json"
+    with disk.atomic_write(path) as first, disk.atomic_write(path) as second:
+        first.write_text("whole")
+        second.write_text("whole")
+    assert path.read_text() == "whole"
+    assert [*tmp_path.iterdir()] == [path]
 
 
 @pytest.mark.parametrize("task", ["3/3", "-1/3", "1", "1/0", "a/b"])

@@ -34,6 +34,7 @@ BARS = (
     ("lrn", "ours, conv2 fp32", FASTER, 4.0, "tf.nn, conv2 fp32"),
     ("lrn", "ours, conv1 bf16", FASTER, 4.0, "tf.nn, conv1 bf16"),
     ("lrn", "ours, conv2 bf16", FASTER, 4.0, "tf.nn, conv2 bf16"),
+    ("preparation", "ours", FASTER, 0.7, "plain converter"),
     ("input", "ours", FASTER, 0.85, "libjpeg-turbo"),
     ("input", "ours", FASTER, 3.5, "PyTorch DataLoader"),
     ("end_to_end", "records fp32", FASTER, 0.97, "synthetic data fp32"),

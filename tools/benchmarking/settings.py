@@ -41,6 +41,7 @@ class Settings:
         dtypes: `fp32`, `bf16` or both.
         threads: threads of every contender; the process is bound to as many cores.
         data_dir: records to read; None: pictures are drawn.
+        originals: a folder of pictures to prepare; None: they are drawn.
         against: another checkout of this repository to compare with.
         small: a narrow net on small crops and few images, to try the benchmark out.
         gpu: steps run on a GPU split in two of 3,072 MB, the cards of 2012.
@@ -53,6 +54,7 @@ class Settings:
     dtypes: tuple[str, ...] = DTYPES
     threads: int = 1
     data_dir: str | None = None
+    originals: str | None = None
     against: str | None = None
     small: bool = False
     gpu: bool = False

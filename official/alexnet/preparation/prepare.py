@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -10,7 +11,7 @@ import pathlib
 import signal
 import sys
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
@@ -29,6 +30,11 @@ from official.alexnet.preparation.shards import (
 )
 from official.alexnet.preparation.sources import Listing
 
+# A shard to write, and how it came out before it was lost.
+Todo = list[tuple[ShardJob, ShardResult | None]]
+# Calls write_shard(*task) for each of a list, anywhere, and yields (job, result).
+Engine = Callable[[Todo], Iterator[tuple[ShardJob, ShardResult]]]
+
 
 def prepare(
     listing: Listing,
@@ -40,6 +46,7 @@ def prepare(
     num_workers: int,
     remake: Collection[str] = (),
     task: tuple[int, int] | None = None,
+    engine: Engine | None = None,
 ) -> dict | None:
     """Writes shards, statistics.npz, labels.txt and manifest.json.
 
@@ -57,6 +64,8 @@ def prepare(
         task: (i, n) writes shards i, i + n, i + 2n, ... and nothing else; any number
             of tasks may write to one folder at once, on any number of machines. A
             last call without it writes what is missing, and the other files.
+        engine: a generator function that has the shards written, on machines which
+            all see the folder; None for processes of this one.
 
     Returns:
         The manifest; None of a task.
@@ -98,11 +107,13 @@ def prepare(
         }
         _check_bad_images(done, max_bad_images)
         mine = jobs[task[0] :: task[1]] if task else jobs
-        todo = [job for job in mine if job.file not in done]
+        todo = [(job, known.get(job.file)) for job in mine if job.file not in done]
+        if not todo or not engine:
+            engine = functools.partial(_write_shards, num_workers=num_workers)
         with (
             _progress_bar(mine, todo) as bar,
             # Closed at the first error, or the workers would work on to the end.
-            contextlib.closing(_write_shards(todo, known, num_workers)) as written,
+            contextlib.closing(engine(todo)) as written,
         ):
             for job, result in written:
                 done[job.file] = result
@@ -172,8 +183,9 @@ class _Lines:
         sys.stderr.flush()
 
 
-def _progress_bar(jobs: list[ShardJob], todo: list[ShardJob]) -> tqdm.tqdm:
-    total, left = (sum(len(job.entries) for job in some) for some in (jobs, todo))
+def _progress_bar(jobs: list[ShardJob], todo: Todo) -> tqdm.tqdm:
+    total = sum(len(job.entries) for job in jobs)
+    left = sum(len(job.entries) for job, _ in todo)
     is_moving = sys.stderr.isatty()
     return tqdm.tqdm(
         total=total,
@@ -185,13 +197,13 @@ def _progress_bar(jobs: list[ShardJob], todo: list[ShardJob]) -> tqdm.tqdm:
 
 
 def _write_shards(
-    jobs: list[ShardJob], known: dict[str, ShardResult], num_workers: int
+    todo: Todo, num_workers: int
 ) -> Iterator[tuple[ShardJob, ShardResult]]:
     """Yields each shard as it is written, in any order."""
-    num_workers = min(num_workers, len(jobs))
+    num_workers = min(num_workers, len(todo))
     if num_workers <= 1:
-        for job in jobs:
-            yield job, write_shard(job, known.get(job.file))
+        for job, known in todo:
+            yield job, write_shard(job, known)
         return
     executor = concurrent.futures.ProcessPoolExecutor(
         num_workers,
@@ -201,8 +213,8 @@ def _write_shards(
     )
     waiting = {}
     try:
-        for job in jobs:
-            waiting[executor.submit(write_shard, job, known.get(job.file))] = job
+        for job, known in todo:
+            waiting[executor.submit(write_shard, job, known)] = job
         for future in concurrent.futures.as_completed(waiting):
             yield waiting[future], future.result()
     except BrokenProcessPool:

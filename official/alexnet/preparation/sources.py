@@ -24,7 +24,7 @@ from official.alexnet.preparation.locations import Archives, Tree
 _CLASS_ARCHIVE = re.compile(r"(n\d{8})\.tar")
 _TAR_BLOCK = 512
 # Class -> its images: name, offset in the archive, size.
-_Index = dict[str, list[tuple[str, int, int]]]
+Index = dict[str, list[tuple[str, int, int]]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def list_archives(archives: Archives, index_dir: pathlib.Path) -> Listing:
         UserError: an archive is missing, cut short, or does not fit the others.
     """
     left_out = {}
-    by_class, left_out["train"] = _indexed(
+    by_class, left_out["train"] = indexed(
         archives.train_archive, index_dir, _index_classes
     )
     if not by_class:
@@ -224,11 +224,11 @@ def _size(path: pathlib.Path) -> int:
         return 0
 
 
-def _indexed(
+def indexed(
     path: pathlib.Path,
     index_dir: pathlib.Path,
-    look: Callable[[pathlib.Path, collections.Counter], _Index],
-) -> tuple[_Index, collections.Counter]:
+    look: Callable[[pathlib.Path, collections.Counter], Index],
+) -> tuple[Index, collections.Counter]:
     """What `look` finds and leaves out, kept in a file until the archive changes."""
     index_file = index_dir / f"index-{path.name}.json"
     if not path.is_file():
@@ -246,17 +246,17 @@ def _indexed(
     return index["members"], left_out
 
 
-def _index_classes(path: pathlib.Path, left_out: collections.Counter) -> _Index:
+def _index_classes(path: pathlib.Path, left_out: collections.Counter) -> Index:
     """The training archive: synset -> its images as (name, offset, size)."""
     classes = {}
-    with _open_tar(path) as outer:
-        for name, member in _regular_members(outer, path, left_out):
+    with open_tar(path) as outer:
+        for name, member in regular_members(outer, path, left_out):
             match = _CLASS_ARCHIVE.fullmatch(name)
             if not match:
                 left_out[image_files.kind(name, "outside class archives")] += 1
                 continue
             where = f"{path}:{name}"
-            with _open_tar(where, outer.extractfile(member)) as inner:
+            with open_tar(where, outer.extractfile(member)) as inner:
                 images = _images(inner, where, member.offset_data, left_out)
             if not images:
                 raise UserError(f"{where} has no images in it")
@@ -264,9 +264,9 @@ def _index_classes(path: pathlib.Path, left_out: collections.Counter) -> _Index:
     return classes
 
 
-def _index_flat(path: pathlib.Path, left_out: collections.Counter) -> _Index:
+def _index_flat(path: pathlib.Path, left_out: collections.Counter) -> Index:
     """A flat archive: its images as (name, offset, size), all under one key."""
-    with _open_tar(path) as tar:
+    with open_tar(path) as tar:
         return {"": _images(tar, path, 0, left_out)}
 
 
@@ -278,7 +278,7 @@ def _list_flat(
     classes: dict[str, int],
 ) -> tuple[list[Entry], collections.Counter]:
     """The images of a flat archive, image number i having the class of line i."""
-    index, left_out = _indexed(path, index_dir, _index_flat)
+    index, left_out = indexed(path, index_dir, _index_flat)
     images = sorted(index[""])
     if len(images) != len(lines):
         raise UserError(
@@ -338,8 +338,14 @@ def _reject_label_order(archives: Archives, synsets: list[str]) -> None:
         )
 
 
-def _open_tar(where: pathlib.Path | str, file: IO[bytes] | None = None):
-    """Opens an archive by its path, or one inside another by its open file."""
+def open_tar(
+    where: pathlib.Path | str, file: IO[bytes] | None = None
+) -> tarfile.TarFile:
+    """Opens an archive by its path, or one inside another by its open file.
+
+    Raises:
+        UserError: it cannot be read, or is no archive.
+    """
     try:
         # The same names in every locale.
         return tarfile.open(None if file else where, "r:", file, encoding="utf-8")
@@ -359,7 +365,7 @@ def _images(
 ) -> list:
     """(base name, offset in the outer file, size) of the images in a tar."""
     images = []
-    for name, member in _regular_members(tar, where, left_out):
+    for name, member in regular_members(tar, where, left_out):
         if kind := image_files.kind(name):
             left_out[kind] += 1
         else:
@@ -367,7 +373,7 @@ def _images(
     return images
 
 
-def _regular_members(
+def regular_members(
     tar: tarfile.TarFile, where: str | os.PathLike, left_out: collections.Counter
 ) -> Iterator[tuple[str, tarfile.TarInfo]]:
     """Yields plain files by name, and makes sure that the archive is whole."""
