@@ -134,7 +134,7 @@ def test_signals_at_any_moment_of_a_start(tiny_config, tmp_path, columns):
     config = child_runs.small_run(tiny_config, columns, train_steps=10_000)
     for i, wait in enumerate(np.random.default_rng(columns).uniform(1.5, 10, 25)):
         run = tmp_path / f"run{i}"
-        process = child_runs.start(config, run)
+        process = child_runs.start(config, run, script=child_runs.TRAIN)
         time.sleep(wait)
         number = signal.SIGTERM if i % 2 else signal.SIGINT
         status, stdout, seconds = send(process, number)
