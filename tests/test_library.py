@@ -4,6 +4,7 @@ import json
 import pathlib
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import official.alexnet
 from official.alexnet import Interrupted, UserError, library
 from official.alexnet.distribution.strategy import place
 from official.alexnet.machine import MULTI_WORKER, RuntimeConfig
-from official.alexnet.training import checkpoint_files, checkpoints
+from official.alexnet.training import checkpoint_files, checkpoints, preemption
 
 SETTINGS = {
     "use_synthetic_data": True,
@@ -190,3 +191,14 @@ def test_pictures_become_records(tmp_path):
     assert len([*records.glob("train-*")]) == 2
     with pytest.raises(UserError, match="--task=2/2"):
         official.alexnet.prepare(tmp_path / "pictures", records, task="2/2", **shards)
+
+
+def test_a_signal_that_was_answered_ends_nothing_later(monkeypatch):
+    """Before the first step: it is raised, and the caller's process lives on."""
+    monkeypatch.setattr(preemption, "_START_SECONDS", 0.2)
+    with pytest.raises(Interrupted), preemption.Preemption() as watched:
+        signal.raise_signal(signal.SIGTERM)
+        while watched.received is None:
+            time.sleep(0.01)
+        watched.check()
+    time.sleep(0.5)

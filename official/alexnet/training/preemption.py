@@ -6,11 +6,13 @@ after each step.
 """
 
 import contextlib
+import functools
 import os
 import signal
 import sys
 import threading
 import typing
+from collections.abc import Callable
 
 from official.alexnet.errors import Interrupted, UserError
 
@@ -45,6 +47,8 @@ class Preemption:
         self._prefix = f"{name}: " if name else ""
         self.received: signal.Signals | None = None
         self._flag: tf.Variable | None = None
+        self._timer = threading.Timer(_START_SECONDS, self._leave)
+        self._timer.daemon = True
 
     def listen(self) -> None:
         """Takes the signals, once more if TensorFlow has: its service for many workers
@@ -80,6 +84,8 @@ class Preemption:
                 "Python takes signals in its main thread only: train there, or without "
                 "`signals` and `Preemption`"
             )
+        # stderr may lead elsewhere for a while, as when TensorFlow is imported.
+        self._stderr = os.dup(2)
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._old_fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
@@ -90,12 +96,14 @@ class Preemption:
         return self
 
     def __exit__(self, *_) -> None:
+        self._timer.cancel()
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._old_fd)
         os.close(self._writer)
         self._thread.join()
         os.close(self._reader)
+        os.close(self._stderr)
 
     def _watch(self) -> None:
         """Runs in the thread: the kernel's side of each signal, as it comes."""
@@ -104,37 +112,39 @@ class Preemption:
                 continue
             number, is_first = signal.Signals(numbers[0]), self.received is None
             if number in _URGENT and self.received in _URGENT:
-                _say(f"{number.name} again: stopping without saving")
-                os._exit(128 + number)
+                self._end(f"{number.name} again: stopping without saving", 128 + number)
             if is_first or number in _URGENT:
                 self.received = number
             if not is_first:
                 continue
             if self._flag is not None:
                 self._flag.assign(1.0)
-                _say(f"{number.name}: finishing the step and saving")
+                line = f"{number.name}: finishing the step and saving"
+                to_stderr = {"file": sys.stderr, "flush": True}
+                _without_waiting(functools.partial(print, line, **to_stderr))
             else:
-                timer = threading.Timer(_START_SECONDS, self._leave)
-                timer.daemon = True
-                timer.start()
+                self._timer.start()
 
     def _leave(self) -> None:
         """Ends a start that does not look up: it traces, or waits for a worker."""
         if self._flag is None:
-            _say(self._prefix + self._line())
-            os._exit(EXIT_STATUS)
+            self._end(self._prefix + self._line(), EXIT_STATUS)
+
+    def _end(self, line: str, status: int) -> typing.NoReturn:
+        _without_waiting(lambda: os.write(self._stderr, f"{line}\n".encode()))
+        os._exit(status)
 
     def _handle(self, number: int, _) -> None:
         """Keeps Python from its own ways with signals; the thread does the rest."""
 
 
-def _say(line: str) -> None:
-    """Prints; does not wait for who reads it, who may have gone or hang."""
+def _without_waiting(write: Callable[[], object]) -> None:
+    """Does not wait for who reads it, who may have gone or hang."""
 
-    def write() -> None:
+    def attempt() -> None:
         with contextlib.suppress(OSError, ValueError):
-            print(line, file=sys.stderr, flush=True)
+            write()
 
-    thread = threading.Thread(target=write, daemon=True)
+    thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
     thread.join(_SAY_SECONDS)
