@@ -199,6 +199,7 @@ def test_the_paper_file_is_the_defaults():
         ({"train": {"momentum": "much"}}, "float, not 'much'"),
         ({"train": {"momentum": float("nan")}}, "finite number"),
         ({"train": {"learning_rate": "inf"}}, "finite number"),
+        ({"train": {"seed": 2**63}}, "a number of 64 bits"),
         ({"train": {"skip_eval": 1}}, "bool, not 1"),
         ({"train": {"profile_steps": [1.5, 2]}}, "int, not 1.5"),
         ({"train": {"schedule": "cosine"}}, "one of plateau, dexp"),

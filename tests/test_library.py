@@ -140,6 +140,8 @@ def test_signals_are_taken_where_they_are_asked_for(tmp_path, monkeypatch):
         ({"train_steps": "two"}, "--train_steps should be of type int, not 'two'"),
         ({}, "--data_dir"),
         ({"config_file": "papre"}, "no such file"),
+        (None, "the settings should be a dictionary, not None"),
+        ([("seed", 1)], "the settings should be a dictionary"),
     ],
 )
 def test_mistakes_are_raised_in_one_line(tmp_path, settings, words):
@@ -191,6 +193,10 @@ def test_pictures_become_records(tmp_path):
     assert len([*records.glob("train-*")]) == 2
     with pytest.raises(UserError, match="--task=2/2"):
         official.alexnet.prepare(tmp_path / "pictures", records, task="2/2", **shards)
+    mistakes = {"task": 3, "seed": -1, "max_bad_images": -1, "num_workers": 2.5}
+    for name, value in (mistakes | {"train_shards": "2"}).items():
+        with pytest.raises(UserError, match=f"--{name}[ =]"):
+            official.alexnet.prepare(tmp_path, records, **shards | {name: value})
 
 
 def test_a_signal_that_was_answered_ends_nothing_later(monkeypatch):

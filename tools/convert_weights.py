@@ -33,7 +33,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from official.alexnet import cli, run_files
+from official.alexnet import cli, fields, run_files
 from official.alexnet.config import Config, ModelConfig
 from official.alexnet.data import classes
 from official.alexnet.data.statistics import IMAGE_SHAPE, Statistics
@@ -169,7 +169,7 @@ def _inspect(path: str) -> dict:
             net = dataclasses.replace(model, variant=name).net()
             found = found or _read(source, net, allow_nan=True)
             files.check(found, net, structure.weight_shapes(net, found.num_classes))
-            nets[name] = net
+            nets[fields.show(name)] = net  # A run's may be a row of its own.
         except UserError as error:
             reason = reason or error
     if found is None:

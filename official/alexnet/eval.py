@@ -66,7 +66,10 @@ def _follow(folders: list[str]) -> dict:
     values = flags.FLAGS
     others = values["checkpoint_path"].value or values["predictions_file"].value
     if len(folders) > 1 or others:
-        raise UserError("--follow takes one --model_dir, and all its checkpoints")
+        raise UserError(
+            "--follow takes one --model_dir, and neither --checkpoint_path nor "
+            "--predictions_file"
+        )
     run_files.wait_for(folders[0], values.timeout)
     config = cli.config_from_flags(run_files.load_config(folders[0]))
     if launcher.find(config.runtime, trains=False).cluster:

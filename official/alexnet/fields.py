@@ -126,6 +126,8 @@ def _item(value, kind: type, what: str):
         value = {"yes": True, "on": True, "no": False, "off": False}.get(value, value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UserError(f"{what} should be of type {kind.__name__}, not {value!r}")
+    if kind is int and not -(2**63) <= value < 2**63:
+        raise UserError(f"{what} should be a number of 64 bits, not {value}")
     if kind is float and not math.isfinite(value):
         raise UserError(f"{what} should be a finite number, not {value}")
     return value

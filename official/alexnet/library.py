@@ -194,6 +194,9 @@ def export(
     from official.alexnet.serving import export as export_lib  # noqa: PLC0415
 
     path = None if checkpoint_path is None else str(checkpoint_path)
+    for name in {"formats", "features"} & options.keys():
+        if isinstance(options[name], str):  # As the flags take them.
+            options[name] = options[name].split(",")
     with disk.saying_where(None):
         return export_lib.export(
             config, str(model_dir), str(export_dir), path, **options
@@ -255,9 +258,13 @@ def prepare(
     given = {name: paths.local(path, f"--{name}") for name, path in parts.items()}
     source = None if input_dir is None else paths.local(input_dir, "--input_dir")
     target = paths.local(output_dir, "--output_dir")
-    number = task and _task(task)
+    number = None if task is None else _task(str(task))
     shards = {"train": train_shards, "validation": validation_shards}
     shards["test"] = test_shards
+    counts = {f"{split}_shards": count for split, count in shards.items()}
+    counts["num_workers"] = 1 if num_workers is None else num_workers
+    _check_numbers(counts, 1)
+    _check_numbers({"seed": seed, "max_bad_images": max_bad_images}, 0)
     try:
         source = locations.locate(source, given)
         folder.reject_foreign(target)
@@ -280,7 +287,7 @@ def prepare(
             num_shards={split: shards[split] for split in listing.splits},
             seed=seed,
             max_bad_images=max_bad_images,
-            num_workers=num_workers or _num_cores(),
+            num_workers=_num_cores() if num_workers is None else num_workers,
             remake=remake,
             task=number,
             engine=engine,
@@ -307,6 +314,15 @@ def prepare(
         },
         **always,
     }
+
+
+def _check_numbers(numbers: Mapping[str, int], least: int) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, int) or not least <= value < 2**32:
+            raise UserError(
+                f"--{name} should be a whole number from {least} to {2**32 - 1}, not "
+                f"{value!r}"
+            )
 
 
 def _task(text: str) -> tuple[int, int]:

@@ -93,6 +93,8 @@ def config_of(
 
     Args and errors are those of `config_from_flags`; an unknown name is one, too.
     """
+    if not isinstance(settings, Mapping):
+        raise UserError(f"the settings should be a dictionary, not {settings!r}")
     config = base or Config()
     names = {field.name: section.name for section, field in _settings()}
     names["layer_params"] = "model"  # Of a net that --variant names a file of.

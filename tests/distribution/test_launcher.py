@@ -194,6 +194,8 @@ MISTAKES = [
     (MULTI, {"TF_CONFIG": '{"cluster": {"worker": ["a:1"]}}'}, "KeyError: 'task'"),
     (MULTI, tf_config({"worker": ["a:1"]}, index=1), "worker 1 is not one of 1"),
     (MULTI, tf_config({"worker": ["a:1", "b:1"]}, index=-1), "worker -1 is not one"),
+    (MULTI, tf_config({"worker": ["a:1", "b:1"]}, index=1.7), "ValueError: .*1.7"),
+    (MULTI, tf_config({"worker": ["a:1"]}, index=float("inf")), "ValueError: .*inf"),
     (MULTI, tf_config({"worker": ["a:1"]}, "chief"), "chief 0 is not one of 0"),
     (MULTI, tf_config({"worker": ["a:1", "b"]}), "'b' should read host:port"),
     (MULTI, tf_config({"worker": ["a:1", ":1"]}), "':1' should read host:port"),
@@ -232,6 +234,8 @@ MISTAKES = [
     (by("skypilot"), without(SKY, "SKYPILOT_NODE_RANK"), "no 'SKYPILOT_NODE_RANK'"),
     (by("sagemaker"), SAGE | {"SM_CURRENT_HOST": "algo-3"}, "malformed: 'algo-3'"),
     (by("sagemaker"), SAGE | {"SM_HOSTS": "algo-1"}, "malformed"),
+    (by("sagemaker"), SAGE | {"SM_HOSTS": '{"algo-2": 1}'}, "malformed: .* is no list"),
+    (by("sagemaker"), SAGE | {"SM_HOSTS": '"ab"', "SM_CURRENT_HOST": "a"}, "no list"),
 ]
 
 

@@ -146,6 +146,14 @@ def test_a_mistake_is_one_line_with_its_place(small, old, new, message):
     assert "\n" not in str(caught.value)
 
 
+def test_notepads_byte_order_mark_and_line_ends_are_not_read(small):
+    row = options.find(str(small))
+    for file in (small, small.with_name("layer-params-small.cfg")):
+        text = file.read_text("utf-8").replace("\n", "\r\n")
+        file.write_bytes(text.encode("utf-8-sig"))
+    assert options.find(str(small)) == row
+
+
 def test_no_such_file(small):
     small.with_name("layer-params-small.cfg").unlink()
     with pytest.raises(UserError, match=r"nothing.cfg: there is no such file"):

@@ -122,6 +122,12 @@ def test_memory_does_not_grow_with_the_images(ending, tmp_path):
     assert peaks[1] - peaks[0] < 2_000_000
 
 
+def test_a_folder_tells_the_class_of_one_name_only():
+    names = ["cat", "cat tabby", "n00000001 a dog", "lime lime", "crane", "crane"]
+    wanted = {"cat": 0, "cat tabby": 1, "n00000001": 2, "lime": 3}
+    assert prediction.class_places(names) == wanted
+
+
 def test_parquet_without_its_package_is_one_line(monkeypatch):
     monkeypatch.setattr(feature_files.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install 'official-alexnet\[parquet\]'"):

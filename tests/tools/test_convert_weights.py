@@ -422,6 +422,20 @@ def test_a_run_is_looked_at(convert, inspect, tmp_path):
     assert inspect(tmp_path / "run")["variants"] == ["caffe"]
 
 
+def test_a_net_of_its_own_is_looked_at(inspect, tmp_path):
+    layers = pathlib.Path(__file__).parents[2] / "docs/net/layers-small.cfg"
+    net = options.change(options.find(str(layers)), width=0.05)
+    rng = np.random.default_rng(0)
+    weights = {
+        name: rng.normal(0, 1, shape).astype(np.float32)
+        for name, shape in structure.weight_shapes(net, 10).items()
+    }
+    path = tmp_path / "small.safetensors"
+    files.write(str(path), weights, net)
+    found = inspect(path, f"--variant={layers}", "--width=0.05")
+    assert found["variants"] == ["layers-small.cfg"]
+
+
 def test_slims_thousand_classes_and_none(convert, tmp_path):
     net = options.change(find_variant("slim"), width=0.001)
     weights = {

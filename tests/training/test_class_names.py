@@ -120,6 +120,8 @@ def test_training_keeps_to_its_classes(trained, records_dir, tmp_path, order):
     assert "--clean" not in str(caught.value)
     assert (folder / run_files.LABELS_FILE).read_bytes() == before
     assert checkpoints.find(folder)[1].step == 20
+    index = f"{folder}/ckpt-20.index"  # As a shell completes it.
+    assert checkpoints.find(folder, index)[1].step == 20
 
 
 @pytest.mark.slow

@@ -89,6 +89,7 @@ def test_the_results_are_those_of_the_training_and_come_once(trained, tmp_path):
     assert [row["step"] for row in own] == STEPS
     for row, wanted in zip(lines(folder), own, strict=True):
         assert row.pop("split") == "evaluation"
+        assert (row.pop("num_examples"), row.pop("eval_crops")) == (13, 1)
         wanted.pop("split")
         assert row == pytest.approx(wanted, rel=1e-6)
     assert shown(folder) == [(r["step"], np.float32(r["accuracy"])) for r in own]
@@ -103,6 +104,16 @@ def test_the_results_are_those_of_the_training_and_come_once(trained, tmp_path):
     # A new start of the run deletes it.
     run_files.delete(folder)
     assert not (folder / "evaluation").exists()
+
+
+def test_results_of_one_crop_are_not_given_for_those_of_ten(trained, tmp_path):
+    run, config = trained
+    folder = start_of(run, tmp_path / "run")
+    add(run, 2, folder)
+    assert follow(config, str(folder), 0.5)["eval_crops"] == 1
+    ten = dataclasses.replace(config.train, eval_crops=10)
+    with pytest.raises(UserError, match=r"--eval_crops=10, but .* move it away first"):
+        follow(dataclasses.replace(config, train=ten), str(folder), 0.5)
 
 
 def test_checkpoints_that_come_and_go(trained, tmp_path, monkeypatch):

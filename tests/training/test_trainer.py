@@ -15,6 +15,7 @@ from official.alexnet.distribution.strategy import place
 from official.alexnet.errors import UserError
 from official.alexnet.training import checkpoints
 from official.alexnet.training.checkpoints import Progress
+from official.alexnet.training.clock import said
 from official.alexnet.training.step import Steps
 from official.alexnet.training.trainer import Trainer, train
 
@@ -298,3 +299,9 @@ def test_progress_survives_its_json():
     fresh = Progress()
     fresh.deserialize(Progress().serialize())
     assert fresh.plateau.best == float("inf")
+
+
+def test_the_days_that_are_left_are_said_in_hours():
+    assert [said(s) for s in (0, 59.6, 5 * 86400 + 3723)] == [
+        *("00:00:00", "00:01:00", "121:02:03"),
+    ]

@@ -177,3 +177,15 @@ def test_files_that_are_not_matconvnets(tmp_path):
     scipy.io.savemat(path, content)
     with pytest.raises(UserError, match="averageImage"):
         files.read(str(path), net)
+
+
+@pytest.mark.parametrize(("at", "byte"), [(-2, 5), (-8, 200)])
+def test_elements_that_would_crash_scipy_are_refused(at, byte, tmp_path):
+    """The size and the type of an array's name, which is empty."""
+    path = tmp_path / "net.mat"
+    scipy.io.savemat(path, {"layers": {"weights": np.ones((3, 4), "f4")}})
+    data = bytearray(path.read_bytes())
+    data[data.index(b"\7\0\0\0\x30\0\0\0") + at] = byte
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"an element of type .* has no place there"):
+        files.read(str(path), small_net("caffe"))

@@ -97,7 +97,8 @@ def _role(contents: dict) -> Role | None:
     jobs = {job: found for job, hosts in listed if (found := _addresses(hosts))}
     if not jobs:
         return None
-    kind, index = contents["task"]["type"], int(contents["task"]["index"])
+    # Not int alone, which takes 1.7 for the worker 1.
+    kind, index = contents["task"]["type"], int(str(contents["task"]["index"]))
     known = ("chief", "master", "worker", "ps", "evaluator")
     if others := {*jobs, kind} - {*known}:
         raise ValueError(f"there is no job {min(others)!r}, only {', '.join(known)}")

@@ -114,6 +114,8 @@ def _skypilot(variables) -> tuple[list[str], int]:
 
 def _sagemaker(variables) -> tuple[list[str], int]:
     hosts = json.loads(variables["SM_HOSTS"])
+    if not isinstance(hosts, list):
+        raise TypeError(f"SM_HOSTS={hosts!r} is no list")
     return hosts, hosts.index(variables["SM_CURRENT_HOST"])
 
 

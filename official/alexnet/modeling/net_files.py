@@ -116,7 +116,9 @@ def _sections(file: pathlib.Path, layers: dict[str, _Layer]) -> dict[str, _Layer
     if not file.is_file():
         raise UserError(f"{file}: there is no such file")
     layer, known = None, set(layers)
-    for number, text in enumerate(file.read_text("utf-8", "replace").splitlines(), 1):
+    for number, text in enumerate(
+        file.read_text("utf-8-sig", "replace").splitlines(), 1
+    ):
         place, line = f"{file}:{number}", text.strip()
         name, _, value = (part.strip() for part in line.partition("="))
         if not line or line[0] in "#;":

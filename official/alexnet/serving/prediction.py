@@ -1,5 +1,6 @@
 """Labels image files with a SavedModel, or takes features of them."""
 
+import collections
 import csv
 import io
 import itertools
@@ -19,7 +20,7 @@ from PIL import Image
 from official.alexnet import disk
 from official.alexnet import paths as paths_lib
 from official.alexnet.data import image_files
-from official.alexnet.data.classes import read_labels, read_names
+from official.alexnet.data.classes import key, read_labels, read_names
 from official.alexnet.data.pictures import MAX_PIXELS
 from official.alexnet.errors import UserError
 from official.alexnet.run_files import LABELS_FILE
@@ -145,18 +146,18 @@ def extract(
             good = [(row["image"], values) for row, values in answers if values]
             if good:
                 names, values = zip(*good, strict=True)
-                labels = [classes.get(pathlib.Path(name).parent.name) for name in names]
+                folders = (pathlib.Path(name).parent.name for name in names)
+                labels = [classes.get(key(folder)) for folder in folders]
                 arrays = zip(*values, strict=True)
                 file.add(names, labels, dict(zip(features, arrays, strict=True)))
     return pictures.counts(path)
 
 
 def class_places(names: Sequence[str] | None) -> dict[str, int]:
-    """The class of images by their folder's name: its WordNet id or its whole name."""
-    places = {}
-    for place, name in enumerate(names or ()):
-        places |= {name.partition(" ")[0]: place, name: place}
-    return places
+    """The class of images by the `key` of their folder's name; none for two alike."""
+    keys = [key(name) for name in names or ()]
+    counts = collections.Counter(keys)
+    return {name: place for place, name in enumerate(keys) if counts[name] == 1}
 
 
 class _Pictures:

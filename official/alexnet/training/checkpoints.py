@@ -229,8 +229,10 @@ def find(
             other settings, or the disk fails.
     """
     if checkpoint_path is not None:
-        run_files.check_checkpoint(model_dir, checkpoint_path)
-        return checkpoint_path, read(checkpoint_path)
+        # As a shell completes it.
+        path = checkpoint_path.removesuffix(".index")
+        run_files.check_checkpoint(model_dir, path)
+        return path, read(path)
     newest = latest(paths.of_checkpoints(model_dir))
     damage = None
     for step in reversed(checkpoint_files.steps(model_dir)):

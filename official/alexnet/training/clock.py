@@ -29,3 +29,9 @@ class Clock:
         rate = (self._last - self._first) / max(self._seconds, 1e-9)
         self._first, self._seconds = self._last, 0.0
         return rate
+
+
+def said(seconds: float) -> str:
+    """A time as hours, minutes and seconds: 130:00:05 is more than five days."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}"

@@ -42,7 +42,8 @@ def follow(config: Config, model_dir: str, timeout: float) -> dict:
         complete.
 
     Raises:
-        UserError: no checkpoint came, one is of another net, or a mistake in the data.
+        UserError: no checkpoint came, one is of another net, earlier results are of
+            other crops, or a mistake in the data.
     """
     config_lib.check(config)
     folder = paths.of_checkpoints(model_dir, "--model_dir")
@@ -77,6 +78,12 @@ class _Follower:
         self._own = folder / run_files.EVALUATION_DIR
         self._metrics = self._own / run_files.METRICS_FILE
         self.rows = recorder.kept_rows(self._metrics, {"evaluation": math.inf})
+        crops = config.train.eval_crops
+        if any(row.get("eval_crops", crops) != crops for row in self.rows):
+            raise UserError(
+                f"--eval_crops={crops}, but {self._own} has results of another number: "
+                "move it away first"
+            )
         self.is_complete = False
         # Steps with the times of their files: a run may start anew.
         self._seen: set[tuple[int, int]] = set()
@@ -132,6 +139,8 @@ class _Follower:
 
     def _record(self, step: int, result: Result) -> None:
         row = {"step": step, "split": "evaluation", **result.scalars()}
+        row["num_examples"] = result.num_examples
+        row["eval_crops"] = self._config.train.eval_crops
         self._own.mkdir(exist_ok=True)
         if self._events is None or not self._events.exists():
             self._events = recorder.new_file(self._own)

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import math
 import pathlib
-import time
 import typing
 
 import numpy as np
@@ -30,7 +29,7 @@ from official.alexnet.training import (
     recorder,
 )
 from official.alexnet.training.checkpoints import Checkpoints, Progress
-from official.alexnet.training.clock import Clock
+from official.alexnet.training.clock import Clock, said
 from official.alexnet.training.evaluation import Evaluator, Member, Result
 from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
@@ -322,7 +321,7 @@ class Trainer:
             result,
             values["learning_rate"],
             values["images_per_second"],
-            time.strftime("%H:%M:%S", time.gmtime(left)),
+            said(left),
         )
         return recorder.named("train", values)
 

@@ -12,7 +12,9 @@ import scipy.io
 from official.alexnet.data.statistics import IMAGE_SHAPE
 from official.alexnet.weights.preprocessing import Preprocessing
 
-_COMPRESSED = 15
+_MATRIX, _COMPRESSED = 14, 15
+# Types of elements; scipy follows a null pointer where it reads another.
+_TYPES = {*range(1, 8), 9, 12, 13, _MATRIX, 16, 17, 18}
 # The head of a cell, a struct or an object, up to its dimensions: scipy would make
 # room for as many as it claims.
 _CELLS = re.compile(rb"\x06\0\0\0\x08\0\0\0[\1-\3].{7}\x05\0\0\0\x08\0\0\0(.{8})", re.S)
@@ -37,7 +39,7 @@ def read(
         ValueError: it is no net, or grows more than weights do.
     """
     names = ["layers", "normalization", "classes", "meta"]
-    found = scipy.io.loadmat(io.BytesIO(_inflated(data)), variable_names=names)
+    found = scipy.io.loadmat(io.BytesIO(inflated(data)), variable_names=names)
     layers = {}
     for layer in np.ravel(found.get("layers", ())):
         pair = _field(layer, "weights")
@@ -93,7 +95,7 @@ def _preprocessing(normalization: np.ndarray | None) -> Preprocessing | None:
     return Preprocessing(side, mean=colors, mean_image=image, resize=resize)
 
 
-def _inflated(data: bytes) -> bytes:
+def inflated(data: bytes) -> bytes:
     """The file without compression, so that no part of it grows without limit."""
     if data[126:_HEADER] != b"IM":
         raise ValueError("it is no MATLAB file of version 5 to 7")
@@ -116,4 +118,17 @@ def _inflated(data: bytes) -> bytes:
     for claim in _CELLS.finditer(whole):
         if math.prod(struct.unpack("<2i", claim[1])) > len(whole):
             raise ValueError("it claims more cells than it has bytes")
+    _check_types(whole, _HEADER, len(whole))
     return whole
+
+
+def _check_types(data: bytes, at: int, end: int) -> None:
+    while at + 8 <= end:
+        kind, size = struct.unpack_from("<II", data, at)
+        if kind >> 16:  # A small element, with its bytes in place of its size.
+            kind, size = kind & 0xFFFF, 0
+        if kind not in _TYPES or at + 8 + size > end:
+            raise ValueError(f"an element of type {kind} in it has no place there")
+        if kind == _MATRIX:
+            _check_types(data, at + 8, min(end, at + 8 + size))
+        at += 8 + size + -size % 8
