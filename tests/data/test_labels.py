@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import shutil
 
 import pytest
 import record_files
@@ -178,3 +179,18 @@ def test_positions_are_by_name():
         classes.positions(["lime", "zebra"], ["lime", "plum"], "x")
     with pytest.raises(UserError, match="its class 'crane' is more than one"):
         classes.positions(["crane"], ["crane", "crane", "plum"], "x")
+
+
+@pytest.mark.parametrize("lines", [(0, 1, 2), (1, 0, 2)])
+def test_labels_txt_in_another_order_than_the_records(records_dir, tmp_path, lines):
+    """Their own WordNet ids tell."""
+    folder = shutil.copytree(records_dir, tmp_path / "records")
+    names = [f"n0000000{i} class {i}\n" for i in lines]
+    (folder / "labels.txt").write_text("".join(names))
+    for split in ("train", "validation"):
+        if lines == (0, 1, 2):
+            assert find_records(str(folder), split, 3).num_classes == 3
+            continue
+        line = r"has label 1 and synset n00000000, but labels\.txt has n00000001 there"
+        with pytest.raises(UserError, match=line):
+            find_records(str(folder), split, 3)

@@ -30,17 +30,20 @@ class Counts:
         num_examples: records in the file, the bad ones included.
         labels: stored label -> the number of the first record that has it.
         fault: of the first that holds none, such as `record 7 is not an Example`.
+        synsets: stored label -> the WordNet id in its first record, if there is one.
     """
 
     num_examples: int = 0
     labels: dict[int, int] = dataclasses.field(default_factory=dict)
     fault: str | None = None
+    synsets: dict[int, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, stored: dict) -> "Counts":
         """From what JSON makes of one."""
         labels = {int(label): int(n) for label, n in stored["labels"].items()}
-        return cls(**stored | {"labels": labels})
+        synsets = {int(label): name for label, name in stored["synsets"].items()}
+        return cls(**stored | {"labels": labels, "synsets": synsets})
 
 
 def count_labels(
@@ -113,9 +116,14 @@ def count_file(
     for number, record in enumerate(framing.read(path, limit)):
         counts.num_examples += 1
         try:
-            counts.labels.setdefault(schemas.stored_label(record, schema), number)
+            label = schemas.stored_label(record, schema)
         except ValueError as error:
             counts.fault = counts.fault or f"record {number} {error}"
+            continue
+        if label not in counts.labels:
+            counts.labels[label] = number
+            if name := schemas.synset(record):
+                counts.synsets[label] = name
     return counts
 
 
@@ -244,3 +252,30 @@ def check(
         f"{path}: record {number} has label {label}, outside {first}..{last} "
         f"({reason}); pass --num_classes={needed} or more"
     )
+
+
+def check_names(
+    counts: dict[pathlib.Path, Counts], first: int, names: Sequence[str] | None
+) -> None:
+    """Checks that labels.txt has no other order than the records' own WordNet ids.
+
+    Args:
+        counts: of the files that were looked at.
+        first: the label of class 0.
+        names: of the classes in label order; None: not known.
+
+    Raises:
+        UserError: the ids are those of labels.txt, but at other labels.
+    """
+    said = {first + place: classes.key(name) for place, name in enumerate(names or ())}
+    own = {label: x for each in counts.values() for label, x in each.synsets.items()}
+    if len(own) != len({*own.values()}) or not {*own.values()} <= {*said.values()}:
+        return  # They are not of these classes: nothing follows from them.
+    for path, each in counts.items():
+        for label, synset in each.synsets.items():
+            if synset != said.get(label, synset):
+                raise UserError(
+                    f"{path}: record {each.labels[label]} has label {label} and synset "
+                    f"{synset}, but labels.txt has {said[label]} there: put its lines "
+                    "in the order of the labels"
+                )

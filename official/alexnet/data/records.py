@@ -142,6 +142,7 @@ def find_records(
         *(names, reason, label_map),
     )
     labels.check(own, base, records.last_label, reason)
+    labels.check_names(own, base, names)
     return records
 
 

@@ -127,6 +127,13 @@ def file_name(serialized: bytes, schema: Schema) -> str | None:
     return names[0].decode("utf-8", "backslashreplace") if names else None
 
 
+def synset(serialized: bytes) -> str | None:
+    """The WordNet id that a classic record has of its class; None where it has none."""
+    feature = _features(serialized).get("image/class/synset")
+    found = feature.bytes_list.value if feature else ()
+    return found[0].decode("utf-8", "replace") if found else None
+
+
 def _features(serialized: bytes) -> dict:
     """Key -> feature; of two under one key, the last counts."""
     entries = _Example.FromString(serialized).features.feature
