@@ -396,6 +396,7 @@ def test_the_pages_commands_have_those_flags():
         for field in dataclasses.fields(section.default)
     }
     own = {"config_file", "model_dir", "ensemble_weights", "layer_params"}
+    own |= {"predictions_file"}
     of_training, _, _ = PAGE.partition("\n## Ablation\n")
     flags = set(re.findall(r"--(\w+)", of_training))
     assert flags - settings == own
