@@ -125,10 +125,10 @@ class RuntimeConfig:
                 "--num_gpus and --logical_cpus cannot go together: give one (that of "
                 "a --config_file is taken back with --logical_cpus=0)"
             )
-        if self.logical_gpus and self.logical_cpus:
-            raise UserError(
-                "--logical_gpus and --logical_cpus cannot go together: give one"
-            )
+        for flag in ("logical_gpus", "gpu_memory_mb"):
+            if getattr(self, flag) and (self.logical_cpus or self.num_gpus == 0):
+                other = "logical_cpus" if self.logical_cpus else "num_gpus=0"
+                raise UserError(f"--{flag} and --{other} cannot go together: give one")
         if self.worker_hosts is not None and not several:
             raise UserError(
                 f"--worker_hosts needs --distribution_strategy={MULTI_WORKER}"

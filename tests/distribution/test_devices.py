@@ -58,10 +58,19 @@ def test_what_tensorflow_is_told(settings, calls, found, told):
     assert devices.found(runtime) == found
 
 
-def test_gpus_and_cpus_are_not_split_together():
-    runtime = RuntimeConfig(logical_gpus=2, logical_cpus=2)
-    with pytest.raises(UserError, match="--logical_gpus and --logical_cpus cannot"):
-        runtime.check(num_columns=2)
+@pytest.mark.parametrize("flag", ["logical_gpus", "gpu_memory_mb"])
+@pytest.mark.parametrize("other", [{"logical_cpus": 2}, {"num_gpus": 0}])
+def test_what_is_said_of_gpus_that_are_not_used(flag, other):
+    line = f"--{flag} and --{next(iter(other))}.* cannot go together"
+    with pytest.raises(UserError, match=line):
+        RuntimeConfig(**{flag: 2}, **other).check(num_columns=2)
+
+
+def test_without_a_gpu_no_memory_is_limited(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    line = "--gpu_memory_mb=3072, but TensorFlow sees no GPU here"
+    with pytest.raises(UserError, match=line):
+        devices.found(RuntimeConfig(gpu_memory_mb=3072))
 
 
 def test_without_a_gpu_none_is_split(monkeypatch):

@@ -42,11 +42,12 @@ def found(runtime: RuntimeConfig) -> tuple[str, int]:
     if runtime.logical_cpus:
         return "CPU", runtime.logical_cpus
     gpus = len(tf.config.list_physical_devices("GPU"))
-    if runtime.logical_gpus and not gpus:
-        raise UserError(
-            f"--logical_gpus={runtime.logical_gpus}, but TensorFlow sees no GPU here; "
-            "--logical_cpus=N splits the CPU"
-        )
+    for flag in ("logical_gpus", "gpu_memory_mb"):
+        if (value := getattr(runtime, flag)) and not gpus:
+            raise UserError(
+                f"--{flag}={value}, but TensorFlow sees no GPU here; --logical_cpus=N "
+                "splits the CPU"
+            )
     gpus *= runtime.logical_gpus or 1
     wanted = gpus if runtime.num_gpus is None else runtime.num_gpus
     if wanted > gpus:
