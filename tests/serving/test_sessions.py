@@ -31,9 +31,9 @@ CASES = {
 
 
 def test_an_export_answers_in_a_session(all_formats, tmp_path):
-    weights = [f"{name}/kernel" for name in LAYERS] + [
-        f"{name}/bias" for name in LAYERS
-    ]
+    *columns, fc8 = LAYERS
+    layers = [fc8, *(name + column for name in columns for column in "ab")]
+    weights = [f"{layer}/{kind}" for layer in layers for kind in ("kernel", "bias")]
     check_sessions(all_formats.folder / "saved_model", weights, tmp_path)
 
 

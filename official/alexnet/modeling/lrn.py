@@ -95,26 +95,26 @@ def _denominator(
     x: tf.Tensor, lrn: LRN, window: Callable
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """d and d^-beta."""
-    d = lrn.k + lrn.alpha * window(tf.square(x), lrn.n)
+    d = lrn.k + window(tf.square(x), lrn.n, lrn.alpha)
     if lrn.beta == 0.75:
         root = tf.math.rsqrt(d)
         return d, root * tf.sqrt(root)
     return d, tf.pow(d, -lrn.beta)
 
 
-def _slice_window(values: tf.Tensor, n: int) -> tf.Tensor:
-    """Sums over n neighbouring maps as n shifted slices, which XLA fuses."""
+def _slice_window(values: tf.Tensor, n: int, factor: float = 1.0) -> tf.Tensor:
+    """Sums over n neighbouring maps, times a factor: n slices, which XLA fuses."""
     maps = values.shape[-1]
     radius = n // 2
     padded = tf.pad(values, [[0, 0], [0, 0], [0, 0], [radius, radius]])
     shifts = range(2 * radius + 1)
-    return tf.add_n([padded[..., shift : shift + maps] for shift in shifts])
+    return factor * tf.add_n([padded[..., shift : shift + maps] for shift in shifts])
 
 
-def _band_window(values: tf.Tensor, n: int) -> tf.Tensor:
-    """Sums over n neighbouring maps as one matrix product."""
+def _band_window(values: tf.Tensor, n: int, factor: float = 1.0) -> tf.Tensor:
+    """Sums over n neighbouring maps, times a factor, as one matrix product."""
     maps = values.shape[-1]
     i = np.arange(maps)
-    band = (abs(i[:, None] - i) <= n // 2).astype(np.float32)
+    band = factor * (abs(i[:, None] - i) <= n // 2).astype(np.float32)
     sums = tf.matmul(tf.reshape(values, [-1, maps]), band)
     return tf.reshape(sums, tf.shape(values))

@@ -1,6 +1,7 @@
 """Writes a trained net for others: in the formats asked for, labels and settings."""
 
 import contextlib
+import dataclasses
 import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from official.alexnet.data.classes import read_labels
 from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.columns import portable as portable_ops
+from official.alexnet.modeling.weights import copy_weights
 from official.alexnet.run_files import LABELS_FILE, PARAMS_FILE
 from official.alexnet.serving import formats as formats_lib
 from official.alexnet.serving.litert import Quantization, write_litert
@@ -35,7 +37,7 @@ def export(
     portable: bool = True,
     features: Sequence[str] = (),
 ) -> dict:
-    """Exports the grouped form, free of device names.
+    """Exports a run's net, free of device names.
 
     Writes the files of the formats, `labels.txt`, `statistics.npz` and `params.yaml`;
     the directory appears only when it is whole.
@@ -80,7 +82,8 @@ def export(
     with _appearing_whole(target) as folder:
         for name, file in files.items():
             if name == "saved_model":
-                served = ServedAlexNet(model, mean, scale, features)
+                net = _in_columns(model, config) if portable else model
+                served = ServedAlexNet(net, mean, scale, features)
                 with portable_ops() if portable else contextlib.nullcontext():
                     tf.saved_model.save(served, str(folder / file), served.signatures())
             elif name == "keras":
@@ -105,6 +108,15 @@ def export(
         "step": step,
         "files": {name: str(target / file) for name, file in files.items()},
     }
+
+
+def _in_columns(model: keras.Model, config: Config) -> keras.Model:
+    """The columns form: without grouped ops, groups need not be split and joined."""
+    num_columns = config.model.net().num_columns
+    settings = dataclasses.replace(config.model, num_columns=num_columns)
+    columns = build_model(dataclasses.replace(config, model=settings))
+    copy_weights(model, columns)
+    return columns
 
 
 def _with_softmax(model: keras.Model) -> keras.Model:

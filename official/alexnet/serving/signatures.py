@@ -9,7 +9,7 @@ import tensorflow as tf
 from official.alexnet.backend import keras
 from official.alexnet.data import pictures, preprocessing
 from official.alexnet.errors import UserError
-from official.alexnet.modeling.weights import variables_by_name
+from official.alexnet.modeling.structure import whole_name
 
 # 33 megapixels: 100 MB when decoded, and as many pictures as _DECODED_AT_ONCE are in
 # memory at a time.
@@ -21,7 +21,7 @@ class ServedAlexNet(tf.Module):
     """The net with its preprocessing.
 
     Args:
-        model: the grouped form, with logits as its output.
+        model: either form, with logits as its output.
         mean: (size, size, 3) float32, grey levels: central crop of the mean image.
         input_scale: factor of the mean-subtracted pixels, one or one a channel.
         features: layers whose outputs the `features` signature gives besides fc7's.
@@ -49,10 +49,7 @@ class ServedAlexNet(tf.Module):
         # A module's attributes are saved: a Keras model would be saved with two copies
         # of each weight, of which a session restores one and reads the other.
         self.run_net = functools.partial(net, training=False)
-        self.weights = {
-            name: variable.value
-            for name, (variable,) in variables_by_name(model).items()
-        }
+        self.weights = [weight.value for weight in model.weights]
         self.mean = tf.constant(mean)
         self.input_scale = input_scale
         self.size = model.input_shape[1]
@@ -178,20 +175,28 @@ class ServedAlexNet(tf.Module):
 
 
 def layer_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
-    """The outputs of a grouped net's layers by name: conv1, norm1, pool1, ..., fc8.
+    """The outputs of a net's layers by name: conv1, norm1, pool1, ..., fc8.
 
     Those of convolutional and fully connected layers are after their nonlinearity;
-    fc8's are the logits.
+    fc8's are the logits. Columns stand side by side.
     """
-    outputs, weighted = {}, ""
+    outputs: dict[str, dict[int, keras.KerasTensor]] = {}
+    weighted = ""
     for layer in model.layers:
-        if layer.name.startswith(("conv", "fc")):
-            weighted = layer.name
-        if layer.name.startswith(("conv", "fc", "norm", "pool")):
-            outputs[layer.name] = layer.output
-        elif layer.name.startswith(("relu", "tanh")):
-            outputs[weighted] = layer.output
-    return outputs
+        name = whole_name(layer.name)
+        if name.startswith(("conv", "fc")):
+            weighted = name
+        elif name.startswith(("relu", "tanh")):
+            name = weighted
+        elif not name.startswith(("norm", "pool")):
+            continue
+        outputs.setdefault(name, {})[layer.column] = layer.output
+    return {
+        name: keras.ops.concatenate(list(parts.values()), -1)
+        if len(parts) > 1
+        else parts[0]
+        for name, parts in outputs.items()
+    }
 
 
 def _shaped(x: tf.Tensor, name: str, sides: list[int | None]) -> tf.Tensor:
