@@ -16,6 +16,7 @@ from absl import app, flags, logging
 from official.alexnet import __version__, disk, library, setting_flags
 from official.alexnet import paths as paths_lib
 from official.alexnet.data import image_files
+from official.alexnet.distribution import watch
 from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.setting_flags import config_from_flags, define_config_flags
 from official.alexnet.training.preemption import EXIT_STATUS
@@ -112,6 +113,7 @@ def run(name: str, main: Callable[[], dict]) -> None:
                 f"stray argument {argv[1]!r}: settings are given as --flag=value; "
                 f"see {name} --help",
             )
+        watch.ends_process = True
         try:
             _check_flags(name)
             _print(main())

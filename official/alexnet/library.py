@@ -58,7 +58,8 @@ def train(
 
     Raises:
         UserError: a mistake in the settings, the data or an earlier checkpoint.
-        WorkerLost: another worker did not come up.
+        WorkerLost: another worker did not come up, or is lost. This process goes on,
+            but another training of many workers needs new processes.
         Interrupted: by a signal; what was done is saved.
     """
     config = settings if isinstance(settings, Config) else config_of(settings)

@@ -1,6 +1,8 @@
 """A worker is lost while TensorFlow sums over all: the others end with one line."""
 
+import json
 import signal
+import sys
 import time
 
 import pytest
@@ -56,6 +58,75 @@ def test_a_worker_that_hangs_before_the_first_step(victim):
         status, text = ended(workers[1 - victim], 40)
         assert status == LOST, text
         assert_one_line(last_line(text), f"worker {victim} ({hosts[victim]})", AGAIN)
+
+
+def test_a_worker_that_hangs_before_tensorflow_starts():
+    hosts = free_hosts(2)
+    given = [{"timeout": 5}, {"timeout": 5, "wait": 600}]
+    with started([command(hosts, i, **given[i]) for i in range(2)]) as workers:
+        assert workers[1].stdout.readline() == "waits\n"
+        status, text = ended(workers[0], 30)
+        assert status == LOST, text
+        assert_one_line(text, "no answer", AGAIN)
+
+
+# As in a notebook or an engine's worker, whose process goes on.
+LIBRARY = """
+import json, sys, threading
+import official.alexnet
+
+def train():
+    try:
+        official.alexnet.train(json.loads(sys.argv[2]), sys.argv[1])
+    except official.alexnet.WorkerLost as lost:
+        print(f"lost: {lost}", flush=True)
+
+if sys.argv[3] == "thread":
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+else:
+    train()
+import tensorflow as tf
+print(float(tf.reduce_sum(tf.ones(3))))
+"""
+
+
+@pytest.mark.parametrize(
+    ("victim", "sent", "where"),
+    [
+        (0, signal.SIGKILL, "thread"),
+        (1, signal.SIGKILL, "main"),
+        (0, signal.SIGSTOP, "main"),
+        (1, signal.SIGSTOP, "thread"),
+    ],
+)
+def test_a_library_raises_and_its_process_goes_on(tmp_path, victim, sent, where):
+    hosts, run = free_hosts(2), tmp_path / "run"
+    settings = {
+        **{"use_synthetic_data": True, "batch_size": 8, "num_classes": 3},
+        **{"width": 0.125, "input_size": 64, "schedule": "constant"},
+        **{"train_steps": 100_000, "log_steps": 5, "skip_eval": True, "num_gpus": 0},
+        **{"distribution_strategy": "multi_worker_mirrored", "worker_timeout": 10},
+        "worker_hosts": ",".join(hosts),
+    }
+    commands = [
+        [sys.executable, "-c", LIBRARY, str(run), json.dumps(own), where]
+        for own in (settings | {"task_index": index} for index in range(2))
+    ]
+    with started(commands) as workers:
+        while not (run / "metrics.jsonl").exists():
+            assert [worker.poll() for worker in workers] == [None, None]
+            time.sleep(0.1)
+        lost = workers.pop(victim)
+        lost.send_signal(sent)
+        printed, _ = workers[0].communicate(timeout=60)
+        assert workers[0].returncode == 0
+        line, total = printed.splitlines()
+        assert line.startswith("lost: ")
+        assert f"worker {victim} ({hosts[victim]})" in line
+        assert line.endswith(AGAIN)
+        assert total == "3.0"
 
 
 def test_its_own_error_is_named_not_the_others():

@@ -13,14 +13,12 @@ from official.alexnet.distribution.cluster import Cluster
 from official.alexnet.errors import Interrupted, UserError
 
 given = json.loads(sys.argv[1])
-host, index = given["hosts"][given["index"]], given["index"]
+watch.ends_process = "raises" not in given
+index = given["index"]
 if "listens_on" in given:
-    # As on another machine, where the port of the list is free.
-    split = watch.split_address
-    watch.split_address = lambda h: (
-        split(h)[0],
-        given["listens_on"] if h == host else split(h)[1],
-    )
+    # As on another machine, where the port of the list is free; others are met as ever.
+    listen, own = watch._listen, f"127.0.0.1:{given['listens_on']}"
+    watch._listen = lambda cluster: listen(Cluster((own,), 0))
 
 
 def meet():

@@ -1,6 +1,7 @@
 """From the flags to a distribution strategy and its device grid."""
 
 import dataclasses
+import functools
 
 import tensorflow as tf
 from absl import logging
@@ -153,6 +154,9 @@ def _place_workers(
         raise
     watch.barrier = tf.function(
         lambda: strategy.reduce("sum", strategy.run(tf.ones, [()]), axis=None)
+    )
+    watch.abort = functools.partial(
+        context.context().abort_collective_ops, tf.errors.UNAVAILABLE
     )
     first = tf.DeviceSpec.from_string(strategy.extended.worker_devices[0])
     host = first.replace(device_type=None, device_index=None).to_string()

@@ -1,10 +1,10 @@
 """Workers that meet, agree, and stop with one clear line when one of them is lost.
 
 Each worker holds a connection to the chief, made on the chief's own port before
-TensorFlow takes that. One whose connection closes is lost: the others print one line
-and exit with `WorkerLost.status`. The heartbeat of TensorFlow's coordination service
-notices a worker that hangs (see `strategy`), gRPC a link that is cut for 20 s. Both end
-the collectives of the others with an error, which becomes the same line here.
+TensorFlow takes that. One whose connection closes is lost. The heartbeat of
+TensorFlow's coordination service notices a worker that hangs (see `strategy`), gRPC a
+link that is cut for 20 s. A command then ends with `WorkerLost.status`; in a library
+the collectives end with an error, which becomes `WorkerLost`.
 """
 
 import contextlib
@@ -23,27 +23,28 @@ from official.alexnet.distribution.cluster import Cluster, split_address
 from official.alexnet.errors import Interrupted, UserError, WorkerLost
 
 _ADVICE = "start all workers again with the same command, without --clean"
-_TO_COME_UP = "check the list of hosts, or give more time with --worker_timeout"
 # In TensorFlow's errors of a lost peer, which are of many kinds.
 _PEER_GONE = re.compile("Collective ops is aborted|GRPC error|CoordinationService")
 _GRACE_SECONDS = 5  # To stop by themselves, as all do that meet the same error.
 _DOUBT_SECONDS = 8  # To learn of a better reason than TensorFlow's.
 _REFUSAL_SECONDS = 10  # To tell those who come late why nothing comes of it.
 
+# Set by a command, which ends at once: its main thread may be in a long piece of work.
+ends_process = False
+
 
 class Watch(contextlib.AbstractContextManager):
     """A run's ties to its other workers; a run of one process has none.
 
-    As a context it holds from the first step to the last: leaving it waits for the
-    others, or tells them why this worker stops. Where one is lost the process ends: its
-    main thread may be in a collective for long.
+    Leaving it as a context waits for the others, or tells them why this worker stops.
 
     Raises:
-        UserError, WorkerLost: its port is taken; the chief did not come up in time.
+        UserError, WorkerLost: its port is taken; another did not come up, or is lost.
     """
 
     def __init__(self, cluster: Cluster | None = None, timeout: float = 0):
         self.barrier = lambda: None  # TensorFlow's, where a hang is noticed.
+        self.abort = lambda reason: None  # Ends TensorFlow's collectives.
         self._line = None
         if cluster is None or len(cluster.hosts) == 1:
             return
@@ -61,15 +62,18 @@ class Watch(contextlib.AbstractContextManager):
 
         Raises:
             UserError: on all, naming what differs; or two say that they are the same.
+            WorkerLost: one is, or the chief does not answer in time.
         """
         if self._line:
             self.barrier()
             _send(self._line, agree=values)
-            answer = self._answers.get()
+            answer = self._answer_within(self._timeout + _GRACE_SECONDS)
             self._listener.close()  # TensorFlow takes the port.
-            if "refused" in answer:
+            if "done" not in answer:
                 self._line = None
-                raise UserError(answer["refused"])
+                if "refused" in answer:
+                    raise UserError(answer["refused"])
+                raise WorkerLost(answer.get("lost", f"no answer; {_ADVICE}"))
 
     def __exit__(self, kind, error: BaseException | None, trace) -> None:
         if self._line is None:
@@ -87,24 +91,35 @@ class Watch(contextlib.AbstractContextManager):
             reason = f"{type(error).__name__}: {reason}"
         line, self._line = self._line, self._line if is_saved else None
         _send(line, leave=None if is_saved else reason)
-        with contextlib.suppress(queue.Empty):  # The chief may hang.
-            self._answers.get(timeout=None if is_saved else _DOUBT_SECONDS)
+        answer = self._answer_within(None if is_saved else _DOUBT_SECONDS)
+        if is_saved and "lost" in answer:
+            raise WorkerLost(answer["lost"])
 
     def explain(self, error: BaseException | None) -> None:
-        """Ends the process if this is how TensorFlow says that a worker is lost."""
+        """Raises WorkerLost if this is how TensorFlow says that a worker is lost."""
         if not self._line or not _PEER_GONE.search(text := str(error)):
             return
-        # Where the other has ended or said why, the thread that reads ends this sooner.
-        time.sleep(_DOUBT_SECONDS)
-        tasks = re.findall(r"/job:worker/(?:replica:0/)?task:(\d+)", text)
-        own, name = self._cluster.index, self._cluster.name
-        # Without a name it misses its service, which is the chief's.
-        lost = {*map(int, tasks)} - {own} or {0} - {own}
-        names = ", ".join(map(name, sorted(lost))) or "another worker"
-        reason = f"{name(own)} gets no answer from {names}; {_ADVICE}"
-        _send(self._line, lost=reason)
-        time.sleep(1)  # The chief tells all of them, this one too.
-        _end(reason)
+        # Where the other has ended or said why, the thread that reads knows it.
+        answer = self._answer_within(_DOUBT_SECONDS)
+        if "lost" not in answer:
+            tasks = re.findall(r"/job:worker/(?:replica:0/)?task:(\d+)", text)
+            own, name = self._cluster.index, self._cluster.name
+            # Without a name it misses its service, which is the chief's.
+            lost = {*map(int, tasks)} - {own} or {0} - {own}
+            names = ", ".join(map(name, sorted(lost))) or "another worker"
+            reason = f"{name(own)} gets no answer from {names}; {_ADVICE}"
+            _send(self._line, lost=reason)
+            # The chief tells all of them, this one too.
+            answer = {"lost": reason} | self._answer_within(1)
+        self._line = None
+        if ends_process:
+            _end(answer["lost"])
+        raise WorkerLost(answer["lost"]) from error
+
+    def _answer_within(self, seconds: float | None) -> dict:
+        with contextlib.suppress(queue.Empty):  # The chief may hang.
+            return self._answers.get(timeout=seconds)
+        return {}
 
     def _join(self) -> socket.SocketIO:
         deadline, chief = time.monotonic() + self._timeout, self._cluster.hosts[0]
@@ -124,14 +139,17 @@ class Watch(contextlib.AbstractContextManager):
 
     def _absent(self, missing: list[int]) -> str:
         names = ", ".join(map(self._cluster.name, missing))
-        return f"{names} did not come up within {self._timeout:g} s; {_TO_COME_UP}"
+        line = f"{names} did not come up within {self._timeout:g} s; check the list of "
+        return line + "hosts, or give more time with --worker_timeout"
 
     def _read(self, line: socket.SocketIO) -> None:
         while "done" in (answer := _receive(line, self._cluster.name(0))):
             self._answers.put(answer)
         time.sleep(answer.get("grace", 0))
         if "lost" in answer and self._line:  # Else it stops for a reason of its own.
-            _end(answer["lost"])
+            if ends_process:
+                _end(answer["lost"])
+            self.abort(answer["lost"])
         self._answers.put(answer)
 
     def _preside(self) -> None:
@@ -195,8 +213,8 @@ class Watch(contextlib.AbstractContextManager):
         if "leave" in said[0]:
             return {"over": True}
         wanted, chief = said[0]["agree"], self._cluster.name(0)
-        for index in sorted(said):
-            found = said[index]["agree"]
+        for index, message in sorted(said.items()):
+            found = message["agree"]
             for name in wanted | found:
                 if (one := found.get(name)) != (other := wanted.get(name)):
                     line = f"{self._cluster.name(index)} has {name} {one}, {chief} "
@@ -214,11 +232,11 @@ def _receive(line: socket.SocketIO, name: str) -> dict:
     """Waits for a message; where there will be none it says that `name` is lost."""
     how = "has ended, perhaps killed"
     try:
-        if text := line.readline(1 << 20):
-            return dict(json.loads(text))
+        with contextlib.suppress(ConnectionResetError):  # As of a killed process.
+            if text := line.readline(1 << 20):
+                return dict(json.loads(text))
     except OSError as error:
-        if not isinstance(error, ConnectionResetError):  # As of a killed process.
-            how = f"is out of reach ({error.strerror or error})"
+        how = f"is out of reach ({error.strerror or error})"
     except (ValueError, TypeError):
         how = "is another program"
     return {"lost": f"{name} {how}; {_ADVICE}"}
