@@ -13,7 +13,8 @@ from test_cli import ROOT, check_mistake, contents, environment
 
 from official.alexnet import AlexNet, config_files, paths
 from official.alexnet.config import Config
-from official.alexnet.data.records import find_records, tfds_records
+from official.alexnet.data import tfds_files
+from official.alexnet.data.records import find_records
 from official.alexnet.data.statistics import Statistics
 from official.alexnet.errors import UserError
 from official.alexnet.serving.export import export
@@ -71,7 +72,7 @@ CALLS = {
     "write": lambda config: files.write(f"{BUCKET}.pth", {}, config.model.net()),
     "statistics": lambda config: Statistics.load(BUCKET),
     "records": lambda config: find_records(BUCKET, "train", 10),
-    "tfds": lambda config: tfds_records("mnist", BUCKET, "train", 10),
+    "tfds": lambda config: tfds_files.open_by_name("mnist", BUCKET, False),
     "a YAML": lambda config: config_files.load(BUCKET),
     "in a YAML": lambda config: config_files.override(
         config, {"data": {"statistics": BUCKET}}, "x.yaml"

@@ -13,7 +13,7 @@ import pytest
 
 from official.alexnet import config_files
 from official.alexnet.config import Config
-from official.alexnet.data import records
+from official.alexnet.data import tfds_files
 from official.alexnet.data.statistics import Statistics
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.variants import VARIANTS
@@ -182,10 +182,10 @@ def test_tfds_does_not_download_unless_asked(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", refuse)
     with pytest.raises(UserError, match="--tfds_download"):
-        records.tfds_records("mnist:3.0.1", str(tmp_path), "train", 10)
+        tfds_files.open_by_name("mnist:3.0.1", str(tmp_path), False)
     with pytest.raises(AssertionError, match="a download"):
         try:
-            records.tfds_records("mnist", str(tmp_path), "train", 10, download=True)
+            tfds_files.open_by_name("mnist", str(tmp_path), True)
         except UserError as error:
             raise error.__cause__ from None
 
@@ -194,7 +194,7 @@ def test_tfds_does_not_download_unless_asked(tmp_path, monkeypatch):
 def test_a_dataset_that_is_code_from_the_network_is_refused(tmp_path, name):
     for download in (False, True):
         with pytest.raises(UserError, match="code from the network"):
-            records.tfds_records(name, str(tmp_path), "train", 10, download=download)
+            tfds_files.open_by_name(name, str(tmp_path), download)
 
 
 # === What a file of someone else cannot do ===

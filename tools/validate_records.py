@@ -49,11 +49,8 @@ def main() -> dict:
     problems = validation.Problems()
     manifest = validation.read_manifest(folder, problems)
     if not manifest:
-        print(
-            f"{folder} has no manifest.json: sizes, sha256 and numbers of records "
-            "cannot be checked",
-            flush=True,
-        )
+        lost = "sizes, sha256 and numbers of records cannot be checked"
+        print(f"{folder} has no manifest.json: {lost}", flush=True)
     jobs = validation.find_shards(folder, manifest, flags.FLAGS.decode, problems)
     todo = [(split, job) for split in jobs for job in jobs[split]]
     if not jobs and not problems:
@@ -124,15 +121,11 @@ def _map(function, jobs: list):
 def _command(folder: pathlib.Path, manifest: dict, damaged: list[str]) -> str:
     settings = manifest["settings"]
     shards = [f"--{split}_shards={n}" for split, n in settings["shards"].items()]
-    return " ".join(
-        [
-            "python tools/prepare_imagenet.py --input_dir=WHERE_THE_ARCHIVES_ARE",
-            f"--output_dir={folder}",
-            *shards,
-            f"--seed={settings['seed']}",
-            f"--max_bad_images={len(manifest.get('bad_images', []))}",
-            f"--remake={','.join(damaged)}",
-        ]
+    return (
+        "python tools/prepare_imagenet.py --input_dir=WHERE_THE_ARCHIVES_ARE "
+        f"--output_dir={folder} {' '.join(shards)} --seed={settings['seed']} "
+        f"--max_bad_images={len(manifest.get('bad_images', []))} "
+        f"--remake={','.join(damaged)}"
     )
 
 

@@ -10,9 +10,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from record_files import pil_pixels, refusal
 
-from official.alexnet.data import pipeline, schemas
+from official.alexnet.data import pipeline, schemas, tfds_files
 from official.alexnet.data.lanes import Share
-from official.alexnet.data.records import describe, find_records, tfds_records
+from official.alexnet.data.records import describe, find_records
 from official.alexnet.errors import UserError
 
 
@@ -135,8 +135,9 @@ def test_tfds_classes_beyond_the_model_are_refused(tfds_dir):
 
 
 def test_tfds_dataset_by_name(tfds_dir):
-    by_name = tfds_records("photos", str(tfds_dir), "train", 3)
-    assert by_name == find_records(str(tfds_dir), "train", 3)
+    by_name = tfds_files.open_by_name("photos", str(tfds_dir), False)
+    records = find_records(str(by_name), "train", 3)
+    assert records == find_records(str(tfds_dir), "train", 3)
 
 
 class TinyPhotos(tfds.core.GeneratorBasedBuilder):
@@ -164,8 +165,9 @@ class TinyPhotos(tfds.core.GeneratorBasedBuilder):
 def test_tfds_prepares_a_dataset_only_if_told_to(tmp_path):
     name, data_dir = "tiny_photos", str(tmp_path)
     with pytest.raises(UserError, match="--tfds_download"):
-        tfds_records(name, data_dir, "validation", 2)
-    records = tfds_records(name, data_dir, "validation", 2, download=True)
+        tfds_files.open_by_name(name, data_dir, False)
+    folder = tfds_files.open_by_name(name, data_dir, True)
+    records = find_records(str(folder), "validation", 2)
     assert records.num_examples == 4
     assert "tiny_photos-val.tfrecord" in records.files[0]
     batch = next(
@@ -180,5 +182,5 @@ def test_tfds_prepares_a_dataset_only_if_told_to(tmp_path):
 
 def test_name_unknown_to_tfds_is_said(tmp_path):
     with pytest.raises(UserError, match="TFDS cannot open 'no_such_dataset'") as caught:
-        tfds_records("no_such_dataset", str(tmp_path), "train", 3)
+        tfds_files.open_by_name("no_such_dataset", str(tmp_path), False)
     assert "\n" not in str(caught.value)

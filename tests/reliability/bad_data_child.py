@@ -225,7 +225,7 @@ def through_input(folder: pathlib.Path, count: int) -> dict[str, Table]:
         table = collections.defaultdict(collections.Counter)
         for number, kind, expected, record in all_records:
             file, place = places[number]
-            tag = reading.tag_of(file, place)
+            tag = file * reading._RECORDS_A_FILE + place
             try:
                 found = load(tf.constant([tag]), tf.constant([record]), *crop)
             except tf.errors.OpError as error:

@@ -77,9 +77,7 @@ class Trained:
                 "--images and --search_images"
             )
         count, names = self.config.model.num_classes, run_files.class_names(self.folder)
-        split = dataset.find_split(self.config.data, name, count, names)
-        dataset.check_labels(split)
-        return split
+        return dataset.find_split(self.config.data, name, count, names)
 
 
 def find(config: Config, model_dir: str, checkpoint_path: str | None = None) -> Trained:

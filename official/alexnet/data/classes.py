@@ -12,16 +12,11 @@ from official.alexnet import disk
 from official.alexnet.data import image_files
 from official.alexnet.errors import UserError
 
-_NUMBERED = re.compile(r"(\d+)[:,\s]\s*(\S.*)")
 _WORDNET_ID = re.compile(r"n\d{8}(?!\S)")
 
 
 def read_names(path: pathlib.Path) -> tuple[str, ...] | None:
-    """Reads the name of each class, a line each; None where there is no such file.
-
-    Raises:
-        UserError: it is not a text file.
-    """
+    """The lines, without empty ones, of a file of names; None where there is none."""
     if not path.is_file():
         return None
     try:
@@ -32,30 +27,14 @@ def read_names(path: pathlib.Path) -> tuple[str, ...] | None:
         ) from error
 
 
-def without_numbers(lines: Sequence[str]) -> tuple[tuple[str, ...], int | None]:
-    """Takes the stored labels off names such as `0:background`, as TF-Slim writes them.
-
-    Returns:
-        The names, and the label of the first; None where they have no labels, which
-        are consecutive and begin at 0 or 1.
-    """
-    found = [match for line in lines if (match := _NUMBERED.fullmatch(line))]
-    numbers = [int(match[1]) for match in found]
-    for first in (0, 1):
-        if numbers and numbers == list(range(first, first + len(lines))):
-            return tuple(match[2] for match in found), first
-    return tuple(lines), None
-
-
 def read_labels(path: pathlib.Path, num_classes: int) -> list[str]:
     """Names of the classes; their numbers where there is no such file.
 
-    Raises:
-        UserError: the file has another number of lines, or is not a text file.
+    Raises UserError where the file has another number of lines, or is not a text file.
     """
     names = read_names(path)
     if names is None:
-        return [str(label) for label in range(num_classes)]
+        return list(map(str, range(num_classes)))
     if len(names) != num_classes:
         raise UserError(
             f"{path} has {len(names)} lines, but the net has {num_classes} classes"
@@ -74,24 +53,18 @@ def write_labels(names: Sequence[str] | None, path: pathlib.Path) -> None:
 def check_same(
     net: Sequence[str] | None, found: Sequence[str] | None, who: str, advice: str
 ) -> None:
-    """Checks that what is taken for a net's classes are these, in their order.
+    """Checks that the classes `found` elsewhere are those of the net `who`, in order.
 
-    Args:
-        net: its classes; None: not known.
-        found: those that were found elsewhere; None: not known.
-        who: the net, for the message.
-        advice: what to do where they differ.
-
-    Raises:
-        UserError: both are known, and differ.
+    Raises UserError where both are known, and differ; ends in `advice`.
     """
     if not net or not found or are_same(net, found):
         return
-    keys = zip(map(key, net), map(key, found), strict=False)
-    label = next((i for i, (a, b) in enumerate(keys) if a != b), None)
-    difference = f"there were {len(net)} and are {len(found)}"
-    if label is not None:
-        difference = f"class {label} was {net[label]!r} and is {found[label]!r}"
+    pairs = enumerate(zip(net, found, strict=False))
+    others = ((i, a, b) for i, (a, b) in pairs if key(a) != key(b))
+    difference = next(
+        (f"class {i} was {was!r} and is {now!r}" for i, was, now in others),
+        f"there were {len(net)} and are {len(found)}",
+    )
     raise UserError(
         f"{who} was trained on other classes, or in another order: {difference}; "
         f"{advice}"
@@ -106,19 +79,10 @@ def are_same(one: Sequence[str], other: Sequence[str]) -> bool:
 def positions(
     data: Sequence[str] | None, net: Sequence[str] | None, where: str
 ) -> tuple[int, ...] | None:
-    """Which class of the net each class of the data is, by name.
+    """The index in `net` of each class of `data`, which is at `where`, by name.
 
-    Args:
-        data: the classes of the records; None: not known.
-        net: those of the net; None: not known.
-        where: the records, for the message.
-
-    Returns:
-        The index in `net` of each of `data`; None where both are the same list, or
-        one is not known.
-
-    Raises:
-        UserError: a class of the data is not one of the net's, or more than one.
+    None where both are the same list, or one is not known. Raises UserError where a
+    class of the data is not one of the net's, or more than one.
     """
     if not data or not net or are_same(data, net):
         return None

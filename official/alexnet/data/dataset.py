@@ -27,13 +27,7 @@ MEASURED_IMAGES = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split.
-
-    Attributes:
-        records: where its examples are; None: they are random.
-        num_examples: how many there are.
-        num_classes: labels lie in 0..num_classes - 1.
-    """
+    """One split, of labels 0..num_classes - 1; without records it is random images."""
 
     records: records.Records | None
     num_examples: int
@@ -78,14 +72,7 @@ class Split:
     def first_images(
         self, data: DataConfig, count: int, crop_size: int, seed: int
     ) -> np.ndarray:
-        """The first images of a run, the same in every worker.
-
-        Returns:
-            uint8 (count, crop_size, crop_size, 3).
-
-        Raises:
-            UserError: a record is bad.
-        """
+        """The first images of a run, in every worker: uint8 (count, size, size, 3)."""
         # One batch alone: read ahead, a few more would be decoded for nothing.
         examples = self.training(
             data, count, crop_size, seed, 0, tf.distribute.InputContext(), num_batches=1
@@ -125,23 +112,18 @@ def find_split(
 ) -> Split:
     """Finds the split `train` or `validation` and says what it found.
 
-    Args:
-        data: where to look.
-        split: which.
-        num_classes: of the net.
-        classes: the net's, by name, where it was trained and the data may have others:
-            they are mapped by name. None: the data's are the net's.
-
-    Raises:
-        UserError: it is not there, or not what the flags say, or a class of the data
-            is not one of the net's.
+    The net has `num_classes` and, where it was trained and the data may have others,
+    `classes` by name, to which the data's are mapped. Raises UserError where the split
+    is not there, or not what the flags say, or its classes are not the net's.
     """
     if data.use_synthetic_data:
         return Split(None, SYNTHETIC_EXAMPLES[split], num_classes)
-    where, options = data.data_dir, {"label_base": data.label_base, "classes": classes}
+    where = data.data_dir
     if data.tfds_name:
         where = tfds_files.open_by_name(data.tfds_name, where, data.tfds_download)
-    found = records.find_records(str(where), split, num_classes, **options)
+    found = records.find_records(
+        str(where), split, num_classes, data.label_base, classes
+    )
     logging.info("%s: %s", split, records.describe(found))
     if found.label_map is not None:
         logging.info(
@@ -154,14 +136,9 @@ def find_split(
 def find_statistics(data: DataConfig, model_dir: pathlib.Path | None) -> Statistics:
     """A net's mean image and colour PCA.
 
-    Args:
-        data: from its `statistics`, where it names a file; else from statistics.npz in
-            the data directory, or measured on training images.
-        model_dir: of the run or export that the net is of, whose own they are; None
-            for a new net.
-
-    Raises:
-        UserError: a file is missing or damaged, or `--statistics` is not the run's.
+    Those of the run or export `model_dir`; for a new net, without one, of the file
+    `--statistics`, or statistics.npz in the data directory, or measured on training
+    images. Raises UserError where a file is missing, damaged, or not the run's.
     """
     own = None if model_dir is None else model_dir / STATISTICS_FILE
     if own and own.is_file():
@@ -179,8 +156,9 @@ def find_statistics(data: DataConfig, model_dir: pathlib.Path | None) -> Statist
             f"{model_dir} has lost its {STATISTICS_FILE}, the mean image: put it back, "
             "or name the file with --statistics"
         )
-    if data.data_dir and (pathlib.Path(data.data_dir) / STATISTICS_FILE).is_file():
-        return Statistics.load(pathlib.Path(data.data_dir) / STATISTICS_FILE)
+    beside = pathlib.Path(data.data_dir or "") / STATISTICS_FILE
+    if data.data_dir and beside.is_file():
+        return Statistics.load(beside)
     if data.use_synthetic_data:
         gray = np.full(IMAGE_SHAPE, 127.5, np.float32)
         return Statistics(gray, np.full(3, 255**2 / 12), np.eye(3), num_images=0)
@@ -208,23 +186,6 @@ def explaining(split: Split) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        known = split.records and reading.as_user_error(error, split.records)
-        if not known:
-            raise
-        raise known from error
-
-
-def check_labels(split: Split) -> None:
-    """Checks that the data has as many classes as the net, where it names them.
-
-    Raises:
-        UserError: the data names more or fewer classes.
-    """
-    names = split.label_names
-    if not names or split.records.label_map is not None:
-        return
-    if len(names) != split.num_classes:
-        raise UserError(
-            f"the data names {len(names)} classes, the net has {split.num_classes}; "
-            f"pass --num_classes={len(names)}, or name the data of the net's classes"
-        )
+        if split.records and (known := reading.as_user_error(error, split.records)):
+            raise known from error
+        raise

@@ -12,29 +12,19 @@ import google_crc32c
 
 from official.alexnet.errors import UserError
 
-_HEADER_BYTES = 12
-FOOTER_BYTES = 4
+_HEADER_BYTES, _FOOTER_BYTES = 12, 4
 
 
-def spans(path: str | pathlib.Path, start: int = 0) -> Iterator[tuple[int, int]]:
-    """Yields (offset in the file, length) of each record's bytes.
-
-    Args:
-        path: the file.
-        start: where a record begins that is the first to be looked at.
-
-    Raises:
-        UserError: the file ends inside a record, or is compressed.
-    """
+def spans(path: str | pathlib.Path) -> Iterator[tuple[int, int]]:
+    """Yields each record's (offset, length); UserError for a file cut or compressed."""
     path = pathlib.Path(path)
-    size = path.stat().st_size
+    size, offset, number = path.stat().st_size, 0, 0
     with path.open("rb", buffering=0) as file:
-        offset, number = start, 0
         while offset < size:
             file.seek(offset)
             length = int.from_bytes(file.read(_HEADER_BYTES)[:8], "little")
             body = offset + _HEADER_BYTES
-            offset = body + length + FOOTER_BYTES
+            offset = body + length + _FOOTER_BYTES
             if offset > size:
                 raise compressed(path) or UserError(
                     f"{path}: cut short or damaged in record {number}, which would end "
@@ -45,11 +35,7 @@ def spans(path: str | pathlib.Path, start: int = 0) -> Iterator[tuple[int, int]]
 
 
 def read(path: str | pathlib.Path, stop: int | None, start: int = 0) -> Iterator[bytes]:
-    """Yields records start..stop - 1 of a file, without looking at their checksums.
-
-    Raises:
-        UserError: as of `spans`.
-    """
+    """Yields records start..stop - 1, checksums unseen; raises as `spans` does."""
     with pathlib.Path(path).open("rb") as file:
         for offset, length in itertools.islice(spans(path), start, stop):
             file.seek(offset)
@@ -57,22 +43,14 @@ def read(path: str | pathlib.Path, stop: int | None, start: int = 0) -> Iterator
 
 
 def record(path: str | pathlib.Path, number: int) -> bytes:
-    """Reads one record of a file by its number.
-
-    Raises:
-        UserError: the file ends before it.
-    """
+    """Reads one record of a file; UserError where the file ends before it."""
     for found in read(path, number + 1, number):
         return found
     raise UserError(f"{path} has no record {number} any more")
 
 
 def count_records(path: str | pathlib.Path) -> int:
-    """Counts the records of a file, reading nothing but their headers.
-
-    Raises:
-        UserError: as of `spans`.
-    """
+    """Counts records by their headers alone; raises as `spans` does."""
     return sum(1 for _ in spans(path))
 
 

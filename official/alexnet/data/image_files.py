@@ -30,12 +30,7 @@ def class_name(folder: str) -> str:
 
 
 def kind(name: str, where: str = "") -> str | None:
-    """How a file that is no picture by its name is counted; None for a picture.
-
-    Args:
-        name: of the file, without its folder.
-        where: why even a picture is not taken, such as `in deeper folders`.
-    """
+    """How a file is counted that is no picture by its name; with `where`, any file."""
     if name.startswith("."):
         return "hidden"
     if name.lower().endswith(SUFFIXES) and not where:
@@ -44,27 +39,14 @@ def kind(name: str, where: str = "") -> str | None:
     return f"{suffix} {where}".strip()
 
 
-def count_below(folder: str, where: str) -> collections.Counter:
-    """Counts the files in a folder and the folders in it, by `kind`."""
-    files = (name for _, _, names in os.walk(folder) for name in names)
-    return collections.Counter(kind(name, where) for name in files)
-
-
 def scan(folder: str | os.PathLike, left_out: collections.Counter) -> list[str]:
-    """The names of the pictures in a folder, sorted.
-
-    Args:
-        folder: where to look, and not in its folders.
-        left_out: what else is there is counted here, by `kind`.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """The sorted pictures of a folder; the rest is counted in `left_out`, by `kind`."""
     names = []
-    with os.scandir(folder) as children:
+    with os.scandir(folder) as children:  # An OSError is the caller's.
         for child in children:
             if child.is_dir() and not child.name.startswith("."):
-                left_out += count_below(child.path, "in deeper folders")
+                below = (name for *_, names in os.walk(child.path) for name in names)
+                left_out.update(kind(name, "in deeper folders") for name in below)
             elif found := kind(child.name):
                 left_out[found] += 1
             # A link that leads nowhere counts: reading it will fail, and say so.
@@ -95,17 +77,12 @@ def said(left_out: collections.Counter) -> str:
 
 
 def split(values: Iterable[str]) -> list[str]:
-    """The paths of a flag, which commas part; a path that is there may hold some.
+    """The paths of a flag, `~` expanded, there or not: files, directories, patterns.
 
-    Args:
-        values: such as `a.jpg,b, c.jpg`: the longest names that are there count.
-
-    Returns:
-        Files, directories and patterns, `~` expanded, there or not.
+    Commas part them, as in `a.jpg,b, c.jpg`; a name may hold some: the longest that are
+    there count.
     """
-    names = []
-    for value in values:
-        names += _split(value.split(","))
+    names = (name for value in values for name in _split(value.split(",")))
     return [os.path.expanduser(name) for name in names if name]
 
 
@@ -134,13 +111,10 @@ def find(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """The image files that files, directories and patterns name, in order.
 
     Hidden files are left out of directories and patterns, and what is left out of a
-    directory is logged. At most one directory's names are in memory.
+    directory is logged. At most one directory's names are in memory. `names` are as
+    `split` gives them; one that is there is no pattern.
 
-    Args:
-        names: as `split` gives them. A name that is there is no pattern.
-
-    Yields:
-        (path, "") of a file, or (name, what is wrong), such as `holds no image`.
+    Yields (path, "") of a file, or (name, what is wrong), such as `holds no image`.
     """
     for name in names:
         left_out = collections.Counter()
@@ -156,8 +130,7 @@ def find(names: Iterable[str]) -> Iterator[tuple[str, str]]:
         if not paths:
             yield name, reason
         elif line := said(left_out):
-            line = f"{text(name)}: {line}"
-            logging.warning("%s", " ".join(line.splitlines()))
+            logging.warning("%s", " ".join(f"{text(name)}: {line}".splitlines()))
         for path in paths:
             yield os.path.join(folder, path), ""
 

@@ -64,28 +64,19 @@ def decode_crops(
     size: int,
     image_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes whole squares, and cuts a window out of each.
+    """Decodes whole squares of side `image_size`, and cuts a window out of each.
 
-    Args:
-        encoded: (batch,) bytes.
-        offsets: int (batch, 2): top and left of the window.
-        mirrored: bool (batch,): whether the window is turned left to right.
-        size: side of the window.
-        image_size: side of a square.
-
-    Returns:
-        uint8 (batch, size, size, 3), RGB, and bool (batch,): what could be decoded;
-        the pixels of the rest mean nothing.
+    From bytes (batch,), top and left of the windows, int (batch, 2), and whether they
+    are mirrored, bool (batch,), to RGB uint8 (batch, size, size, 3), and bool (batch,):
+    what could be decoded; the pixels of the rest mean nothing.
     """
     images = _aligned((len(encoded), size, size, 3))
     square = np.empty((image_size, image_size, 3), np.uint8)
     frame = struct.pack(">BHH", 8, image_size, image_size)
     decoded = []
-    wanted = zip(
-        *(encoded.tolist(), offsets.tolist(), mirrored.tolist(), images), strict=True
-    )
+    columns = encoded.tolist(), offsets.tolist(), mirrored.tolist(), images
     with _calls:
-        for jpeg, (top, left), is_mirrored, image in wanted:
+        for jpeg, (top, left), is_mirrored, image in zip(*columns, strict=True):
             decoded.append(
                 not _calls.ending and _has_frame(jpeg, frame) and _decode(jpeg, square)
             )

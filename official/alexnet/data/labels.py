@@ -6,8 +6,9 @@ import dataclasses
 import functools
 import json
 import pathlib
+import re
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from absl import logging
 
@@ -20,6 +21,8 @@ ANY_CLASSES = 2**31 - 1
 
 # Kept beside records that do not say what their labels are.
 COUNTS_FILE = "label_counts.json"
+# A class with the label it is stored as, as TF-Slim writes it: `0:background`.
+_NUMBERED = re.compile(r"(\d+)[:,\s]\s*(\S.*)")
 
 
 @dataclasses.dataclass
@@ -28,37 +31,20 @@ class Counts:
 
     Attributes:
         num_examples: records in the file, the bad ones included.
-        labels: stored label -> the number of the first record that has it.
+        labels: stored label -> the number of the first record that has it, and the
+            WordNet id there, if there is one.
         fault: of the first that holds none, such as `record 7 is not an Example`.
-        synsets: stored label -> the WordNet id in its first record, if there is one.
     """
 
     num_examples: int = 0
-    labels: dict[int, int] = dataclasses.field(default_factory=dict)
+    labels: dict[int, tuple[int, str | None]] = dataclasses.field(default_factory=dict)
     fault: str | None = None
-    synsets: dict[int, str] = dataclasses.field(default_factory=dict)
-
-    @classmethod
-    def of(cls, stored: dict) -> "Counts":
-        """From what JSON makes of one."""
-        labels = {int(label): int(n) for label, n in stored["labels"].items()}
-        synsets = {int(label): name for label, name in stored["synsets"].items()}
-        return cls(**stored | {"labels": labels, "synsets": synsets})
 
 
 def count_labels(
     files: Sequence[pathlib.Path], schema: schemas.Schema, folder: pathlib.Path
 ) -> dict[pathlib.Path, Counts]:
-    """Reads the labels of all records, once: the counts are kept in `folder`.
-
-    Args:
-        files: all splits' TFRecord files.
-        schema: the feature keys of a record.
-        folder: where label_counts.json is, or will be.
-
-    Raises:
-        UserError: a file ends inside a record.
-    """
+    """Reads the labels of all splits' files, once: `folder` keeps label_counts.json."""
     status = ((path.name, path.stat()) for path in files)
     marks = tuple((name, one.st_size, one.st_mtime_ns) for name, one in status)
     return _count_all(tuple(files), marks, schema, folder / COUNTS_FILE)
@@ -74,7 +60,9 @@ def _count_all(
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         stored = json.loads(kept.read_text("utf-8"))
         if [tuple(mark) for mark in stored["files"]] == list(marks):
-            counts = [Counts.of(each) for each in stored["counts"]]
+            counts = [Counts(**each) for each in stored["counts"]]
+            for each in counts:
+                each.labels = {int(x): tuple(y) for x, y in each.labels.items()}
             return dict(zip(files, counts, strict=True))
     logging.info("%s: reading all labels: where do they begin?", kept.parent)
     start = time.monotonic()
@@ -92,7 +80,7 @@ def _count_all(
 
 
 def count_first(
-    files: Sequence[pathlib.Path], schema: schemas.Schema, limit: int
+    files: Iterable[pathlib.Path], schema: schemas.Schema, limit: int
 ) -> dict[pathlib.Path, Counts]:
     """Reads the first `limit` labels of all files together."""
     counts = {}
@@ -107,11 +95,7 @@ def count_first(
 def count_file(
     path: pathlib.Path, schema: schemas.Schema, limit: int | None = None
 ) -> Counts:
-    """Reads the labels of a file's records, or of the first `limit`.
-
-    Raises:
-        UserError: the file ends inside a record.
-    """
+    """Reads the labels of a file's records, or of the first `limit`."""
     counts = Counts()
     for number, record in enumerate(framing.read(path, limit)):
         counts.num_examples += 1
@@ -121,9 +105,7 @@ def count_file(
             counts.fault = counts.fault or f"record {number} {error}"
             continue
         if label not in counts.labels:
-            counts.labels[label] = number
-            if name := schemas.synset(record):
-                counts.synsets[label] = name
+            counts.labels[label] = number, schemas.synset(record)
     return counts
 
 
@@ -133,29 +115,22 @@ def foreign_names(
     stored: Collection[int],
     label_base: str = "auto",
 ) -> tuple[tuple[str, ...] | None, tuple[int, str] | None]:
-    """The classes that others' labels.txt names, and what is said of the label base.
+    """The classes that others' labels.txt names, and the label of the first.
 
-    TF-Slim's ImageNet has labels from 1 on, and a class more in its labels.txt:
-    `0:background`.
-
-    Args:
-        root: where labels.txt is, for messages.
-        names: its lines; None: there is no such file.
-        stored: all labels of all splits.
-        label_base: what the user says: `auto`, `0` or `1`.
-
-    Returns:
-        The names, and the label of the first with who says so; None: not known.
-
-    Raises:
-        UserError: the user and the file contradict each other.
+    TF-Slim's ImageNet has labels from 1 on, and a class more in its labels.txt, whose
+    lines are `names`: `0:background`. `stored` are all labels of all splits. The label
+    comes with who says so; None: not known. UserError where the user's `label_base`,
+    `auto`, `0` or `1`, and the file contradict each other.
     """
-    said = None
-    if label_base != "auto":
-        said = (int(label_base), "as --label_base says")
+    said = None if label_base == "auto" else (int(label_base), "as --label_base says")
     if not names:
         return None, said
-    names, first = classes.without_numbers(names)
+    found = [match for line in names if (match := _NUMBERED.fullmatch(line))]
+    numbers = [int(match[1]) for match in found]
+    ranges = {base: list(range(base, base + len(names))) for base in (0, 1)}
+    first = next((base for base in ranges if numbers == ranges[base]), None)
+    if first is not None:
+        names = tuple(match[2] for match in found)
     if (
         names[0].strip().lower() == "background"
         and label_base != "0"
@@ -174,26 +149,16 @@ def foreign_names(
 
 
 def settle(
-    counts: Collection[Counts],
+    stored: Collection[int],
     num_classes: int,
     said: tuple[int, str] | None,
     folder: pathlib.Path,
 ) -> tuple[int, str]:
-    """Settles which label is class 0, by all labels of a set.
+    """Settles which label is class 0, and why, by all labels `stored` in a set.
 
-    Args:
-        counts: of all its files.
-        num_classes: number of classes, or `ANY_CLASSES`.
-        said: the label of class 0, and who says so; None: nobody does.
-        folder: the set, for messages.
-
-    Returns:
-        The label of class 0, and why, in words.
-
-    Raises:
-        UserError: it cannot be told, or what is said cannot be right.
+    As is `said`, with who says so, where that can be right. Raises UserError where it
+    cannot, or where the label cannot be told.
     """
-    stored = {label for each in counts for label in each.labels}
     if not stored:  # `check` says what is wrong with the records.
         return 1, "there is no label"
     if num_classes == ANY_CLASSES:
@@ -225,57 +190,46 @@ def settle(
 def check(
     counts: dict[pathlib.Path, Counts], first: int, last: int, reason: str
 ) -> None:
-    """Checks that a split's labels are in first..last, which has a reason in words.
-
-    Raises:
-        UserError: a record is bad, or a label does not fit.
-    """
+    """Refuses a bad record, and a label outside first..last, known by `reason`."""
     for path, each in counts.items():
         if each.fault:
             raise UserError(f"{path}: {each.fault}; prepare it again")
     outside = [
         (path, number, label)
         for path, each in counts.items()
-        for label, number in each.labels.items()
+        for label, (number, _) in each.labels.items()
         if not first <= label <= last
     ]
-    if not outside:
-        return
-    path, number, label = outside[0]
-    if label < first:
+    for path, number, label in outside[:1]:
+        where, advice = f"below {first}", "a split without labels cannot be used"
+        if label >= first:
+            needed = max(label for *_, label in outside) - first + 1
+            where = f"outside {first}..{last}"
+            advice = f"pass --num_classes={needed} or more"
         raise UserError(
-            f"{path}: record {number} has label {label}, below {first} "
-            f"({reason}); a split without labels cannot be used"
+            f"{path}: record {number} has label {label}, {where} ({reason}); {advice}"
         )
-    needed = max(label for *_, label in outside) - first + 1
-    raise UserError(
-        f"{path}: record {number} has label {label}, outside {first}..{last} "
-        f"({reason}); pass --num_classes={needed} or more"
-    )
 
 
 def check_names(
     counts: dict[pathlib.Path, Counts], first: int, names: Sequence[str] | None
 ) -> None:
-    """Checks that labels.txt has no other order than the records' own WordNet ids.
-
-    Args:
-        counts: of the files that were looked at.
-        first: the label of class 0.
-        names: of the classes in label order; None: not known.
-
-    Raises:
-        UserError: the ids are those of labels.txt, but at other labels.
-    """
+    """Refuses names, from label `first` on, in another order than the WordNet ids."""
     said = {first + place: classes.key(name) for place, name in enumerate(names or ())}
-    own = {label: x for each in counts.values() for label, x in each.synsets.items()}
-    if len(own) != len({*own.values()}) or not {*own.values()} <= {*said.values()}:
+    own = [
+        (path, label, number, synset)
+        for path, each in counts.items()
+        for label, (number, synset) in each.labels.items()
+        if synset
+    ]
+    synsets = {label: synset for _, label, _, synset in own}
+    known = {*synsets.values()}
+    if len(synsets) != len(known) or not known <= {*said.values()}:
         return  # They are not of these classes: nothing follows from them.
-    for path, each in counts.items():
-        for label, synset in each.synsets.items():
-            if synset != said.get(label, synset):
-                raise UserError(
-                    f"{path}: record {each.labels[label]} has label {label} and synset "
-                    f"{synset}, but labels.txt has {said[label]} there: put its lines "
-                    "in the order of the labels"
-                )
+    for path, label, number, synset in own:
+        if synset != said.get(label, synset):
+            raise UserError(
+                f"{path}: record {number} has label {label} and synset {synset}, "
+                f"but labels.txt has {said[label]} there: put its lines in the order "
+                "of the labels"
+            )

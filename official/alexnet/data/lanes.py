@@ -30,14 +30,7 @@ _MAX_INT32 = 2**31 - 1
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """A worker's positions of each global batch.
-
-    Attributes:
-        batch_size: positions of a global batch.
-        first: the worker's first.
-        stop: the one after its last.
-        replica_batch_size: positions of one of its replicas.
-    """
+    """A worker's positions first..stop - 1 of each global batch of `batch_size`."""
 
     batch_size: int
     first: int
@@ -52,14 +45,8 @@ class Share:
         worker: int = 0,
         num_workers: int = 1,
     ) -> "Share":
-        """The share of one of several workers, all of one size.
-
-        Raises:
-            UserError: the batch does not divide over workers and replicas.
-        """
+        """The share of one worker; UserError where not all workers are alike."""
         replica_batch_size = replica_batch_size or batch_size // num_workers
-        if not 0 <= worker < num_workers:
-            raise ValueError(f"worker {worker} is not in 0..{num_workers - 1}")
         if batch_size % (num_workers * replica_batch_size):
             raise UserError(
                 f"--batch_size={batch_size} does not divide into batches of "
@@ -75,24 +62,16 @@ def training_blocks(
 ) -> tf.data.Dataset:
     """A worker's records in the order of its positions, epoch after epoch.
 
-    Args:
-        records: what to read.
-        share: the worker's positions.
-        seed: of the order.
-        start_step: the step whose batch comes first; earlier records are skipped.
-        shuffle_buffer: records held to draw from, over all lanes of a global batch.
-
-    Returns:
-        An endless dataset of blocks of neighbouring records: tags, int64 (n,), and
-        serialized examples, string (n,).
+    Records before those of `start_step` are skipped; `shuffle_buffer` are held to draw
+    from, over all lanes of a global batch. Returns an endless dataset of blocks of
+    neighbouring records: tags, int64 (n,), and serialized examples, string (n,).
     """
     lanes = _Lanes(records, share.batch_size)
     first_example = start_step * share.batch_size
     first_epoch = first_example // records.num_examples
     buffer = max(1, shuffle_buffer // lanes.count)
-    skipped = lanes.below(first_example) - lanes.below(
-        first_epoch * records.num_examples
-    )
+    epoch_start = lanes.below(first_epoch * records.num_examples)
+    skipped = lanes.below(first_example) - epoch_start
 
     def read_epoch(epoch: tf.Tensor, lane: tf.Tensor) -> tf.data.Dataset:
         num_files = len(records.files)
@@ -122,9 +101,8 @@ def training_blocks(
 def evaluation_blocks(records: Records, share: Share) -> tf.data.Dataset:
     """A worker's records of one epoch, files and records in their own order.
 
-    Returns:
-        Blocks as of `training_blocks`, as many records as the worker has positions
-        among the first `num_examples`.
+    Blocks as of `training_blocks`, as many records as the worker has positions among
+    the first `num_examples`.
     """
     lanes = _Lanes(records, share.batch_size)
     files = tf.range(len(records.files))
@@ -149,9 +127,7 @@ class _Lanes:
         sizes = self._stop - self._first
         return batches * sizes + tf.clip_by_value(position - self._first, 0, sizes)
 
-    def read_stretch(
-        self, lane: tf.Tensor, epoch: tf.Tensor, files: tf.Tensor
-    ) -> tf.data.Dataset:
+    def read_stretch(self, lane, epoch, files) -> tf.data.Dataset:
         """A lane's records of an epoch whose files come in the order given."""
         examples = self._records.num_examples
         taken = self.below((epoch + 1) * examples) - self.below(epoch * examples)
@@ -174,11 +150,8 @@ class _Lanes:
             first, stop = tf.gather(self._first, lane), tf.gather(self._stop, lane)
             skip = tf.maximum(share.first - first, 0)
             end = tf.minimum(stop, share.stop) - first
-            return (
-                read_lane(lane)
-                .batch(stop - first)
-                .map(lambda tags, records: (tags[skip:end], records[skip:end]))
-            )
+            batches = read_lane(lane).batch(stop - first)
+            return batches.map(lambda tags, found: (tags[skip:end], found[skip:end]))
 
         return tf.data.Dataset.from_tensor_slices(own).interleave(
             read_blocks,

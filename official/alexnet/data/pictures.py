@@ -10,7 +10,6 @@ import tensorflow as tf
 # Pillow's own limit (a 256 MB picture), which preparation has too; the largest picture
 # of ILSVRC is below it.
 MAX_PIXELS = 89_478_485
-
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Width and height, the first fields of IHDR, which has to come first.
 _PNG_SIZE_START, _PNG_SIZE_END = 16, 24
@@ -22,19 +21,9 @@ _ADOBE = r"\C*\x00\x0EAdobe\C*"
 def attempt(function: Callable, elements, instead: Callable):
     """`function(*elements)`, or `instead(*elements)` where that raises an error.
 
+    Both go from tensors in any structure to tensors of the same shapes and dtypes.
     TensorFlow's ops have no try: a data set of one element has. It works in any graph,
     a SavedModel's too. Nothing is copied, and `instead` runs only where it is needed.
-
-    Args:
-        function: from tensors to tensors.
-        elements: tensors, in any structure.
-        instead: as `function`, with results of the same shapes and dtypes.
-
-    Returns:
-        What was returned by the one or the other.
-
-    Raises:
-        tf.errors.OpError: `instead` raised it.
     """
     element = tf.data.Dataset.from_tensors(elements)
     tried = element.map(function).ignore_errors()
@@ -42,15 +31,10 @@ def attempt(function: Callable, elements, instead: Callable):
 
 
 def check(encoded: tf.Tensor, max_pixels: int) -> tf.Operation:
-    """An op that raises where bytes are no picture that is decoded.
+    """An op that raises where bytes, a string scalar, are no picture that is decoded.
 
-    Args:
-        encoded: string scalar.
-        max_pixels: largest width times height.
-
-    Raises:
-        tf.errors.InvalidArgumentError: they are neither JPEG nor PNG, too large, CMYK
-            that could mean two pictures, or the header is damaged.
+    Raises tf.errors.InvalidArgumentError where they are neither JPEG nor PNG, of more
+    than `max_pixels`, CMYK that could mean two pictures, or the header is damaged.
     """
     size = _size(encoded)
     is_taken = _is_small(size, max_pixels) & _has_known_colors(encoded, size)
@@ -62,16 +46,7 @@ def check(encoded: tf.Tensor, max_pixels: int) -> tf.Operation:
 
 
 def fault(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
-    """Says what is wrong with a picture that could not be decoded.
-
-    Args:
-        encoded: string scalar.
-        max_pixels: as in `check`.
-
-    Returns:
-        A string scalar, such as `is neither JPEG nor PNG`.
-    """
-
+    """Says what is wrong with an undecodable picture: `is neither JPEG nor PNG`, ..."""
     size = attempt(_size, encoded, lambda _: tf.constant([-1, -1, -1], tf.int64))
     height, width, _ = tf.unstack(tf.strings.as_string(size))
     limit = f" pixels, not 1 to {max_pixels:,}"
@@ -95,24 +70,18 @@ def _is_known(encoded: tf.Tensor) -> tf.Tensor:
 
 def _size(encoded: tf.Tensor) -> tf.Tensor:
     """Height, width and channels, int64 (3,); a PNG's channels are given as 0."""
-    return tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: _jpeg_size(encoded),
-        lambda: _png_size(encoded),
-    )
 
+    def of_jpeg() -> tf.Tensor:
+        return tf.ensure_shape(tf.io.extract_jpeg_shape(encoded, tf.int64), [3])
 
-def _jpeg_size(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.ensure_shape(tf.cast(tf.io.extract_jpeg_shape(encoded), tf.int64), [3])
+    def of_png() -> tf.Tensor:
+        header = tf.strings.substr(encoded, _PNG_SIZE_START, 8)
+        size = tf.io.decode_raw(header, tf.int32, little_endian=False)
+        # More than 2^31 - 1, which the format does not allow, shows as less than 0.
+        width, height = tf.unstack(tf.cast(tf.ensure_shape(size, [2]), tf.int64))
+        return tf.stack([height, width, 0])
 
-
-def _png_size(encoded: tf.Tensor) -> tf.Tensor:
-    length = _PNG_SIZE_END - _PNG_SIZE_START
-    header = tf.strings.substr(encoded, _PNG_SIZE_START, length)
-    size = tf.io.decode_raw(header, tf.int32, little_endian=False)
-    # More than 2^31 - 1, which the format does not allow, shows as less than 0.
-    width, height = tf.unstack(tf.cast(tf.ensure_shape(size, [2]), tf.int64))
-    return tf.stack([height, width, 0])
+    return tf.cond(tf.io.is_jpeg(encoded), of_jpeg, of_png)
 
 
 def _is_small(size: tf.Tensor, max_pixels: int) -> tf.Tensor:

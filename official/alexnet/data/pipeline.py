@@ -42,42 +42,30 @@ def training_dataset(
 ) -> tf.data.Dataset:
     """Shuffled batches of random crops and mirrors (section 4.1).
 
-    Each example comes once an epoch, and a batch may span epochs.
+    Each example comes once an epoch, and a batch may span epochs. Offsets are uniform
+    in 0..image_size - crop_size; without `augment` all crops are the centre's. All
+    workers together hold `shuffle_buffer` undecoded records to draw from. -1 batches,
+    from that of `start_step` on, are endless.
 
-    Args:
-        records: what to read.
-        share: the worker's positions of a global batch, and its replicas'.
-        seed: of order, crops and mirrors.
-        start_step: the step whose batch comes first.
-        image_size: side of the square the crops are taken from.
-        crop_size: side of a crop; offsets are uniform in 0..image_size - crop_size.
-        shuffle_buffer: undecoded records that all workers hold to draw from.
-        augment: False takes every centre crop, unmirrored.
-        num_batches: batches in the dataset; -1 is endless.
-
-    Returns:
-        A dataset of {"image": uint8 (replica_batch_size, crop_size, crop_size, 3),
-        "label": int32 (replica_batch_size,), 0-based}. A worker's replica batches of a
-        step come one after another. A record that cannot be used raises an error; see
-        `reading.as_user_error`.
+    Returns a dataset of {"image": uint8 (replica_batch_size, crop_size, crop_size, 3),
+    "label": int32 (replica_batch_size,), 0-based}. A worker's replica batches of a step
+    come one after another. A record that cannot be used raises an error; see
+    `reading.as_user_error`.
     """
     size, border = share.replica_batch_size, image_size - crop_size
     replicas = (share.stop - share.first) // size
     load = _loader(records, crop_size, image_size)
 
-    def prepare(numbers: tf.Tensor, batch: tuple) -> dict[str, tf.Tensor]:
+    def prepare(first: tf.Tensor, batch: tuple) -> dict[str, tf.Tensor]:
         if augment:
-            offsets, mirrored = _draws(seed, numbers, border)
-        else:
-            offsets = tf.fill((size, 2), border // 2)
-            mirrored = tf.fill((size,), False)
-        return load(*batch, offsets, mirrored)
+            return load(*batch, *_draws(seed, first, size, border))
+        centre = tf.fill((size, 2), border // 2)
+        return load(*batch, centre, tf.fill((size,), False))
 
     def number(index: tf.Tensor, batch: tuple) -> tuple:
-        """Adds the numbers k of a batch's examples."""
+        """Adds the number k of a batch's first example."""
         step, replica = start_step + index // replicas, index % replicas
-        first = step * share.batch_size + share.first + replica * size
-        return first + tf.range(size, dtype=tf.int64), batch
+        return step * share.batch_size + share.first + replica * size, batch
 
     blocks = lanes.training_blocks(
         records, share, seed=seed, start_step=start_step, shuffle_buffer=shuffle_buffer
@@ -95,14 +83,9 @@ def evaluation_dataset(
 ) -> tf.data.Dataset:
     """Each example once, whole squares; the last global batch is filled up.
 
-    Args:
-        records, share, image_size: as of `training_dataset`.
-
-    Returns:
-        A dataset of {"image": uint8 (replica_batch_size, image_size, image_size, 3),
-        "label": int32 (replica_batch_size,), "weight": float32
-        (replica_batch_size,)}. The weight is 1 for an example and 0 for the zeros
-        that fill up the last batch, so every replica has `evaluation_steps` batches.
+    As of `training_dataset`, and "weight": float32 (replica_batch_size,), 1 for an
+    example and 0 for the zeros that fill up the last batch, so that every replica has
+    `evaluation_steps` batches.
     """
     load = _loader(records, image_size, image_size)
 
@@ -142,16 +125,8 @@ def synthetic_dataset(
 ) -> tf.data.Dataset:
     """One batch of noise over and over, to time a step without reading anything.
 
-    Args:
-        replica_batch_size: examples a batch.
-        image_size: side of an image: the crop's for training, the whole for evaluation.
-        num_classes: labels are uniform in 0..num_classes - 1.
-        seed: of pixels and labels.
-        weighted: whether to add "weight", all ones, as `evaluation_dataset` has.
-        num_batches: batches in the dataset; -1 is endless.
-
-    Returns:
-        A dataset of the same elements as `training_dataset` or `evaluation_dataset`.
+    Elements are as of `training_dataset` or, if `weighted`, `evaluation_dataset`;
+    labels are uniform in 0..num_classes - 1. -1 batches are endless.
     """
     shape = (replica_batch_size, image_size, image_size, 3)
 
@@ -173,22 +148,23 @@ def _ready(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
     # Sharding is done here, by position in the global batch.
-    options.experimental_distribute.auto_shard_policy = (
-        tf.data.experimental.AutoShardPolicy.OFF
-    )
+    off = tf.data.experimental.AutoShardPolicy.OFF
+    options.experimental_distribute.auto_shard_policy = off
     return dataset.prefetch(_PREFETCHED_BATCHES).with_options(options)
 
 
-def _draws(seed: int, numbers: tf.Tensor, border: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Offsets, int32 (batch, 2) in 0..border, and which examples are mirrored.
+def _draws(
+    seed: int, first: tf.Tensor, size: int, border: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Offsets, int32 (size, 2) in 0..border, and which examples are mirrored.
 
     One block of Philox an example: its key is the seed, its counter the example's
-    number; the examples of a batch follow one another.
+    number k; those of a batch follow one another from `first` on.
     """
     words = tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=(numbers.shape[0], 4),
+        shape=(size, 4),
         key=tf.constant([seed % 2**64], tf.uint64),
-        counter=tf.stack([tf.cast(numbers[0], tf.uint64), tf.constant(0, tf.uint64)]),
+        counter=tf.stack([tf.cast(first, tf.uint64), tf.constant(0, tf.uint64)]),
         alg=tf.random.Algorithm.PHILOX.value,
         dtype=tf.uint32,
     )
@@ -234,17 +210,10 @@ def _loader(
 
 @functools.cache
 def decoder(size: int, image_size: int) -> Callable[..., tf.Tensor]:
-    """A function that decodes a batch of crops, each cut out of the whole picture.
+    """A function that decodes a batch of crops of side `size`, traced once a process.
 
-    Traced once for all pipelines of a process.
-
-    Args:
-        size: side of a crop.
-        image_size: side of the squares; pictures of other sizes are made such.
-
-    Returns:
-        A function from encoded pictures, string (batch,), offsets, int32 (batch, 2),
-        and mirrored, bool (batch,), to uint8 (batch, size, size, 3).
+    From encoded pictures, string (batch,), made squares of side `image_size`, offsets,
+    int32 (batch, 2), and mirrored, bool (batch,), to uint8 (batch, size, size, 3).
     """
     decode_crops = functools.partial(
         jpegs.decode_crops, size=size, image_size=image_size
@@ -260,23 +229,16 @@ def decoder(size: int, image_size: int) -> Callable[..., tf.Tensor]:
 
         return tf.ensure_shape(tf.cond(decoded, lambda: image, decode), image.shape)
 
-    # For any number of pictures: it is traced once.
-    signature = [
-        tf.TensorSpec((None,), tf.string),
-        tf.TensorSpec((None, 2), tf.int32),
-        tf.TensorSpec((None,), tf.bool),
-    ]
+    shapes = ((None,), tf.string), ((None, 2), tf.int32), ((None,), tf.bool)
 
-    @tf.function(autograph=False, input_signature=signature)
-    def decode(
-        encoded: tf.Tensor, offsets: tf.Tensor, mirrored: tf.Tensor
-    ) -> tf.Tensor:
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(*x) for x in shapes])
+    def decode(encoded, offsets, mirrored) -> tf.Tensor:
         batch = encoded, offsets, mirrored
         images, decoded = tf.numpy_function(
             decode_crops, batch, (tf.uint8, tf.bool), stateful=False
         )
         images = tf.ensure_shape(images, (None, size, size, 3))
-        decoded = tf.ensure_shape(decoded, encoded.shape)
+        decoded = tf.ensure_shape(decoded, (None,))
         return tf.cond(
             tf.reduce_all(decoded),
             lambda: images,

@@ -29,20 +29,10 @@ def decode_image(
     """Decodes a JPEG (RGB, grey or Adobe's CMYK) or PNG (of any kind) to 8-bit RGB.
 
     An alpha channel is dropped, of 16 bits the upper 8 are kept, and of an animation
-    the first picture: as Pillow does.
-
-    Args:
-        encoded: string scalar.
-        max_pixels: largest width times height; more is refused before decoding.
-
-    Returns:
-        uint8 (height, width, 3), RGB.
-
-    Raises:
-        tf.errors.InvalidArgumentError: the bytes are not a whole image, or not one
-            that `pictures` lets through.
+    the first picture: as Pillow does. From a string scalar to uint8 (height, width, 3).
+    Raises tf.errors.InvalidArgumentError where the bytes are not a whole image, or not
+    one that `pictures.check` lets through.
     """
-
     with tf.control_dependencies([pictures.check(encoded, max_pixels)]):
         # It decodes PNG, too.
         image = tf.io.decode_jpeg(encoded, channels=3, dct_method=DCT_METHOD)
@@ -53,14 +43,8 @@ def resize_to_square(image: tf.Tensor, image_size: int = 256) -> tf.Tensor:
     """Scales the shorter side to `image_size` and cuts out the central square.
 
     Shrinking averages areas and enlarging is bicubic, as in the author's own data
-    preparation; an image that has the size already is returned as it is.
-
-    Args:
-        image: uint8 (height, width, 3).
-        image_size: side of the square in pixels.
-
-    Returns:
-        uint8 (image_size, image_size, 3).
+    preparation; an image that has the size already is returned as it is. From uint8
+    (height, width, 3) to uint8 (image_size, image_size, 3).
     """
     source = tf.shape(image)[:2]
     shorter = tf.reduce_min(source)
@@ -86,10 +70,9 @@ def resize_to_square(image: tf.Tensor, image_size: int = 256) -> tf.Tensor:
 
     def shrink_long() -> tf.Tensor:
         pixels, first = window(0)
-        edges = [tf.linspace(start[i], end[i], image_size + 1) for i in range(2)]
+        edges = tf.linspace(start, end, image_size + 1) - tf.cast(first, tf.float64)
         rows, columns = (
-            _area_weights(edges[i] - tf.cast(first[i], tf.float64), tf.shape(pixels)[i])
-            for i in range(2)
+            _area_weights(edges[:, i], tf.shape(pixels)[i]) for i in range(2)
         )
         scaled = tf.einsum("ik,klc->ilc", rows, tf.cast(pixels, tf.float32))
         return tf.einsum("ilc,jl->ijc", scaled, columns)
@@ -130,15 +113,7 @@ def _area_weights(edges: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
 
 
 def center_crop(images: tf.Tensor, size: int) -> tf.Tensor:
-    """Cuts out the central square, offset rounded down.
-
-    Args:
-        images: (B, S, S, 3) of any dtype.
-        size: side of the crop, at most S.
-
-    Returns:
-        (B, size, size, 3) of the same dtype.
-    """
+    """Cuts the central (B, size, size, 3), offset rounded down, out of (B, S, S, 3)."""
     border = (images.shape[1] - size) // 2
     return images[:, border : border + size, border : border + size]
 
@@ -147,14 +122,8 @@ def ten_crops(images: tf.Tensor, size: int) -> list[tf.Tensor]:
     """Cuts out the ten views of section 4.1: corners, centre, and their mirrors.
 
     In the order of the 2012 source, with b = (S - size) / 2: (top, left) = (0, 0),
-    (0, 2b), (b, b), (2b, 0), (2b, 2b), then the same five mirrored left to right.
-
-    Args:
-        images: (B, S, S, 3) of any dtype.
-        size: side of a view, at most S.
-
-    Returns:
-        Ten tensors (B, size, size, 3) of the same dtype, one a view.
+    (0, 2b), (b, b), (2b, 0), (2b, 2b), then the same five mirrored left to right. From
+    (B, S, S, 3) to ten tensors (B, size, size, 3) of the same dtype.
     """
     far = images.shape[1] - size
     middle = far // 2
@@ -182,27 +151,13 @@ def color_noise(
       strong along ImageNet's brightness, and much stronger along the other two. The
       source then divides the noisy image by 1.1: see `normalize`.
 
-    Args:
-        statistics: eigenvalues in grey levels squared, and eigenvectors.
-        gaussians: float32 (B, 3), standard normal draws.
-        sigma: standard deviation of alpha.
-        scale: which of the two formulas.
-
-    Returns:
-        float32 (B, 1, 1, 3), grey levels to add to every pixel.
-
-    Raises:
-        ValueError: `scale` is neither of the two.
+    From standard normal draws, float32 (B, 3), to float32 (B, 1, 1, 3), grey levels to
+    add to every pixel. Raises ValueError where `scale` is neither of the two.
     """
-    eigenvalues = statistics.covariance_eigenvalues
-    if scale == "eigenvalues":
-        strengths = eigenvalues / 255
-    elif scale == "standard_deviations":
-        strengths = np.sqrt(eigenvalues)
-    else:
-        raise ValueError(
-            f"scale must be eigenvalues or standard_deviations, not {scale!r}"
-        )
+    formulas = {"eigenvalues": lambda x: x / 255, "standard_deviations": np.sqrt}
+    if scale not in formulas:
+        raise ValueError(f"scale must be {' or '.join(formulas)}, not {scale!r}")
+    strengths = formulas[scale](statistics.covariance_eigenvalues)
     # Row b of gaussians @ basis is P (sigma * gaussians[b] * strengths).
     basis = (sigma * strengths[:, None] * statistics.covariance_eigenvectors.T).astype(
         np.float32
@@ -213,21 +168,12 @@ def color_noise(
 
 
 def central_mean(statistics: Statistics, size: int) -> np.ndarray:
-    """Cuts the centre out of the mean image.
+    """Cuts the centre out of the mean image: float32 (size, size, 3), grey levels.
 
     The 2012 source subtracts this from every crop, whatever the crop's own position,
     and does not mirror it.
-
-    Args:
-        statistics: mean image (256, 256, 3), grey levels.
-        size: side of the crop.
-
-    Returns:
-        float32 (size, size, 3), grey levels.
     """
-    border = (statistics.mean_image.shape[0] - size) // 2
-    window = slice(border, border + size)
-    return np.asarray(statistics.mean_image[window, window], np.float32)
+    return np.float32(center_crop(statistics.mean_image[None], size)[0])
 
 
 def normalize(
@@ -243,15 +189,9 @@ def normalize(
     The paper subtracts the mean and nothing more (section 2). The 2012 source, while
     colour noise is on, divides by 1 + sigma: input_scale=1/1.1.
 
-    Args:
-        images: uint8 (B, size, size, 3).
-        mean_crop: float32 (size, size, 3), or whatever broadcasts to it.
-        noise: float32 (B, 1, 1, 3), grey levels, or None.
-        input_scale: factor applied last, one or one a channel.
-        dtype: dtype of the result; the arithmetic is float32.
-
-    Returns:
-        `dtype` (B, size, size, 3).
+    Images are uint8 (B, size, size, 3), the mean float32 (size, size, 3) or whatever
+    broadcasts to it, noise float32 (B, 1, 1, 3), grey levels, and the scale one factor
+    or one a channel. The arithmetic is float32.
     """
     pixels = tf.cast(images, tf.float32) - mean_crop
     if noise is not None:
@@ -262,13 +202,10 @@ def normalize(
 
 
 def input_scale(statistics: Statistics, name: str) -> float | np.ndarray:
-    """The factor of `normalize`.
+    """The factor of `normalize`: `none` is 1, `unit_variance` 1 / pixel_std.
 
-    Args:
-        statistics: of the pixels.
-        name: `none`: 1; `unit_variance`: 1 / pixel_std; `torchvision`: one a channel,
-            so that (pixels - 255 * mean) * factor is torchvision's
-            (pixels / 255 - mean) / std.
+    `torchvision` is one a channel, so that (pixels - 255 * mean) * factor is
+    torchvision's (pixels / 255 - mean) / std.
     """
     if name == "torchvision":
         return np.float32(1 / (255 * np.array(TORCHVISION_STD)))

@@ -20,24 +20,20 @@ _COUNT_ERROR = re.compile(r"expected to contain \d+ elements? but contained")
 
 
 def read_pieces(pieces: tf.data.Dataset, records: Records) -> tf.data.Dataset:
-    """Reads parts of files one after the other.
+    """Reads parts of files, (index of a file, first record, the one after the last).
 
-    Args:
-        pieces: (index of a file, number of the first record, number after the last).
-        records: what there is.
-
-    Returns:
-        A dataset of (tag, serialized example); see `place_of`.
+    A dataset of (tag, serialized example); see `place_of`.
     """
     paths = tf.constant(records.files)
     sizes = tf.constant(records.file_sizes, tf.int64)
 
-    def read_piece(
-        index: tf.Tensor, first: tf.Tensor, last: tf.Tensor
-    ) -> tf.data.Dataset:
+    def read_piece(index, first, last) -> tf.data.Dataset:
         # Up to the end if it should be there: a file that has grown is noticed.
         count = tf.where(last == tf.gather(sizes, index), tf.int64.max, last - first)
-        piece = _serialized(tf.gather(paths, index)).skip(first).take(count)
+        piece = tf.data.TFRecordDataset(
+            tf.gather(paths, index), buffer_size=_READ_BUFFER_BYTES
+        )
+        piece = piece.skip(first).take(count)
         # Every example's number depends on each file being as long as was counted.
         piece = piece.apply(tf.data.experimental.assert_cardinality(last - first))
         # Dataset.enumerate would have its graph rewritten for every piece.
@@ -48,23 +44,10 @@ def read_pieces(pieces: tf.data.Dataset, records: Records) -> tf.data.Dataset:
 
 
 def read_files(files: tf.data.Dataset, records: Records) -> tf.data.Dataset:
-    """Reads the files of the given indices whole, one after the other.
-
-    Returns:
-        A dataset as of `read_pieces`.
-    """
+    """Reads the files of the given indices whole, as `read_pieces` does."""
     sizes = tf.constant(records.file_sizes, tf.int64)
     first = tf.constant(0, tf.int64)
     return read_pieces(files.map(lambda i: (i, first, tf.gather(sizes, i))), records)
-
-
-def _serialized(path: str | tf.Tensor) -> tf.data.Dataset:
-    return tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES)
-
-
-def tag_of(file: int, number: int) -> int:
-    """Tag of a record by the index of its file and its number in it."""
-    return file * _RECORDS_A_FILE + number
 
 
 def place_of(tag: int) -> tuple[int, int]:
@@ -75,11 +58,7 @@ def place_of(tag: int) -> tuple[int, int]:
 def parse_records(
     serialized: tf.Tensor, records: Records
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Takes encoded images and 0-based int32 labels out of a batch of records.
-
-    Raises:
-        tf.errors.InvalidArgumentError: one has another schema, or a label out of range.
-    """
+    """Encoded images and 0-based int32 labels of a batch; an OpError if one is bad."""
     schema = records.schema
     features = tf.io.parse_example(
         serialized,
@@ -99,22 +78,13 @@ def parse_records(
 
 
 def refuse(tags: tf.Tensor, is_good: tf.Tensor) -> tf.Operation:
-    """An op that raises an error of which `as_user_error` knows the record.
-
-    Args:
-        tags: (batch,) int64.
-        is_good: (batch,) bool.
-    """
+    """An op whose error tells `as_user_error` the first record that is not good."""
     first = tags[tf.argmin(tf.cast(is_good, tf.int32))]
     return tf.debugging.Assert(tf.reduce_all(is_good), [_BAD_RECORD, first])
 
 
 def fault(serialized: bytes, records: Records) -> str | None:
-    """Says what is wrong with a record whose checksum is right.
-
-    Returns:
-        Words such as `has label 7, outside 1..3`, or None where it can be used.
-    """
+    """Says what is wrong with a record: `has label 7, outside 1..3`; None: nothing."""
     try:
         label = schemas.stored_label(serialized, records.schema)
     except ValueError as error:
@@ -122,13 +92,22 @@ def fault(serialized: bytes, records: Records) -> str | None:
     first, last = records.first_label, records.last_label
     if not first <= label <= last:
         return f"has label {label}, outside {first}..{last} ({records.label_reason})"
-    encoded = tf.constant(schemas.encoded_image(serialized, records.schema))
+    return image_fault(schemas.encoded_image(serialized, records.schema))
+
+
+def image_fault(encoded: bytes) -> str | None:
+    """Says what is wrong with a record's picture: `has an image that is empty`, ..."""
     try:
-        preprocessing.decode_image(encoded)
+        _decode(tf.constant(encoded))
     # TensorFlow's message may quote bytes of the record, which are no text.
     except (tf.errors.OpError, UnicodeDecodeError):
         return f"has an image that {pictures.fault(encoded).numpy().decode()}"
     return None
+
+
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)])
+def _decode(encoded: tf.Tensor) -> tf.Tensor:
+    return preprocessing.decode_image(encoded)
 
 
 def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | None:
@@ -136,13 +115,6 @@ def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | Non
 
     TensorFlow does not say in which file it found a wrong checksum or number of
     records, so the files are looked at again, in their order, up to that one.
-
-    Args:
-        error: what iterating over a dataset, or a step fed by it, raised.
-        records: what the dataset read.
-
-    Returns:
-        The error to raise in its place, or None.
     """
     if bad := _BAD_RECORD_ERROR.search(error.message):
         file, number = place_of(int(bad[1]))
@@ -160,19 +132,15 @@ def as_user_error(error: tf.errors.OpError, records: Records) -> UserError | Non
         found = map(_damage, records.files)
     else:
         found = (_unreadable(path, error.message) for path in records.files)
-    return next((each for each in found if each), None)
+    return next(filter(None, found), None)
 
 
 def _unreadable(path: str, message: str) -> UserError | None:
     """A file that is gone, or that the disk does not give: TensorFlow names it."""
     _, found, reason = message.partition(f"{path}; ")
-    if not found:
-        return None
     reason = re.split(r"[\[\n]", reason)[0].strip()
-    return UserError(
-        f"{path}: {reason}; put it back, or see to the disk, and run the same command "
-        "again"
-    )
+    advice = "put it back, or see to the disk, and run the same command again"
+    return UserError(f"{path}: {reason}; {advice}") if found else None
 
 
 def _miscount(path: str, counted: int) -> UserError | None:
@@ -191,7 +159,7 @@ def _miscount(path: str, counted: int) -> UserError | None:
 def _damage(path: str) -> UserError | None:
     number = 0
     try:
-        for _ in _serialized(path):
+        for _ in tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES):
             number += 1
     except tf.errors.OpError as error:
         return framing.compressed(path) or UserError(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import typing
 from collections.abc import Sequence
 
 from official.alexnet import paths
@@ -21,10 +22,8 @@ class Records:
 
     Attributes:
         files: paths of the TFRecord files, sorted.
-        schema: the feature keys of a record.
         first_label: the label stored for class 0.
         file_sizes: number of records in each file.
-        num_classes: labels lie in [first_label, first_label + num_classes).
         label_names: name of each class in label order, where the directory has them.
         label_reason: why labels are taken to begin at `first_label`, in words.
         label_map: the net's class for each of the data's; None: the same number.
@@ -50,15 +49,13 @@ class Records:
         return self.first_label + self.num_classes - 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """A split's files; `sizes` and `base` are None where only the records tell them."""
+class Found(typing.NamedTuple):
+    """A split's files with their sizes, which may be None as the label base may."""
 
-    files: list[pathlib.Path]
+    files: dict[pathlib.Path, int | None]
     schema: schemas.Schema
     names: tuple[str, ...] | None
-    sizes: list[int] | None = None
-    base: tuple[int, str] | None = None
+    base: tuple[int, str] | None
 
 
 def find_records(
@@ -77,25 +74,15 @@ def find_records(
     this may be called before they are configured.
 
     Args:
-        data_dir: the directory to look in.
-        split: `train` or `validation`; where a TFDS dataset has no `validation`, its
-            `val` or `test` is taken.
+        split: `train` or `validation`; for that, TFDS's `val` or `test` will do.
         num_classes: number of classes of the model, or `labels.ANY_CLASSES`.
         label_base: the label of class 0, `0` or `1`; `auto`: as the manifest, TFDS,
             labels.txt or all labels of all splits say.
-        classes: names of the model's classes, for data that may have others; None:
-            not known.
+        classes: names of the model's classes, for data that may have others.
 
-    Returns:
-        The files, their layout, the label base and the number of examples.
-
-    Raises:
-        UserError: nothing is found, shards are missing or cut short, there are no
-            records, a label does not fit `num_classes`, it cannot be told where
-            labels begin, or a class of the data is not one of `classes`.
+    Raises UserError where nothing is found, shards are missing or cut short, there are
+    no records, it cannot be told where labels begin, or classes do not fit.
     """
-    if split not in tfds_files.SPLITS:
-        raise ValueError(f"split must be train or validation, not {split!r}")
     root = paths.local(data_dir, "--data_dir")
     if not data_dir or not root.is_dir():
         raise UserError(
@@ -103,20 +90,23 @@ def find_records(
             "TFRecords"
         )
     found = look(root, split)
-    folder = found.files[0].parent
-    if found.sizes is None:
-        other = next(iter(tfds_files.SPLITS.keys() - {split}))
+    folder = next(iter(found.files)).parent
+    if found.base is None:
+        other = "validation" if split == "train" else "train"
         everything = sorted([*found.files, *_shards(root, other)])
         counts = labels.count_labels(everything, found.schema, root)
     else:
         counts = labels.count_first(found.files, found.schema, _LABELS_READ)
     own = {path: counts[path] for path in found.files if path in counts}
-    sizes = found.sizes or [each.num_examples for each in own.values()]
+    sizes = tuple(
+        own[path].num_examples if size is None else size
+        for path, size in found.files.items()
+    )
     if sum(sizes) == 0:
         raise UserError(f"{folder}: the {split} files hold no records")
     names, said = found.names, found.base
-    if said is None:
-        stored = {label for each in counts.values() for label in each.labels}
+    stored = {label for each in counts.values() for label in each.labels}
+    if not said:
         names, said = labels.foreign_names(root, names, stored, label_base)
     elif label_base not in ("auto", str(said[0])):
         raise UserError(
@@ -126,19 +116,17 @@ def find_records(
     label_map = class_names.positions(names, classes, str(folder))
     if label_map is not None:
         num_classes = len(names)
-    elif names and len(names) > num_classes:
+    elif names and num_classes not in (len(names), labels.ANY_CLASSES):
         raise UserError(
             f"{folder} names {len(names)} classes, the net has {num_classes}; pass "
-            f"--num_classes={len(names)}"
+            f"--num_classes={len(names)}, or name the data of the net's classes"
         )
+    base, reason = found.base or labels.settle(stored, num_classes, said, root)
     if found.base:
-        base, reason = said[0], f"{said[0]} is class 0, {said[1]}"
-    else:
-        known = len(names) if names and num_classes != labels.ANY_CLASSES else None
-        base, reason = labels.settle(counts.values(), known or num_classes, said, root)
+        reason = f"{base} is class 0, {reason}"
     files = tuple(map(str, found.files))
     records = Records(
-        *(files, found.schema, base, tuple(sizes), num_classes),
+        *(files, found.schema, base, sizes, num_classes),
         *(names, reason, label_map),
     )
     labels.check(own, base, records.last_label, reason)
@@ -146,41 +134,12 @@ def find_records(
     return records
 
 
-def tfds_records(
-    name: str,
-    data_dir: str | None,
-    split: str,
-    num_classes: int,
-    *,
-    download: bool = False,
-    **options,
-) -> Records:
-    """Finds a split of a TensorFlow Datasets dataset by the dataset's name.
-
-    Args:
-        name: a TFDS name such as `imagenet2012` or `imagenette/320px-v2:1.0.0`.
-        data_dir: TFDS's data directory; None is TFDS's own default.
-        split, num_classes, options: as in `find_records`.
-        download: whether TFDS may download and prepare a dataset that is not on disk.
-
-    Returns:
-        The same as `find_records`.
-
-    Raises:
-        UserError: TFDS does not know the name or cannot prepare the dataset, it is
-            not prepared and `download` is false, or as in `find_records`.
-    """
-    version_dir = tfds_files.open_by_name(name, data_dir, download)
-    return find_records(str(version_dir), split, num_classes, **options)
-
-
 def describe(records: Records) -> str:
     """Says in one line what was found: layout, counts, and the label base with why."""
-    one = len(records.files) == 1
-    files = records.files[0] if one else f"{records.files[0]} ..."
+    file, *more = records.files
+    files = f"{len(more) + 1} files ({file} ...)" if more else f"1 file ({file})"
     return (
-        f"{records.num_examples:,} examples, {records.schema.name} layout, "
-        f"{len(records.files)} file{'' if one else 's'} ({files}), "
+        f"{records.num_examples:,} examples, {records.schema.name} layout, {files}, "
         f"labels {records.first_label}..{records.last_label}: {records.label_reason}"
     )
 
@@ -196,11 +155,7 @@ def _shards(root: pathlib.Path, split: str) -> list[pathlib.Path]:
 
 
 def look(root: pathlib.Path, split: str) -> Found:
-    """Finds a split's files, all of them, and what is said beside them.
-
-    Raises:
-        UserError: there are none, or not all.
-    """
+    """Finds a split's files, and what is said beside them; UserError if not all."""
     if files := _shards(root, split):
         totals = sorted({path.name[-5:] for path in files})
         if len(totals) > 1:
@@ -214,12 +169,11 @@ def look(root: pathlib.Path, split: str) -> Found:
         names = class_names.read_names(root / "labels.txt")
         sizes = _manifest_sizes(root / "manifest.json", split, files)
         base = sizes and (1, "as tools/prepare_imagenet.py has it")
-        return Found(files, schemas.CLASSIC, names, sizes, base)
+        return Found(sizes or dict.fromkeys(files), schemas.CLASSIC, names, base)
     if version_dir := tfds_files.find(root):
-        found = tfds_files.shards(version_dir, split)
+        files = tfds_files.shards(version_dir, split)
         names = class_names.read_names(version_dir / "label.labels.txt")
-        sizes, base = list(found.values()), (0, "as TFDS has it")
-        return Found(list(found), schemas.TFDS, names, sizes, base)
+        return Found(files, schemas.TFDS, names, (0, "as TFDS has it"))
     names = sorted(path.name for path in root.iterdir())
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     raise UserError(
@@ -233,12 +187,8 @@ def look(root: pathlib.Path, split: str) -> Found:
 
 def _manifest_sizes(
     manifest: pathlib.Path, split: str, files: list[pathlib.Path]
-) -> list[int] | None:
-    """The examples a manifest counts in each file, if it lists just these files.
-
-    Raises:
-        UserError: one has another size than the manifest says.
-    """
+) -> dict[pathlib.Path, int] | None:
+    """The examples a manifest counts in each file, if it lists just these files."""
     try:
         listed = json.loads(manifest.read_text("utf-8"))["splits"][split]["shards"]
         listed = {x["file"]: (x["bytes"], int(x["num_examples"])) for x in listed}
@@ -254,4 +204,4 @@ def _manifest_sizes(
                 "tools/validate_records.py says what to make again. If the files are "
                 f"other ones on purpose, delete {manifest.name}"
             )
-    return [listed[path.name][1] for path in files]
+    return {path: listed[path.name][1] for path in files}

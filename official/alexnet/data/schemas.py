@@ -19,14 +19,9 @@ _MESSAGES = {
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
-    """Feature keys of one layout.
+    """One layout: its name in messages, its feature keys, and the smallest label.
 
-    Attributes:
-        name: `classic` or `tfds`, as said in messages.
-        image_key: feature holding the encoded JPEG or PNG bytes.
-        label_key: feature holding the int64 label.
-        first_label: the smallest label: 1 in the classic layout, 0 in TFDS's.
-        name_key: feature holding the picture's file name.
+    Features: encoded JPEG or PNG bytes, int64 label, the picture's file name.
     """
 
     name: str
@@ -50,19 +45,10 @@ def classic_example(
     text: str,
     filename: str,
 ) -> bytes:
-    """Serializes one image as the classic ImageNet `tf.train.Example`.
+    """Serializes an RGB JPEG as the classic ImageNet `tf.train.Example`.
 
-    Args:
-        jpeg: an RGB JPEG.
-        height: its height in pixels.
-        width: its width in pixels.
-        label: 0-based class index; stored 1-based, as the classic layout has it.
-        synset: WordNet id of the class, such as `n01440764`.
-        text: the class in words.
-        filename: base name of the image, such as `n01440764_10026.JPEG`.
-
-    Returns:
-        The serialized example.
+    Height and width are in pixels; `label` is 0-based, and stored 1-based; `synset` is
+    the WordNet id of the class, `text` the class in words, `filename` without folder.
     """
     features = {
         "image/channels": 3,
@@ -85,53 +71,46 @@ def classic_example(
 
 
 def stored_label(serialized: bytes, schema: Schema) -> int:
-    """The label a record holds, as it is stored.
-
-    Raises:
-        ValueError: it is not a record of this layout; the text says why, such as `has
-            no feature 'image'`.
-    """
+    """The label as it is stored; ValueError says why it is no record of this layout."""
     try:
         features = _features(serialized)
     except Exception:  # protobuf's DecodeError moves between its versions
         raise ValueError("is not a tf.train.Example") from None
-    for key in (schema.image_key, schema.label_key):
+    wanted = (
+        (schema.image_key, "bytes_list", "byte strings", "image"),
+        (schema.label_key, "int64_list", "integers", "label"),
+    )
+    for key, kind, things, thing in wanted:
         if key not in features:
             raise ValueError(
                 f"has no feature {key!r} of the {schema.name} layout; it has "
                 f"{', '.join(sorted(features)) or 'none'}"
             )
-    images = features[schema.image_key].bytes_list.value
-    if len(images) != 1:
-        raise ValueError(
-            f"has {len(images)} byte strings in {schema.image_key!r}, not one image"
-        )
-    labels = features[schema.label_key].int64_list.value
-    if len(labels) != 1:
-        raise ValueError(
-            f"has {len(labels)} integers in {schema.label_key!r}, not one label"
-        )
-    return labels[0]
+        values = getattr(features[key], kind).value
+        if len(values) != 1:
+            raise ValueError(f"has {len(values)} {things} in {key!r}, not one {thing}")
+    return values[0]
 
 
 def encoded_image(serialized: bytes, schema: Schema) -> bytes:
     """The encoded image of a record that `stored_label` accepts."""
-    features = _features(serialized)
-    return features[schema.image_key].bytes_list.value[0]
+    return _features(serialized)[schema.image_key].bytes_list.value[0]
 
 
 def file_name(serialized: bytes, schema: Schema) -> str | None:
     """The file name that a record has of its picture; None where it has none."""
-    feature = _features(serialized).get(schema.name_key)
-    names = feature.bytes_list.value if feature else ()
-    return names[0].decode("utf-8", "backslashreplace") if names else None
+    return _text(serialized, schema.name_key)
 
 
 def synset(serialized: bytes) -> str | None:
     """The WordNet id that a classic record has of its class; None where it has none."""
-    feature = _features(serialized).get("image/class/synset")
+    return _text(serialized, "image/class/synset")
+
+
+def _text(serialized: bytes, key: str) -> str | None:
+    feature = _features(serialized).get(key)
     found = feature.bytes_list.value if feature else ()
-    return found[0].decode("utf-8", "replace") if found else None
+    return found[0].decode("utf-8", "backslashreplace") if found else None
 
 
 def _features(serialized: bytes) -> dict:

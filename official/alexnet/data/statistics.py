@@ -23,6 +23,8 @@ _MOST_BYTES = 2**24
 TORCHVISION_MEAN = (0.485, 0.456, 0.406)
 TORCHVISION_STD = (0.229, 0.224, 0.225)
 
+# A damaged zip shows itself as any of these, by where it is damaged.
+_OF_DAMAGED_FILES = (OSError, ValueError, EOFError, MemoryError, RuntimeError)
 _DTYPES_AND_SHAPES = {
     "mean_image": (np.float32, IMAGE_SHAPE),
     "covariance_eigenvalues": (np.float64, (3,)),
@@ -60,11 +62,7 @@ class Statistics:
         return all(np.array_equal(a, vars(other)[n]) for n, a in vars(self).items())
 
     def save(self, path: str | pathlib.Path) -> None:
-        """Writes an .npz; the file appears only when whole.
-
-        Args:
-            path: where to; its folder must exist.
-        """
+        """Writes an .npz in a folder that exists; the file appears only when whole."""
         arrays = {
             name: np.asarray(getattr(self, name), dtype)
             for name, (dtype, _) in _DTYPES_AND_SHAPES.items()
@@ -77,37 +75,22 @@ class Statistics:
 
     @classmethod
     def load(cls, path: str | pathlib.Path) -> "Statistics":
-        """Reads what `save` wrote.
-
-        Args:
-            path: the .npz file.
-
-        Returns:
-            The statistics.
-
-        Raises:
-            UserError: the file is missing, damaged, or holds something else.
-        """
+        """Reads what `save` wrote; UserError where it is missing, damaged or other."""
         path = paths.local(path)
         remedy = "make it with tools/prepare_imagenet.py"
         if not path.is_file():
             raise UserError(f"no statistics file {path}; {remedy}")
         try:
-            _check_size(path)
+            # A small file of a huge array is refused before it fills the memory.
+            with zipfile.ZipFile(path) as archive:
+                if sum(info.file_size for info in archive.infolist()) > _MOST_BYTES:
+                    raise ValueError("larger than any statistics")
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in _DTYPES_AND_SHAPES}
         except KeyError as error:
             name = str(error.args[0]).split()[0]
             raise UserError(f"{path} has no array {name}; {remedy}") from None
-        # A damaged zip shows itself as any of these, by where it is damaged.
-        except (
-            OSError,
-            ValueError,
-            EOFError,
-            MemoryError,
-            RuntimeError,
-            zipfile.BadZipFile,
-        ):
+        except (*_OF_DAMAGED_FILES, zipfile.BadZipFile):
             raise UserError(f"{path} is damaged or not an .npz; {remedy}") from None
         for name, (dtype, shape) in _DTYPES_AND_SHAPES.items():
             array = arrays[name]
@@ -121,21 +104,8 @@ class Statistics:
         return cls(**{**arrays, "num_images": int(arrays["num_images"])})
 
 
-def _check_size(path: pathlib.Path) -> None:
-    """A small file of a huge array is refused before it fills the memory."""
-    with zipfile.ZipFile(path) as archive:
-        if sum(info.file_size for info in archive.infolist()) > _MOST_BYTES:
-            raise ValueError("larger than any statistics")
-
-
 class StatisticsAccumulator:
-    """Exact running sums over images.
-
-    Attributes:
-        num_images: images added.
-        pixel_sums: int64 (256, 256, 3), the sum at each position.
-        products: int64 (3, 3), the sum over all pixels of rgb x rgb.
-    """
+    """Exact running sums over images: at each position, and of all rgb x rgb."""
 
     def __init__(self) -> None:
         self.num_images = 0
@@ -143,14 +113,7 @@ class StatisticsAccumulator:
         self.products = np.zeros((3, 3), np.int64)
 
     def add(self, image: np.ndarray) -> None:
-        """Adds one image.
-
-        Args:
-            image: uint8 (256, 256, 3), RGB.
-
-        Raises:
-            ValueError: another dtype or shape.
-        """
+        """Adds one image, uint8 (256, 256, 3), RGB; ValueError for another."""
         if image.dtype != np.uint8 or image.shape != IMAGE_SHAPE:
             raise ValueError(
                 f"expected uint8 {IMAGE_SHAPE}, not {image.dtype} {image.shape}"
@@ -171,30 +134,15 @@ class StatisticsAccumulator:
         self.products += other.products
 
     def result(self) -> Statistics:
-        """The statistics of all images added so far.
-
-        Returns:
-            The statistics.
-
-        Raises:
-            ValueError: no image was added.
-        """
+        """The statistics of all images so far; ValueError where there is none."""
         if self.num_images == 0:
             raise ValueError("no image was added")
         num_pixels = self.num_images * IMAGE_SHAPE[0] * IMAGE_SHAPE[1]
-        sums = [int(value) for value in self.pixel_sums.sum(axis=(0, 1))]
         # Python integers: the difference of two huge numbers loses no digit.
-        covariance = np.array(
-            [
-                [
-                    (num_pixels * int(self.products[i, j]) - sums[i] * sums[j])
-                    / num_pixels**2
-                    for j in range(3)
-                ]
-                for i in range(3)
-            ]
-        )
-        eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+        sums = self.pixel_sums.sum(axis=(0, 1)).astype(object)
+        products = self.products.astype(object)
+        covariance = (num_pixels * products - np.outer(sums, sums)) / num_pixels**2
+        eigenvalues, eigenvectors = np.linalg.eigh(covariance.astype(np.float64))
         eigenvalues, eigenvectors = eigenvalues[::-1], eigenvectors[:, ::-1]
         largest = np.argmax(np.abs(eigenvectors), axis=0)
         signs = np.sign(eigenvectors[largest, range(3)])

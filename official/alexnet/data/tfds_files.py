@@ -18,11 +18,11 @@ _NAMESPACE = re.compile(r"[^/:]*:(?!(\d|\*)|experimental_latest$)")
 
 
 def open_by_name(name: str, data_dir: str | None, download: bool) -> pathlib.Path:
-    """The version directory of a dataset by its name; see `records.tfds_records`.
+    """The version directory of a dataset by name: `imagenette/320px-v2:1.0.0`.
 
-    Raises:
-        UserError: TFDS does not know the name or cannot prepare the dataset, or it is
-            not prepared and `download` is false.
+    In TFDS's `data_dir`; None is its own default. Raises UserError where TFDS does not
+    know the name or cannot prepare the dataset, or it is not prepared and TFDS may not
+    `download` and prepare it.
     """
     if _NAMESPACE.match(name):
         raise UserError(
@@ -75,12 +75,7 @@ def find(root: pathlib.Path) -> pathlib.Path | None:
 
 
 def shards(version_dir: pathlib.Path, split: str) -> dict[pathlib.Path, int]:
-    """A split's files and the records that TFDS counts in each; none is opened.
-
-    Raises:
-        UserError: its description is damaged, it has no such split, or files are
-            missing.
-    """
+    """A split's files and the records that TFDS counts in each; none is opened."""
     try:
         info = json.loads((version_dir / "dataset_info.json").read_text("utf-8"))
         splits = {

@@ -15,8 +15,6 @@ from official.alexnet.data import (
     framing,
     image_files,
     labels,
-    pictures,
-    preprocessing,
     reading,
     records,
     schemas,
@@ -28,7 +26,6 @@ from official.alexnet.errors import UserError
 # Bad records of a shard that are described; more are only counted.
 _DESCRIBED = 5
 _READ_BYTES = 1 << 20
-_PREPARED = ("JPEG", "RGB", (256, 256))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +33,9 @@ class Job:
     """A shard to check.
 
     Attributes:
-        path: of the file.
-        schema: of its records.
-        decode: whether to decode the pictures.
-        manifest: its line of the manifest (num_examples, bytes, sha256), or None; with
-            one, pictures should be as tools/prepare_imagenet.py has them.
-        synsets: WordNet id of each class in label order, or None if they are not known.
+        manifest: its line of the manifest (num_examples, bytes, sha256); with one,
+            pictures should be as tools/prepare_imagenet.py has them.
+        synsets: WordNet id of each class in label order, if they are known.
         num_examples: how many TFDS counts in it, where there is no manifest.
     """
 
@@ -55,14 +49,9 @@ class Job:
 
 @dataclasses.dataclass
 class Report:
-    """What was found in a shard.
+    """What was found in a shard: problems, one line each, and counts.
 
     Attributes:
-        file: its name.
-        problems: one line each, none if all is well.
-        num_examples: records read.
-        num_bytes: size of the file.
-        labels: stored label -> how many records have it.
         is_damaged: whether its bytes are: its size, sha256, lengths or checksums.
         labels_fault: the first record whose label is not as `Job.synsets` has it, in
             words, where the bytes are the manifest's: then they are not to blame.
@@ -91,11 +80,7 @@ class Problems(list):
 
 
 def check_shard(job: Job) -> Report:
-    """Checks one shard: size, checksums, number of records, and each record.
-
-    Returns:
-        What was found; nothing is raised for a damaged file.
-    """
+    """Checks size, checksums, number of records, and each record; raises nothing."""
     report = Report(job.path.name)
     try:
         report.num_bytes = job.path.stat().st_size
@@ -103,9 +88,8 @@ def check_shard(job: Job) -> Report:
             _check_file(job, report)
         # Lengths first: TensorFlow would ask for as much memory as a length says.
         count = framing.count_records(job.path)
-        if job.manifest and count != job.manifest["num_examples"]:
-            problem = f"{count} records, the manifest counts "
-            problem += str(job.manifest["num_examples"])
+        if job.manifest and count != (listed := job.manifest["num_examples"]):
+            problem = f"{count} records, the manifest counts {listed}"
             if not report.is_damaged:
                 problem += "; its sha256 is right, its count wrong"
             report.problems.append(problem)
@@ -122,28 +106,23 @@ def check_shard(job: Job) -> Report:
 
 
 def _check_file(job: Job, report: Report) -> None:
-    if report.num_bytes != job.manifest["bytes"]:
-        report.add_damage(
-            f"{report.num_bytes} bytes, the manifest says {job.manifest['bytes']}"
-        )
+    if report.num_bytes != (expected := job.manifest["bytes"]):
+        report.add_damage(f"{report.num_bytes} bytes, the manifest says {expected}")
         return
-    digest = hashlib.sha256()
     with job.path.open("rb") as file:
-        while chunk := file.read(_READ_BYTES):
-            digest.update(chunk)
-    if digest.hexdigest() != job.manifest["sha256"]:
-        report.add_damage("sha256 is not the manifest's")
+        if hashlib.file_digest(file, "sha256").hexdigest() != job.manifest["sha256"]:
+            report.add_damage("sha256 is not the manifest's")
 
 
 def _check_records(job: Job, report: Report) -> None:
     """Reads the records, which checks their checksums."""
     num_bad = 0
     dataset = tf.data.TFRecordDataset(str(job.path), buffer_size=_READ_BYTES)
-    for number, serialized in enumerate(dataset.as_numpy_iterator()):
-        fault = _fault(serialized, job, report)
-        if fault and num_bad < _DESCRIBED:
-            report.problems.append(f"record {number} {fault}")
-        num_bad += fault is not None
+    for serialized in dataset.as_numpy_iterator():
+        if fault := _fault(serialized, job, report):
+            num_bad += 1
+            if num_bad <= _DESCRIBED:
+                report.problems.append(f"record {report.num_examples} {fault}")
         report.num_examples += 1
     if num_bad > _DESCRIBED:
         report.problems.append(f"{num_bad - _DESCRIBED} more bad records")
@@ -160,9 +139,10 @@ def _fault(serialized: bytes, job: Job, report: Report) -> str | None:
             return fault
         if report.labels_fault is None:
             report.labels_fault = f"record {report.num_examples} {fault}"
-    if job.decode:
-        return _fault_of_image(schemas.encoded_image(serialized, job.schema), job)
-    return None
+    if not job.decode:
+        return None
+    encoded = schemas.encoded_image(serialized, job.schema)
+    return reading.image_fault(encoded) or (job.manifest and _unprepared(encoded))
 
 
 def _fault_of_label(serialized: bytes, label: int, job: Job) -> str | None:
@@ -171,32 +151,20 @@ def _fault_of_label(serialized: bytes, label: int, job: Job) -> str | None:
     first = job.schema.first_label
     if not first <= label < first + len(job.synsets):
         return f"has label {label}, outside {first}..{first + len(job.synsets) - 1}"
-    features = tf.train.Example.FromString(serialized).features.feature
-    stored = features["image/class/synset"].bytes_list.value
-    wanted = job.synsets[label - first]
-    if stored and (found := stored[0].decode(errors="replace")) != wanted:
+    found, wanted = schemas.synset(serialized), job.synsets[label - first]
+    if found not in (None, wanted):
         return f"has label {label}, which is {wanted}, but synset {found}"
     return None
 
 
-def _fault_of_image(encoded: bytes, job: Job) -> str | None:
-    try:
-        _decode(tf.constant(encoded))
-    except (tf.errors.OpError, UnicodeDecodeError):
-        fault = pictures.fault(tf.constant(encoded)).numpy().decode()
-        return f"has an image that {fault}"
-    if job.manifest:
-        with Image.open(io.BytesIO(encoded)) as image:
-            kind = image.format, image.mode, image.size
-        if kind != _PREPARED:
-            size = "x".join(map(str, kind[2]))
-            return f"has a {kind[0]} of {size} {kind[1]}, not a JPEG of 256x256 RGB"
-    return None
-
-
-@tf.function(input_signature=[tf.TensorSpec((), tf.string)])
-def _decode(encoded: tf.Tensor) -> tf.Tensor:
-    return preprocessing.decode_image(encoded)
+def _unprepared(encoded: bytes) -> str | None:
+    """How a picture is not as tools/prepare_imagenet.py has them."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        if (image.format, image.mode, image.size) == ("JPEG", "RGB", (256, 256)):
+            return None
+        width, height = image.size
+        kind = f"{image.format} of {width}x{height} {image.mode}"
+    return f"has a {kind}, not a JPEG of 256x256 RGB"
 
 
 def read_manifest(folder: pathlib.Path, problems: Problems) -> dict | None:
@@ -231,10 +199,9 @@ def find_shards(
             if f"no {split} records" not in str(error):
                 problems.add(split, str(error))
             continue
-        sizes = found.sizes or [None] * len(found.files)
         jobs[split] = [
             Job(path, found.schema, decode, num_examples=size)
-            for path, size in zip(found.files, sizes, strict=True)
+            for path, size in found.files.items()
         ]
     if not manifest:
         return jobs
@@ -302,8 +269,9 @@ def check_labels(
     else:
         num_classes = len(names)
         if manifest and num_classes != (expected := manifest["num_classes"]):
-            text = f"{num_classes} lines, the manifest has {expected} classes"
-            problems.add(file, text)
+            problems.add(
+                file, f"{num_classes} lines, the manifest has {expected} classes"
+            )
         if len(set(names)) != num_classes:
             problems.add(file, "names a class twice")
     last, empty = first + num_classes - 1, {}
@@ -326,11 +294,11 @@ def check_labels(
 
 def check_statistics(folder: pathlib.Path, manifest: dict, problems: Problems) -> None:
     """Checks that the statistics are of all training images."""
+    expected = manifest["splits"]["train"]["num_examples"]
     try:
         count = Statistics.load(folder / STATISTICS_FILE).num_images
     except UserError as error:
         problems.add(STATISTICS_FILE, str(error))
-        return
-    expected = manifest["splits"]["train"]["num_examples"]
-    if count != expected:
-        problems.add(STATISTICS_FILE, f"of {count} images, not {expected}")
+    else:
+        if count != expected:
+            problems.add(STATISTICS_FILE, f"of {count} images, not {expected}")
