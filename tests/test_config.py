@@ -1,7 +1,6 @@
 """Settings: where they come from, which wins, and what is refused."""
 
 import ast
-import dataclasses
 import functools
 import pathlib
 import types
@@ -15,6 +14,7 @@ import official.alexnet
 from official.alexnet import config as config_lib
 from official.alexnet import config_files, setting_flags
 from official.alexnet.config import (
+    SETTINGS,
     Config,
     DataConfig,
     ModelConfig,
@@ -25,21 +25,16 @@ from official.alexnet.errors import UserError
 
 PACKAGE = pathlib.Path(official.alexnet.__file__).parent
 SYNTHETIC = Config(data=DataConfig(use_synthetic_data=True))
-FIELDS = [
-    (section.name, field.name)
-    for section in dataclasses.fields(Config)
-    for field in dataclasses.fields(section.default)
-]
+FIELDS = [(section, name) for name, (section, _) in SETTINGS.items()]
 
 
 def bounds(kind: str) -> list[tuple[str, str, float]]:
     """Settings with a bound of this kind."""
-    found = []
-    for section in dataclasses.fields(Config):
-        for field in dataclasses.fields(section.default):
-            if (bound := field.metadata[kind]) is not None:
-                found.append((section.name, field.name, bound))
-    return found
+    return [
+        (section, name, bound)
+        for name, (section, field) in SETTINGS.items()
+        if (bound := field.metadata[kind]) is not None
+    ]
 
 
 @pytest.fixture
@@ -70,10 +65,7 @@ def test_flags_win_over_the_file_over_defaults(parse_flags, tmp_path):
         "data: {use_synthetic_data: true}\n"
         "train: {batch_size: 2, momentum: 0.2, seed: 2}\n"
     )
-    config = parse_flags(
-        f"--config_file={file}",
-        "--batch_size=4",
-    )
+    config = parse_flags(f"--config_file={file}", "--batch_size=4")
     assert config.train.batch_size == 4
     assert config.train.momentum == 0.2
     assert config.train.seed == 2
@@ -89,7 +81,7 @@ def test_a_flag_that_is_given_wins_though_it_says_the_default(parse_flags, tmp_p
 
 
 def test_flags_of_a_later_command_start_from_the_run(parse_flags):
-    base = dataclasses.replace(SYNTHETIC, train=TrainConfig(batch_size=7, seed=5))
+    base = SYNTHETIC.replace(batch_size=7, seed=5)
     config = parse_flags("--batch_size=9", of_run=["batch_size"], base=base)
     assert (config.train.batch_size, config.train.seed) == (9, 5)
     with pytest.raises(flags.UnrecognizedFlagError):
@@ -99,32 +91,27 @@ def test_flags_of_a_later_command_start_from_the_run(parse_flags):
 @pytest.mark.parametrize(("section", "name"), FIELDS)
 def test_every_setting_has_a_flag_that_arrives(parse_flags, section, name):
     default = getattr(getattr(Config(), section), name)
-    kind = typing.get_type_hints(type(getattr(Config(), section)))[name]
+    _, field = SETTINGS[name]
+    kind = field.type
     kind = typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
-    metadata = type(getattr(Config(), section)).__dataclass_fields__[name].metadata
     text, value = {
         bool: (str(not default), not default),
-        int: ("1" if name == "train_steps" else "2", 2),
+        int: ("2", 2),
         float: ("0.25", 0.25),
         str: ("text", "text"),
         tuple[float, ...]: ("3.5,4", (3.5, 4)),
         tuple[int, ...]: ("3,4", (3, 4)),
         tuple[str, ...]: ("conv3,conv4", ("conv3", "conv4")),
     }[kind]
-    if metadata["choices"]:
-        text = value = metadata["choices"][-1]
-    if name == "eval_crops":
-        text, value = "10", 10
-    if name == "variant":
-        text = value = "caffe"
-    if name == "input_size":
-        text, value = "64", 64
-    if name == "train_steps":
-        value = 1
-    if name == "rates":
-        text, value = "0 fc8 x10,3 conv1 0", ("0 fc8 x10", "3 conv1 0")
-    if name == "dexp":
-        text, value = "16,3", (16, 3)
+    if field.metadata["choices"]:
+        text = value = field.metadata["choices"][-1]
+    text, value = {
+        "eval_crops": ("10", 10),
+        "variant": ("caffe", "caffe"),
+        "input_size": ("64", 64),
+        "rates": ("0 fc8 x10,3 conv1 0", ("0 fc8 x10", "3 conv1 0")),
+        "dexp": ("16,3", (16, 3)),
+    }.get(name, (text, value))
     extra = {
         "exchange_dtype": ["--num_columns=2"],
         "task_index": [
@@ -175,8 +162,7 @@ def test_packaged_settings_load_and_fit(file):
         if config.train.init_layers:
             with pytest.raises(UserError, match="--init_layers needs --init_from"):
                 config_lib.check(config)
-            train = dataclasses.replace(config.train, init_from="run")
-            config = dataclasses.replace(config, train=train)
+            config = config.replace(init_from="run")
         config_lib.check(config)
 
 

@@ -1,6 +1,5 @@
 """Names of files and folders that are odd, or of no file at all."""
 
-import dataclasses
 import pathlib
 import re
 import subprocess
@@ -8,6 +7,7 @@ import sys
 
 import pytest
 import tensorflow as tf
+import test_cli
 from PIL import Image
 from test_cli import ROOT, check_mistake, contents, environment
 
@@ -30,16 +30,7 @@ BUCKET = "gs://bucket/run"
 @pytest.fixture
 def config(tiny_config) -> Config:
     """One step, of a net of any weights."""
-    return dataclasses.replace(
-        tiny_config,
-        model=dataclasses.replace(tiny_config.model, init="published"),
-        train=dataclasses.replace(tiny_config.train, train_steps=1, steps_per_loop=1),
-    )
-
-
-def from_bucket(config: Config, section: str, setting: str) -> Config:
-    changed = dataclasses.replace(getattr(config, section), **{setting: BUCKET})
-    return dataclasses.replace(config, **{section: changed})
+    return tiny_config.replace(init="published", train_steps=1, steps_per_loop=1)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +53,8 @@ def test_a_path_stays_as_it_is(text):
 
 CALLS = {
     "train": lambda config: train(config, BUCKET),
-    "init_from": lambda config: train(from_bucket(config, "train", "init_from"), "new"),
-    "data_dir": lambda config: train(from_bucket(config, "data", "data_dir"), "new"),
+    "init_from": lambda config: train(config.replace(init_from=BUCKET), "new"),
+    "data_dir": lambda config: train(config.replace(data_dir=BUCKET), "new"),
     "evaluate": lambda config: evaluate_run(config, BUCKET),
     "export from": lambda config: export(config, BUCKET, "new"),
     "export to": lambda config: export(config, "run", BUCKET),
@@ -95,8 +86,7 @@ ODD = " *?],{a}%s\n'ü$HOME ~ "
 def test_odd_names_work(config, tmp_path):
     run = tmp_path / ODD
     train(config, str(run))
-    again = dataclasses.replace(config.train, train_steps=2)
-    results = train(dataclasses.replace(config, train=again), str(run))
+    results = train(config.replace(train_steps=2), str(run))
     assert results["step"] == 2
     assert checkpoints.find(run)[1].step == 2
 
@@ -129,14 +119,14 @@ def test_what_tensorflow_does_not_find_again_is_refused_at_once(name, config, tm
     export_dir.rename(tmp_path / f"export{name}")
     there.parent.mkdir()
     run.rename(there)
-    other = dataclasses.replace(config.train, init_from=str(there))
+    other = config.replace(init_from=str(there))
     for call in (
         lambda: evaluate_run(config, str(there)),
         lambda: AlexNet("paper", 3, width=0.125, input_size=64, weights=str(there)),
         lambda: checkpoints.find(there),
         lambda: checkpoints.read(str(there / "ckpt-1")),
         lambda: predict(str(tmp_path / f"export{name}"), ["x"], 1, 1),
-        lambda: train(dataclasses.replace(config, train=other), str(tmp_path / "new")),
+        lambda: train(other, str(tmp_path / "new")),
     ):
         with pytest.raises(UserError, match=r"rename the folder$") as caught:
             call()
@@ -231,13 +221,6 @@ def test_every_program_refuses_an_address_in_every_flag(program, tmp_path):
     ids=lambda value: str(value)[:30],
 )
 def test_a_binary_refuses_a_path_in_one_line(binary, arguments, word, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", f"official.alexnet.{binary}", *arguments],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = test_cli.call(binary, *arguments, cwd=tmp_path)
     check_mistake(done, binary, word)
     assert contents(tmp_path) == {}

@@ -63,7 +63,7 @@ pictures = tf.stack([tf.io.read_file(file)] * 4)
 kernel = classifier.layers[-1].kernel.numpy()
 classifier.fit(pictures, tf.constant([0, 1, 1, 1]), verbose=0)
 assert (kernel != classifier.layers[-1].kernel.numpy()).any()
-assert len(before) == 16
+assert len(before) == 30  # Of seven layers in two columns, and of fc8.
 for value, weight in zip(before, fc7.weights):
     assert (value == weight.numpy()).all(), weight.path
 """

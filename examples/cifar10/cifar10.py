@@ -5,9 +5,9 @@
 Each run is a JSON file of results and curves once it is finished. Stopped, the same
 command trains the runs that are not there.
 
-Figure 1: for ReLU and tanh each learning rate of a grid is trained for an epoch, the
-better two for three, and the best until the training error of an epoch is 25 %. If that
-one is at the edge of the grid, the next rate outside is tried, too.
+Figure 1: of a grid of learning rates for ReLU and for tanh, each trains for an epoch,
+the better two for three, and the best (with rates outside, where it is at the edge)
+until the training error of an epoch is 25 %.
 Section 3.3: pairs of runs with one seed, without and with LRN, 20 epochs each.
 Needs matplotlib and SciPy: pip install 'official-alexnet[plots]'.
 """
@@ -28,20 +28,12 @@ ERROR, MOST_EPOCHS = 0.25, 60
 LRN_SEEDS, LRN_EPOCHS = (1, 2, 3), 20
 
 
-def define_flags() -> None:
-    """Defines the flags; done only when this file is the program."""
-    help_text = "CIFAR-10's binary version (cifar-10-batches-bin)."
-    flags.DEFINE_string("data_dir", None, help_text, required=True)
-    flags.DEFINE_string("output_dir", None, "Where the results go.", required=True)
-
-
 def main() -> dict:
     folder = pathlib.Path(cli.path("output_dir"))
-    data_dir = cli.path("data_dir")
     cli.start_tensorflow()
     from data import read  # noqa: PLC0415
 
-    splits = read(data_dir)
+    splits = read(cli.path("data_dir"))
     folder.mkdir(parents=True, exist_ok=True)
     run = functools.partial(run_once, folder, splits)
     return {"output_dir": str(folder)} | figure1(run, folder / "figure1.png") | lrn(run)
@@ -90,16 +82,14 @@ def figure1(run: Callable[..., dict], picture: pathlib.Path) -> dict:
 def search(run: Callable[[float, int], dict]) -> float:
     """The rate with the lowest training error in its third epoch."""
 
-    def ordered(rates: list[float], epochs: int) -> list[float]:
-        errors = {rate: run(rate, epochs)["training_error"] for rate in rates}
-        return sorted(rates, key=errors.get)
+    def error(epochs: int) -> Callable[[float], float]:
+        return lambda rate: run(rate, epochs)["training_error"]
 
     tried = list(RATES)
-    best, *_ = ordered(ordered(tried, 1)[:2], 3)
+    best = min(sorted(tried, key=error(1))[:2], key=error(3))
     while best in (min(tried), max(tried)):
-        outside = best / FACTOR if best == min(tried) else best * FACTOR
-        tried.append(outside)
-        best, *_ = ordered([best, outside], 3)
+        tried.append(best / FACTOR if best == min(tried) else best * FACTOR)
+        best = min(best, tried[-1], key=error(3))
     return best
 
 
@@ -116,5 +106,7 @@ def lrn(run: Callable[..., dict]) -> dict:
 
 
 if __name__ == "__main__":
-    define_flags()
+    help_text = "CIFAR-10's binary version (cifar-10-batches-bin)."
+    flags.DEFINE_string("data_dir", None, help_text, required=True)
+    flags.DEFINE_string("output_dir", None, "Where the results go.", required=True)
     cli.run("cifar10", main)

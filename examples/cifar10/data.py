@@ -25,16 +25,14 @@ class Split(typing.NamedTuple):
 def read(data_dir: str) -> tuple[Split, Split]:
     """The training and the test images.
 
-    Args:
-        data_dir: directory of data_batch_1.bin to test_batch.bin, or the one that
-            holds `cifar-10-batches-bin`.
+    `data_dir` holds data_batch_1.bin to test_batch.bin, or `cifar-10-batches-bin`.
 
     Raises:
         UserError: files are missing, cut short, or of another kind.
     """
-    root = paths.local(data_dir, "--data_dir")
-    inner = root / "cifar-10-batches-bin"
-    folder = inner if inner.is_dir() else root
+    folder = paths.local(data_dir, "--data_dir")
+    if (folder / "cifar-10-batches-bin").is_dir():
+        folder /= "cifar-10-batches-bin"
     *train, test = (_read_file(folder / name) for name in FILES)
     return Split(*map(np.concatenate, zip(*train, strict=True))), test
 
@@ -45,13 +43,13 @@ def _read_file(path: pathlib.Path) -> Split:
             f"{path.parent} has no {path.name}: --data_dir takes the binary version of "
             "CIFAR-10 (not the Python version)"
         )
-    expected, size = _RECORDS * _RECORD_BYTES, path.stat().st_size
-    if size != expected:
+    stored, expected = np.fromfile(path, np.uint8), _RECORDS * _RECORD_BYTES
+    if len(stored) != expected:
         raise UserError(
-            f"{path} has {size:,} bytes, not the {expected:,} of {_RECORDS:,} CIFAR-10 "
-            "records: unpack it again"
+            f"{path} has {len(stored):,} bytes, not the {expected:,} of {_RECORDS:,} "
+            "CIFAR-10 records: unpack it again"
         )
-    stored = np.fromfile(path, np.uint8).reshape(-1, _RECORD_BYTES)
+    stored = stored.reshape(-1, _RECORD_BYTES)
     labels = stored[:, 0].astype(np.int32)
     for record in np.flatnonzero(labels > 9):
         wrong = f"record {record} has label {labels[record]}, outside 0..9"

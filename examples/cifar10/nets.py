@@ -1,10 +1,8 @@
 """The CIFAR-10 nets of the 2012 source as Keras models.
 
-The paper reports on "a four-layer CNN" in section 3.1 (Figure 1) and in section 3.3,
-and names the source's files only for the second.
+Figure 1 and section 3.3 are of "a four-layer CNN"; only the second names its files.
 """
 
-import itertools
 import zlib
 
 import keras
@@ -17,29 +15,21 @@ from official.alexnet.modeling.layers import LocalResponseNormalization
 def build(
     net: str, *, activation: str = "relu", decays: bool = True, seed: int = 0
 ) -> keras.Model:
-    """Builds a net. Kernels are Gaussian at first, biases 0; only kernels decay.
+    """A model from (batch, side, side, 3) images, 0..255 minus their mean, to logits.
 
-    Args:
-        net: `19pct` (layers-19pct.cfg): four layers with weights and nothing else in
-            them, likely Figure 1's; `13pct` (layers-conv-local-13pct.cfg); `11pct`,
-            the same with LRN after the ReLU of its first two layers (section 3.3).
-        activation: `relu` or `tanh`.
-        decays: whether kernels decay as in the source.
-        seed: of the initial weights; a layer's are the same whatever is between them.
-
-    Returns:
-        A model from images, (batch, side, side, 3) float32 RGB in 0..255 with the mean
-        image subtracted, to (batch, 10) logits.
+    Nets: `19pct` (layers-19pct.cfg): four layers with weights and nothing else in
+    them, likely Figure 1's; `13pct` (layers-conv-local-13pct.cfg); `11pct`, the same
+    with LRN after the ReLU of its first two layers (section 3.3). Kernels are Gaussian
+    at first, the same for one `seed` whatever is between the layers, and biases 0. If
+    it `decays`, kernels do, as in the source. The `activation` is `relu` or `tanh`.
     """
 
     def weights(name: str, stddev: float, decay: float) -> dict:
         draw = (seed * 1_000_003 + zlib.crc32(name.encode())) % 2**31
-        return {
-            "name": name,
-            "kernel_initializer": keras.initializers.RandomNormal(0, stddev, draw),
-            # The gradient of decay / 2 * |w|^2 is decay * w.
-            "kernel_regularizer": keras.regularizers.L2(decay / 2 if decays else 0.0),
-        }
+        initial = keras.initializers.RandomNormal(0, stddev, draw)
+        # The gradient of decay / 2 * |w|^2 is decay * w.
+        l2 = keras.regularizers.L2(decay / 2 if decays else 0.0)
+        return {"name": name, "kernel_initializer": initial, "kernel_regularizer": l2}
 
     def conv(filters: int, *settings):
         return layers.Conv2D(filters, 5, padding="same", **weights(*settings))
@@ -50,30 +40,32 @@ def build(
     def act(number: int):
         return layers.Activation(activation, name=f"{activation}{number}")
 
-    def pool(kind: str, number: int):
-        # The last windows reach over the edge; an average is of the pixels there are.
-        layer = getattr(layers, f"{kind}Pooling2D")
-        return layer(3, 2, "same", name=f"pool{number}")
+    # The last windows reach over the edge; an average is of the pixels there are.
+    def pool(kind: type, number: int):
+        return kind(3, 2, "same", name=f"pool{number}")
 
     def norm(number: int) -> list:
+        if net != "11pct":
+            return []
         # `scale=0.001`, which the source divides by the size of the window.
-        constants = {"k": 1.0, "n": 5, "alpha": 0.001 / 5, "beta": 0.75}
-        layer = LocalResponseNormalization(**constants, name=f"norm{number}")
-        return [layer] if net == "11pct" else []
+        lrn = {"k": 1.0, "n": 5, "alpha": 0.001 / 5, "beta": 0.75}
+        return [LocalResponseNormalization(**lrn, name=f"norm{number}")]
 
+    most, average = layers.MaxPooling2D, layers.AveragePooling2D
     if net == "19pct":
+        side, decay = 32, 3.0
         rows = [
-            *(conv(32, "conv1", 1e-4, 0.004), pool("Max", 1), act(1)),
-            *(conv(32, "conv2", 0.01, 0.004), act(2), pool("Average", 2)),
-            *(conv(64, "conv3", 0.01, 0.004), act(3), pool("Average", 3)),
+            *(conv(32, "conv1", 1e-4, 0.004), pool(most, 1), act(1)),
+            *(conv(32, "conv2", 0.01, 0.004), act(2), pool(average, 2)),
+            *(conv(64, "conv3", 0.01, 0.004), act(3), pool(average, 3)),
         ]
     else:
+        side, decay = 24, 0.004
         rows = [
-            *(conv(64, "conv1", 1e-4, 0.0), act(1), *norm(1), pool("Max", 1)),
-            *(conv(64, "conv2", 0.01, 0.0), act(2), *norm(2), pool("Max", 2)),
+            *(conv(64, "conv1", 1e-4, 0.0), act(1), *norm(1), pool(most, 1)),
+            *(conv(64, "conv2", 0.01, 0.0), act(2), *norm(2), pool(most, 2)),
             *(local("local3"), act(3), local("local4"), act(4)),
         ]
-    side, decay = (32, 3.0) if net == "19pct" else (24, 0.004)
     fc10 = layers.Dense(10, **weights("fc10", 0.01, decay))
     images = keras.Input((side, side, 3), name="images")
     return keras.Sequential([images, *rows, layers.Flatten(), fc10])
@@ -89,10 +81,7 @@ class LocallyConnected(layers.EinsumDense):
         super().build((*input_shape[:-1], 9 * input_shape[-1]))
 
     def call(self, x):
-        _, height, width, _ = x.shape
-        padded = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
-        patches = [
-            padded[:, i : i + height, j : j + width]
-            for i, j in itertools.product(range(3), repeat=2)
-        ]
-        return super().call(tf.concat(patches, axis=-1))
+        ones = [1, 1, 1, 1]
+        return super().call(
+            tf.image.extract_patches(x, [1, 3, 3, 1], ones, ones, "SAME")
+        )

@@ -24,21 +24,12 @@ def train(
     seed: int = 0,
     stop_error: float | None = None,
 ) -> dict:
-    """Trains a net as section 3.1 or 3.3 has it.
+    """Trains a net of `nets.build` as section 3.1 or 3.3 has it.
 
-    With `stop_error` (Figure 1): whole images, no decay, one rate. Without: random
-    crops and flips, decay, and the rate divided by 10 after 80 and 90 % of the run, the
-    biases' rate kept.
-
-    Args:
-        net: see `nets.build`.
-        activation: `relu` or `tanh`.
-        rate: of kernels; twice that for biases.
-        epochs: at most.
-        training: images to train on.
-        test: images to score.
-        seed: of initial weights, order, crops and flips.
-        stop_error: end once the training error of an epoch is not above this.
+    With `stop_error` (Figure 1): whole images, no decay, one rate, until the training
+    error of an epoch is not above it. Without: random crops and flips, decay, and the
+    kernels' rate divided by 10 after 80 and 90 % of the run. The biases' stays at twice
+    `rate`. All that is random is of the `seed`.
 
     Returns:
         The results, and as pairs of epoch and error `errors` in training (each image is

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
-from official.alexnet import __version__, disk, library, setting_flags
+from official.alexnet import __version__, config_files, disk, library, setting_flags
 from official.alexnet import paths as paths_lib
 from official.alexnet.data import image_files
 from official.alexnet.distribution import watch
@@ -24,23 +24,55 @@ from official.alexnet.training.preemption import EXIT_STATUS
 __all__ = ["config_from_flags", "define_config_flags", "path", "paths", "run"]
 
 FLAGS = flags.FLAGS
+# Flags of earlier versions, and what says the same.
+_GONE = {
+    "params_override": "give the flag of each setting, or a --config_file",
+    **dict.fromkeys(
+        config_files.OLD_RATES, "give --rates='0 conv1 0,0 biases x2,30 all 0.001'"
+    ),
+    "run_eagerly": "call tf.config.run_functions_eagerly(True) to debug",
+    "max_bad_records": "training stops at a bad record; tools/validate_records.py "
+    "--decode lists all of them",
+    "labels": "the names of a run's classes are the lines of its labels.txt",
+    "schedule=steps": "give --schedule=constant --rates='30 all 0.001'",
+}
+_OUT_OF_REACH = (
+    PermissionError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+)
+# Flags whose files Python opens, under any name.
+_ANY_BYTES = {"images", "search_images"}
+_HELP = {"--help", "-help", "-h", "-?", "--helpshort"}
+_PLAINER = {
+    r"flag (--\w+)=None: Flag --\w+ must have a value other than None\.": (
+        r"\1 is required"
+    ),
+    "^flag ": "",
+    r"invalid literal for int\(\) with base 10": "not a whole number",
+    "could not convert string to float": "not a number",
+    r"\('Non-boolean argument to boolean flag', (.*)\)": r"neither true nor false: \1",
+}
+_STDOUT, _STDERR = 1, 2
 
 
 def path(flag: str, *, of_checkpoints: bool = False) -> str | None:
     """Value of a flag that is a path.
 
-    Args:
-        flag: its name.
-        of_checkpoints: whether TensorFlow is to find checkpoints or SavedModels there.
+    `of_checkpoints`: TensorFlow is to find checkpoints or SavedModels there.
 
     Raises:
-        UserError: see `paths`.
+        UserError: as the functions of `paths`.
     """
     value = FLAGS[flag].value
-    if value is None:
-        return None
     check = paths_lib.of_checkpoints if of_checkpoints else paths_lib.local
-    return str(check(value, f"--{flag}"))
+    return None if value is None else str(check(value, f"--{flag}"))
+
+
+def paths(flag: str) -> list[str]:
+    """Values of a flag that is a list of paths; as `path`."""
+    return [str(paths_lib.local(item, f"--{flag}")) for item in FLAGS[flag].value or []]
 
 
 def new_file(flag: str, *endings: str) -> str | None:
@@ -52,51 +84,24 @@ def new_file(flag: str, *endings: str) -> str | None:
     value = path(flag)
     if value is None:
         return None
-    file = pathlib.Path(value)
+    file, wrong = pathlib.Path(value), None
     if file.suffix.lower() not in endings:
-        raise UserError(f"--{flag}={value}: name a file in {' or '.join(endings)}")
-    if file.is_symlink() or file.exists():
-        raise UserError(
-            f"--{flag}={value} is there already: move it away, or name another"
-        )
-    if not file.parent.is_dir():
-        raise UserError(f"--{flag}={value}: no such directory as {file.parent}")
+        wrong = f": name a file in {' or '.join(endings)}"
+    elif file.is_symlink() or file.exists():
+        wrong = " is there already: move it away, or name another"
+    elif not file.parent.is_dir():
+        wrong = f": no such directory as {file.parent}"
+    if wrong:
+        raise UserError(f"--{flag}={value}{wrong}")
     return value
 
 
-def paths(flag: str) -> list[str]:
-    """Values of a flag that is a list of paths; as `path`."""
-    return [str(paths_lib.local(item, f"--{flag}")) for item in FLAGS[flag].value or []]
-
-
-# Flags of earlier versions, and what says the same.
-_GONE = {
-    "params_override": "give the flag of each setting, or a --config_file",
-    "learning_rate_steps": "give --rates='30 all 0.001,60 all 0.0001'",
-    "learning_rates": "give --rates='30 all 0.001,60 all 0.0001'",
-    "bias_learning_rate": "give --rates='0 biases x2'",
-    "bias_schedule": "give --rates='0 biases 0.02'",
-    "bias_learning_rate_steps": "give --rates='0 biases 0.02,23 biases 0.002'",
-    "bias_dexp": "give --rates='0 biases 0.02,50% biases 0.002'",
-    "layer_learning_rates": "give --rates='0 fc8 x10,72 conv1 0'",
-    "freeze_layers": "give --rates='0 conv1 0,0 conv2 0'",
-    "run_eagerly": "call tf.config.run_functions_eagerly(True) to debug",
-    "max_bad_records": "training stops at a bad record; tools/validate_records.py "
-    "--decode lists all of them",
-    "labels": "the names of a run's classes are the lines of its labels.txt",
-    "schedule=steps": "give --schedule=constant --rates='30 all 0.001'",
-}
-
-
 def run(name: str, main: Callable[[], dict]) -> None:
-    """Runs a binary: flags in, `main`, one line of JSON out.
+    """Runs the binary of this name: flags in, `main`, one line of JSON out.
 
     A mistake of the user's ends it with status 2 and one line on stderr, a signal
     after which all is saved with status 75; what is neither keeps its traceback.
-
-    Args:
-        name: of the command, for messages.
-        main: returns the results; its module's docstring is the head of --help.
+    The docstring of `main`'s module is the head of --help.
     """
     # A file's name may hold what the terminal's encoding does not.
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -107,15 +112,9 @@ def run(name: str, main: Callable[[], dict]) -> None:
     handler.addFilter(_is_worth_reading)
 
     def call(argv: list[str]) -> None:
-        if len(argv) > 1:
-            _fail(
-                name,
-                f"stray argument {argv[1]!r}: settings are given as --flag=value; "
-                f"see {name} --help",
-            )
         watch.ends_process = True
         try:
-            _check_flags(name)
+            _check_flags(name, argv)
             _print(main())
         except UserError as error:
             _fail(name, str(error), error.status)
@@ -129,8 +128,7 @@ def run(name: str, main: Callable[[], dict]) -> None:
             _fail(name, "interrupted", 128 + signal.SIGINT)
         except BrokenPipeError:
             # `| head` has seen enough: as other commands, without a word.
-            _write_nowhere(sys.stdout)
-            _write_nowhere(sys.stderr)
+            _write_nowhere(_STDOUT, _STDERR)
             sys.exit(128 + signal.SIGPIPE)
         except Exception as error:
             if clear := disk.explained(error):
@@ -166,68 +164,34 @@ def _parse(name: str, head: str, argv: list[str]) -> list[str]:
         _fail(name, f"{text}; see {name} --help")
 
 
-def _print(results: dict) -> None:
-    try:
-        with disk.saying_where("standard output"):
-            print(json.dumps(results), flush=True)
-    except UserError:
-        _write_nowhere(sys.stdout)
-        raise
-
-
-def _write_nowhere(stream: typing.TextIO) -> None:
-    """What is left in the stream: Python tries to write it once more at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-_OUT_OF_REACH = (
-    PermissionError,
-    FileExistsError,
-    NotADirectoryError,
-    IsADirectoryError,
-)
-# Flags whose files Python opens, under any name.
-_ANY_BYTES = {"images", "search_images"}
-_HELP = {"--help", "-help", "-h", "-?", "--helpshort"}
-_PLAINER = {
-    r"flag --(\w+)=None: Flag --\w+ must have a value other than None\.": (
-        r"--\1 is required"
-    ),
-    r"^flag ": "",
-    r"invalid literal for int\(\) with base 10": "not a whole number",
-    r"could not convert string to float": "not a number",
-    r"\('Non-boolean argument to boolean flag', (.*)\)": r"neither true nor false: \1",
-}
-
-
-def _is_utf8(value) -> bool:
-    """Whether the bytes that the shell gave are those that TensorFlow will see."""
-    texts = value if isinstance(value, list) else [value]
-    try:
-        return all(os.fsencode(t) == t.encode() for t in texts if isinstance(t, str))
-    except UnicodeError:
-        return False
-
-
-def _check_flags(name: str) -> None:
-    """Before anything is done.
-
-    Raises:
-        UserError: a value is missing, TensorFlow would not see the bytes of a name as
-            they are, or an address would become a folder called `gs:`.
-    """
+def _check_flags(name: str, argv: list[str]) -> None:
+    """Before anything is done: addresses would become folders called `gs:`."""
+    if stray := argv[1:]:
+        raise UserError(
+            f"stray argument {stray[0]!r}: settings are given as --flag=value; see "
+            f"{name} --help"
+        )
     for flag in setting_flags.own_flags():
         if setting_flags.is_required(flag) and not flag.value:
             raise UserError(f"--{flag.name} is empty; see {name} --help")
-        if flag.name not in _ANY_BYTES and not _is_utf8(flag.value):
+        values = flag.value if isinstance(flag.value, list) else [flag.value]
+        texts = [value for value in values if isinstance(value, str)]
+        if flag.name not in _ANY_BYTES and not all(map(_is_utf8, texts)):
             raise UserError(
                 f"--{flag.name}={image_files.text(str(flag.value))}: TensorFlow takes "
                 "names in UTF-8 only; rename it, or set LC_ALL=C.UTF-8 where it is "
                 "UTF-8"
             )
-        for text in flag.value if isinstance(flag.value, list) else [flag.value]:
-            if isinstance(text, str) and flag.name != "worker_hosts":
-                paths_lib.local(text, f"--{flag.name}")
+        for text in texts if flag.name != "worker_hosts" else ():
+            paths_lib.local(text, f"--{flag.name}")
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether the bytes that the shell gave are those that TensorFlow will see."""
+    try:
+        return os.fsencode(text) == text.encode()
+    except UnicodeError:
+        return False
 
 
 def _is_worth_reading(record: std_logging.LogRecord) -> bool:
@@ -242,25 +206,29 @@ def start_tensorflow() -> None:
     It takes seconds: a binary calls this when its flags are known to be right.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    gpu_files = [
-        *pathlib.Path("/dev").glob("nvidia*"),
-        *pathlib.Path("/dev").glob("dxg"),
-    ]
-    if gpu_files:
+    devices = pathlib.Path("/dev")
+    if any(devices.glob("nvidia*")) or (devices / "dxg").exists():
         library.start_tensorflow()
         return
-    stderr = os.dup(2)
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 2)
+    stderr = os.dup(_STDERR)
+    _write_nowhere(_STDERR)
     try:
         library.start_tensorflow()
         import tensorflow as tf  # noqa: PLC0415
 
         tf.config.list_physical_devices()
     finally:
-        os.dup2(stderr, 2)
+        os.dup2(stderr, _STDERR)
         os.close(stderr)
-        os.close(silence)
+
+
+def _print(results: dict) -> None:
+    try:
+        with disk.saying_where("standard output"):
+            print(json.dumps(results), flush=True)
+    except UserError:
+        _write_nowhere(_STDOUT)
+        raise
 
 
 def _fail(name: str, message: str, status: int = UserError.status) -> typing.NoReturn:
@@ -272,4 +240,12 @@ def _say(line: str) -> None:
     try:
         print(line, file=sys.stderr, flush=True)
     except OSError:  # Nobody reads it any more.
-        _write_nowhere(sys.stderr)
+        _write_nowhere(_STDERR)
+
+
+def _write_nowhere(*streams: int) -> None:
+    """What is left in a stream: Python tries to write it once more at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream)
+    os.close(nowhere)

@@ -4,6 +4,7 @@ Later sources win: the defaults here, `--config_file`, flags (see `config_files`
 """
 
 import dataclasses
+import typing
 
 from official.alexnet import fields, plain_yaml
 from official.alexnet.errors import UserError
@@ -13,31 +14,23 @@ from official.alexnet.modeling import options
 from official.alexnet.modeling.variants import VARIANTS, Variant
 from official.alexnet.rate_rows import RateRow
 
-_OPTIONS = (
-    *("width", "input_size", "activation", "normalization"),
-    *("dropout", "pool_size", "pool_stride", "remove"),
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The net; see `official.alexnet.AlexNet`."""
+    """The net; see `official.alexnet.AlexNet`. None: as the variant has it."""
 
     variant: str | Variant = net(  # noqa: RUF009 (a row is frozen)
         "paper",
         "`paper`: the text's net; `original`: the 2012 source's, which gave the "
         "published errors. Changed as the paper compares them: `one_gpu` (footnote 2: "
-        "half the kernels), `conv6` (one layer more), `no_lrn`, `pool2x2` (windows "
-        "that do not overlap), and `original_one_gpu` and so on; "
-        "`original_conv6_bottleneck`: for 21,843 classes. `caffe`, `caffenet`: BVLC's. "
-        "One tower: `owt` (torchvision's), `cuda_convnet2`. One of "
+        "half the kernels), `conv6` (one layer more), `no_lrn`, `pool2x2` (windows do "
+        "not overlap); `original_conv6_bottleneck`: for 21,843 classes. `caffe`, "
+        "`caffenet`: BVLC's. One tower: `owt` (torchvision's), `cuda_convnet2`. One of "
         f"{', '.join(VARIANTS)}, or a .cfg file of the 2012 program.",
     )
     num_classes: int = net(1000, "Number of classes.", above=0)
     num_columns: int = free(
-        1,
-        "1: the grouped form, a replica on one device; 2: two columns, each on a "
-        "device of its own.",
+        1, "1: the grouped form, on one device; 2: two columns, each on its own device."
     )
     init: str = start(
         "published",
@@ -47,57 +40,37 @@ class ModelConfig:
         "1 and biases are 0).",
         ("published", "source", "unit_variance"),
     )
-    width: float = net(
-        1.0, "Multiplies the number of kernels and hidden units.", above=0
-    )
+    width: float = net(1.0, "Multiplies numbers of kernels and hidden units.", above=0)
     input_size: int | None = net(
-        None,
-        "Side of the crops the net reads, in pixels. Where none is given: the "
-        "variant's own, 224, or 227 for caffe and caffenet.",
-        most=256,
+        None, "Side of the crops, in pixels; none: the variant's own.", most=256
     )
     activation: str | None = net(
-        None,
-        "Nonlinearity of all layers. Where none is named: the variant's own, relu.",
-        options.ACTIVATIONS,
+        None, "Nonlinearity; none: the variant's own, relu.", options.ACTIVATIONS
     )
     normalization: str | None = net(
         None,
-        "`lrn`, `batch_norm` (of each convolution's output) or `none`. Where none is "
-        "named: the variant's own.",
+        "`batch_norm` is of each convolution's output; not given: the variant's own.",
         options.NORMALIZATIONS,
     )
-    dropout: float | None = net(
-        None, "Rate of dropout. Where none is given: the variant's own, 0.5."
-    )
+    dropout: float | None = net(None, "Rate of dropout; none: the variant's own, 0.5.")
     pool_size: int | None = net(
-        None,
-        "Side of the pooling windows; the variant's own: 3, or 2 for pool2x2.",
-        above=0,
+        None, "Side of the pooling windows; none: the variant's own.", above=0
     )
     pool_stride: int | None = net(
-        None,
-        "Distance of the pooling windows; less than --pool_size: they overlap. Where "
-        "none is given: the variant's own, 2.",
-        above=0,
+        None, "Distance of these windows; none: the variant's own, 2.", above=0
     )
     remove: tuple[str, ...] = net(
-        (),
-        "Convolutional layers to leave out, such as conv3,conv4. Their pooling stays, "
-        "and the layer after them reads what they read.",
+        (), "Convolutional layers to leave out, as conv3,conv4; their pooling stays."
     )
 
     def net(self) -> Variant:
-        """The net these settings describe, as a row of the table of variants.
-
-        Raises:
-            UserError: they describe none.
-        """
+        """The net as a row of the table of variants; a UserError where it is none."""
         return options.change(options.find(self.variant), **self.options())
 
     def options(self) -> dict:
         """What `AlexNet` and `options.change` take besides a variant, by name."""
-        values = {name: getattr(self, name) for name in _OPTIONS}
+        others = ("variant", "num_classes", "num_columns")
+        values = {k: v for k, v in vars(self).items() if k not in others}
         return values | {"init": "source" if self.init == "source" else "published"}
 
     @property
@@ -109,10 +82,9 @@ class ModelConfig:
         """The net can be built."""
         net = self.net()
         if self.num_columns not in (1, net.num_columns):
-            raise UserError(
-                f"--num_columns={self.num_columns}: the variant {net.name} takes "
-                + ("1 only" if net.num_columns == 1 else f"1 or {net.num_columns}")
-            )
+            most = "1 only" if net.num_columns == 1 else f"1 or {net.num_columns}"
+            what = f"--num_columns={self.num_columns}: the variant {net.name}"
+            raise UserError(f"{what} takes {most}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,40 +93,30 @@ class DataConfig:
 
     data_dir: str | None = free(
         None,
-        "Directory of TFRecords: what tools/prepare_imagenet.py wrote, any classic "
+        "Directory of TFRecords: what tools/prepare_imagenet.py wrote, classic "
         "ImageNet TFRecords, or a TFDS directory.",
         is_path=True,
     )
     tfds_name: str | None = free(
         None, "TFDS dataset by name, such as imagenet2012; --data_dir is its root."
     )
-    tfds_download: bool = free(
-        False, "Let TFDS download and prepare --tfds_name if it is not there."
-    )
+    tfds_download: bool = free(False, "Let TFDS download --tfds_name if need be.")
     statistics: str | None = free(
         None,
-        "statistics.npz with the mean image and colour PCA. Where none is named: the "
-        "one in --data_dir, or measured on training images.",
+        "statistics.npz, mean image and colour PCA; none: --data_dir's, or measured.",
         is_path=True,
     )
-    use_synthetic_data: bool = free(
-        False, "Random images instead of a data set, to measure speed."
-    )
-    augment: bool = free(
-        True, "Random crops and flips while training; otherwise the centre crop."
-    )
+    use_synthetic_data: bool = free(False, "Random images, to measure speed.")
+    augment: bool = free(True, "Random crops and flips in training, or the centre.")
     color_noise: str = free(
         "eigenvalues",
-        "Colour noise of section 4.1: `eigenvalues` (the paper's formula), "
-        "`standard_deviations` (the 2012 source, which divides the noisy images by "
-        "1 + sigma) or `none`.",
+        "Colour noise of section 4.1: the paper's formula; or that of the 2012 source, "
+        "which divides the noisy images by 1 + sigma.",
         ("eigenvalues", "standard_deviations", "none"),
     )
-    color_noise_sigma: float = free(
-        0.1, "Standard deviation of the colour noise.", least=0
-    )
+    color_noise_sigma: float = free(0.1, "Standard deviation of the noise.", least=0)
     color_noise_epochs: float | None = free(
-        None, "Epochs with colour noise; where no number is given: all.", least=0
+        None, "Epochs with noise; none: all.", least=0
     )
     input_scale: str = net(
         "none",
@@ -163,9 +125,7 @@ class DataConfig:
         "by 255 times (0.229, 0.224, 0.225), channel by channel.",
         ("none", "unit_variance", "torchvision"),
     )
-    shuffle_buffer: int = free(
-        8192, "Records held in memory to shuffle; shards are shuffled besides.", above=0
-    )
+    shuffle_buffer: int = free(8192, "Records held in memory to shuffle.", above=0)
     label_base: str = free(
         "auto",
         "Which stored label is class 0. `auto`: as a prepared set's manifest, TFDS, a "
@@ -198,9 +158,7 @@ class TrainConfig:
     learning_rate: float = free(0.01, "Initial learning rate.", above=0)
     momentum: float = free(0.9, "Momentum.", least=0)
     weight_decay: float = free(0.0005, "Weight decay, inside the velocity.", least=0)
-    decay_biases: bool = free(
-        True, "Weight decay on biases (the paper's rule; the 2012 source: no)."
-    )
+    decay_biases: bool = free(True, "Weight decay on biases; the 2012 source: no.")
     schedule: str = free(
         "plateau",
         "What the learning rate follows where --rates say nothing of `all`: `plateau`: "
@@ -213,22 +171,19 @@ class TrainConfig:
         "Learning rates from an epoch on, each as EPOCH WHAT RATE with commas between "
         "them: '30 all 0.001,0 biases x2,72 conv1 0'. EPOCH may be a part of the run: "
         "50%. WHAT: all, then kernels or biases, then a layer or a weight such as "
-        "conv1/kernel; the later of these wins, and of the same the later epoch. x2: "
-        "twice what it has otherwise. 0: it does not change at all, without gradient, "
-        "momentum and decay.",
+        "conv1/kernel; the later of these wins, then the later epoch. x2: twice what "
+        "it has otherwise. 0: it does not change, without gradient and decay.",
     )
     dexp: tuple[float, ...] = free(
         (250, 4),
         "factor,levels: that many equal parts of the run, from the learning rate in "
         "the first down to 1/factor of it in the last, each by the same ratio.",
     )
-    stepsize: int = free(
-        100_000, "Steps between divisions of schedule `caffe`.", above=0
-    )
+    stepsize: int = free(100_000, "Steps between divisions of `caffe`.", above=0)
     init_from: str | None = start(
         None,
-        "Start from the weights of another run (its model_dir or a checkpoint) or of "
-        "a weight file, layer by layer by name; momentum starts at 0.",
+        "Weights to start from by layers' names: a run's (its model_dir or a "
+        "checkpoint) or a weight file's; momentum starts at 0.",
         is_path=True,
     )
     init_layers: tuple[str, ...] = start(
@@ -243,25 +198,15 @@ class TrainConfig:
     epochs_between_evals: float = free(1, "Epochs between evaluations.", above=0)
     eval_crops: int = free(1, "Crops an image: 1 (centre) or 10 (section 4.1).")
     skip_eval: bool = free(False, "Train without evaluating.")
-    log_steps: int = free(
-        20, "Steps between lines of progress and of metrics.jsonl.", above=0
-    )
-    checkpoint_steps: int = free(
-        1000, "Steps between checkpoints; evaluations add theirs.", above=0
-    )
-    max_to_keep: int = free(
-        3, "Checkpoints kept, besides the best evaluation's in best/.", above=0
-    )
-    loss_upper_bound: float = free(
-        1e6, "Stop when the loss of a step is above this, or NaN.", above=0
-    )
+    log_steps: int = free(20, "Steps between lines of log and metrics.jsonl.", above=0)
+    checkpoint_steps: int = free(1000, "Steps between checkpoints.", above=0)
+    max_to_keep: int = free(3, "Checkpoints kept, besides best/.", above=0)
+    loss_upper_bound: float = free(1e6, "Stop above this loss, or at NaN.", above=0)
     steps_per_loop: int = free(10, "Steps in one call of the compiled loop.", above=0)
     profile_steps: tuple[int, ...] = free(
-        (), "first,last: profile these steps for TensorBoard."
+        (), "first,last: steps to profile for TensorBoard."
     )
-    seed: int = run(
-        0, "Of weights, dropout, shuffling, crops and colour noise.", least=0
-    )
+    seed: int = run(0, "Of weights, dropout, order, crops and noise.", least=0)
 
     def check(self) -> None:
         """The loop and its learning rates are known at every step."""
@@ -272,8 +217,8 @@ class TrainConfig:
                 "--schedule=plateau follows the validation error: it cannot go with "
                 "--skip_eval; use --schedule=constant"
             )
-        first, last = self.profile_steps if len(self.profile_steps) == 2 else (0, 1)
-        if len(self.profile_steps) not in (0, 2) or not 0 <= first < last:
+        steps = self.profile_steps
+        if steps and not (len(steps) == 2 and 0 <= steps[0] < steps[1]):
             raise UserError("--profile_steps takes a first and a last step, as 10,12")
         factor, levels = self.dexp if len(self.dexp) == 2 else (0, 0)
         if factor <= 0 or levels < 2 or levels % 1:
@@ -287,9 +232,6 @@ class TrainConfig:
             raise UserError("--init_layers needs --init_from, which it takes layers of")
 
 
-_THIS_MACHINE = RuntimeConfig()
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """All settings of a run."""
@@ -297,25 +239,36 @@ class Config:
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
-    runtime: RuntimeConfig = _THIS_MACHINE
+    runtime: RuntimeConfig = RuntimeConfig()  # noqa: RUF009 (it is frozen)
 
     def to_yaml(self) -> str:
         return plain_yaml.write(dataclasses.asdict(self))
 
+    def replace(self, **settings) -> typing.Self:
+        """The settings with others, by their names alone."""
+        config = self
+        for name, value in settings.items():
+            section, _ = SETTINGS[name]
+            values = dataclasses.replace(getattr(config, section), **{name: value})
+            config = dataclasses.replace(config, **{section: values})
+        return config
+
+
+# The section and the field of each setting by its name, which no two sections share.
+SETTINGS = {
+    field.name: (section.name, field)
+    for section in dataclasses.fields(Config)
+    for field in dataclasses.fields(section.default)
+}
+
 
 def check(config: Config, *, reads_data: bool = True) -> None:
-    """Checks what the types do not say.
+    """Checks what the types do not say; a UserError names the flag to change.
 
-    Args:
-        config: the settings.
-        reads_data: whether they are for something that reads images.
-
-    Raises:
-        UserError: naming the flag to change.
+    For what `reads_data`, the settings say where.
     """
-    for section in vars(config).values():
-        for field in dataclasses.fields(section):
-            fields.check_bounds(field, getattr(section, field.name))
+    for name, (section, field) in SETTINGS.items():
+        fields.check_bounds(field, getattr(getattr(config, section), name))
     config.model.check()
     config.data.check(reads_data)
     config.train.check()

@@ -4,28 +4,25 @@ import contextlib
 import dataclasses
 import functools
 import math
+import operator
 import types
 import typing
 
 from official.alexnet import paths
 from official.alexnet.errors import UserError
 
+_BOUNDS = {
+    "above": ("more than {}", operator.gt),
+    "least": ("{} or more", operator.ge),
+    "most": ("at most {}", operator.le),
+}
+
 
 def _setting(
-    change: str,
-    default,
-    help: str,
-    choices: tuple[str, ...] | None = None,
-    *,
-    above: float | None = None,
-    least: float | None = None,
-    most: float | None = None,
-    is_path: bool = False,
+    change, default, help, choices=(), above=None, least=None, most=None, is_path=False
 ):
-    """A field of a section of settings; its numbers lie within the bounds."""
-    metadata = {"change": change, "help": help, "choices": choices, "is_path": is_path}
-    metadata |= {"above": above, "least": least, "most": most}
-    return dataclasses.field(default=default, metadata=metadata)
+    """A field of a section of settings; its metadata are these arguments."""
+    return dataclasses.field(default=default, metadata=locals())
 
 
 # What becomes of another value when a run is resumed.
@@ -35,62 +32,38 @@ start = functools.partial(_setting, "start")  # The run's stays: step 0 has read
 free = functools.partial(_setting, "free")  # Taken from then on.
 
 
-def kind_of(section: type, name: str) -> tuple[typing.Any, bool]:
-    """The type of a setting, and whether it may have no value."""
-    hint = typing.get_type_hints(section)[name]
-    if not isinstance(hint, types.UnionType):
-        return hint, False
-    return typing.get_args(hint)[0], types.NoneType in typing.get_args(hint)
+def kinds_of(field: dataclasses.Field) -> tuple[typing.Any, ...]:
+    """The types that a setting may have, that of its flag first."""
+    is_union = isinstance(field.type, types.UnionType)
+    return typing.get_args(field.type) if is_union else (field.type,)
 
 
 def check_bounds(field: dataclasses.Field, value) -> None:
-    """Checks a number against the bounds of its field.
-
-    Raises:
-        UserError: it is outside.
-    """
-    if value is None:
-        return
-    bounds = field.metadata
-    for words, bound, fits in (
-        ("more than {}", bounds["above"], lambda bound: value > bound),
-        ("{} or more", bounds["least"], lambda bound: value >= bound),
-        ("at most {}", bounds["most"], lambda bound: value <= bound),
-    ):
-        if bound is not None and not fits(bound):
+    """Raises a UserError where a number is outside the bounds of its field."""
+    for name, (words, fits) in _BOUNDS.items():
+        bound = field.metadata[name]
+        if None not in (bound, value) and not fits(value, bound):
             raise UserError(
                 f"--{field.name} should be {words.format(bound)}, not {value}"
             )
 
 
-def convert(section: type, field: dataclasses.Field, value, what: str):
-    """A value from YAML or a flag as the type of its field.
-
-    Args:
-        section: the class of the field.
-        field: the setting.
-        value: as it was read.
-        what: what an error calls it.
+def convert(field: dataclasses.Field, value, what: str):
+    """A value from YAML or a flag, which an error calls `what`, as its field's type.
 
     Raises:
         UserError: it is of another type, or none of the choices.
     """
-    kind, optional = kind_of(section, field.name)
-    if optional and value is None:
+    kind, *others = kinds_of(field)
+    if value is None and types.NoneType in others:
         return None
-    if isinstance(value, dict):
-        # A record, such as a net of the user's own.
-        hint = typing.get_type_hints(section)[field.name]
-        for each in filter(dataclasses.is_dataclass, (hint, *typing.get_args(hint))):
-            return record(each, value, what)
+    if isinstance(value, dict):  # A record, such as a net of the user's own.
+        kind = next(filter(dataclasses.is_dataclass, (kind, *others)), kind)
     if dataclasses.is_dataclass(value):
         return value
     if typing.get_origin(kind) is tuple:
         items = value if isinstance(value, list | tuple) else [value]
-        of = typing.get_args(kind)[0]
-        if dataclasses.is_dataclass(of):
-            return tuple(record(of, item, what) for item in items)
-        return tuple(_item(item, of, what) for item in items)
+        return tuple(_item(item, typing.get_args(kind)[0], what) for item in items)
     choices = field.metadata.get("choices")
     if choices and type(value) is int:
         value = str(value)  # label_base: 1
@@ -103,24 +76,24 @@ def convert(section: type, field: dataclasses.Field, value, what: str):
     return value
 
 
-def record(kind: type, value, what: str):
-    """A dataclass from YAML's dictionary of its fields; errors as of `convert`."""
-    known = {field.name: field for field in dataclasses.fields(kind)}
+def _record(kind: type, value, what: str):
+    """A dataclass from YAML's dictionary of its fields."""
+    known = kind.__dataclass_fields__
     try:
-        fields = {
-            name: convert(kind, known[name], item, f"{what}.{name}")
-            for name, item in value.items()
-        }
-        return kind(**fields)
+        return kind(
+            **{k: convert(known[k], v, f"{what}.{k}") for k, v in value.items()}
+        )
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{what} is malformed: {error}") from error
 
 
 def _item(value, kind: type, what: str):
-    if isinstance(value, str) or (kind is float and type(value) is int):
+    if dataclasses.is_dataclass(kind):
+        return _record(kind, value, what)
+    if kind in (int, float) and type(value) in (int, str):
         # A list's flag has texts; and "1e-3", in quotes.
         with contextlib.suppress(ValueError, OverflowError):
-            value = kind(value) if kind in (int, float) else value
+            value = kind(value)
     if kind is bool and isinstance(value, str):
         # Text in YAML 1.2, but no other meaning.
         value = {"yes": True, "on": True, "no": False, "off": False}.get(value, value)

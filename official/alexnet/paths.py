@@ -12,12 +12,9 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|.*://", re.IGNORECASE | re.DOTALL)
 def local(path: str | pathlib.Path, flag: str = "") -> pathlib.Path:
     """A path of this machine; the shell leaves the ~ of --flag=~/x to us.
 
-    Args:
-        path: as it was given.
-        flag: what it was given with, for messages: `--model_dir`.
-
     Raises:
-        UserError: it is an address such as gs://bucket/run, or in the home of nobody.
+        UserError: it is an address such as gs://bucket/run, or in the home of nobody;
+            it names the `flag` that the path was given with, such as `--model_dir`.
     """
     what = f"{flag}={path}" if flag else str(path)
     if _ADDRESS.match(str(path)):
@@ -36,15 +33,10 @@ def local(path: str | pathlib.Path, flag: str = "") -> pathlib.Path:
 def of_checkpoints(path: str | pathlib.Path, flag: str = "") -> pathlib.Path:
     r"""A path where TensorFlow finds a checkpoint or SavedModel again.
 
-    It writes them anywhere, but looks for them with a pattern, in which [ and \ stand
-    for something else.
-
-    Args:
-        path: as it was given.
-        flag: as in `local`.
+    It writes them anywhere, but looks for them with a pattern.
 
     Raises:
-        UserError: as in `local`, or [ or \ is in it.
+        UserError: as in `local`, or [ or \ is in it, which mean more in a pattern.
     """
     found = local(path, flag)
     if {"[", "\\"} & set(str(found)):

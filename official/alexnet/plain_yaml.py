@@ -15,87 +15,75 @@ from official.alexnet.errors import UserError
 _MOST_CHARACTERS = 100_000
 _DEEPEST = 20
 _TAG = "tag:yaml.org,2002:"
-# What a value without quotes may be, and its first characters; all else is text.
-_VALUES = (
-    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("int", r"[-+]?[0-9]+(_[0-9]+)*|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-)
+# What a value without quotes may be, the first that fits; all else is text.
+_VALUES = {
+    "bool": "true|True|TRUE|false|False|FALSE",
+    "null": "~|null|Null|NULL|",
+    "int": r"[-+]?[0-9]+(_[0-9]+)*|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}
 
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: typing.ClassVar = {}
+    depth = 0
+
+    def compose_node(self, parent, index):
+        # A few lines of them stand for more values than a memory holds.
+        if self.check_event(yaml.AliasEvent):
+            name = self.peek_event().anchor
+            raise ValueError(f"*{name} is an alias: write the value itself")
+        self.depth += 1
+        # PyYAML's time grows with the square of the depth.
+        if self.depth > _DEEPEST:
+            raise ValueError("it is nested too deeply")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node, deep=False):
         lines: dict[str, int] = {}
         for key, _ in node.value:
             name, line = str(key.value), key.start_mark.line + 1
-            if name in lines:
-                raise ValueError(
-                    f"line {line}: {name} stands on line {lines[name]} already"
-                )
+            if first := lines.get(name):
+                raise ValueError(f"line {line}: {name} stands on line {first} already")
             lines[name] = line
         return super().construct_mapping(node, deep)
 
+    def construct_int(self, node):
+        text = self.construct_scalar(node)
+        return int(text, 0 if text[:2] in ("0o", "0x") else 10)
+
 
 class _Dumper(yaml.SafeDumper):
-    pass
+    """Writes in quotes what either version of YAML would read as no text."""
 
 
-def _construct_int(loader: _Loader, node: yaml.Node) -> int:
-    text = loader.construct_scalar(node)
-    return int(text, 0 if text[:2] in ("0o", "0x") else 10)
-
-
-_Loader.add_constructor(f"{_TAG}int", _construct_int)
-for _kind, _pattern, _first in _VALUES:
-    # What is written is in quotes where either version would read no text.
+_Loader.add_constructor(f"{_TAG}int", _Loader.construct_int)
+for _kind, _pattern in _VALUES.items():
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(
-            f"{_TAG}{_kind}", re.compile(f"(?:{_pattern})$"), list(_first)
+            f"{_TAG}{_kind}", re.compile(f"(?:{_pattern})$"), None
         )
 
 
 def read(text: str | bytes, source: object) -> object:
-    """What YAML says: numbers, text, lists and dictionaries; None for an empty text.
-
-    Args:
-        text: a whole document.
-        source: what an error calls it.
+    """The numbers, text, lists and dictionaries of a document; None for an empty one.
 
     Raises:
-        UserError: it is anything else, or a key stands twice.
+        UserError: `source` holds anything else, or a key twice.
     """
     try:
-        return _read(text if isinstance(text, str) else text.decode("utf-8-sig"))
+        text = text if isinstance(text, str) else text.decode("utf-8-sig")
+        if len(text) > _MOST_CHARACTERS:
+            raise ValueError(f"it is longer than {_MOST_CHARACTERS:,} characters")
+        return _Loader(text).get_single_data()
     # PyYAML's own errors, and what its constructors raise on `!!bool x`.
     except Exception as error:
-        what = " ".join(str(error).split())
-        if isinstance(error, UnicodeDecodeError):
-            what = "it is not UTF-8 text"
+        is_text = not isinstance(error, UnicodeDecodeError)
+        what = " ".join(str(error).split()) if is_text else "it is not UTF-8 text"
         raise UserError(f"{source} is not YAML of settings: {what}") from error
-
-
-def _read(text: str) -> object:
-    if len(text) > _MOST_CHARACTERS:
-        raise ValueError(f"it is longer than {_MOST_CHARACTERS:,} characters")
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        # A few lines of them stand for more values than a memory holds.
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError(f"*{event.anchor} is an alias: write the value itself")
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        # PyYAML's time grows with the square of the depth.
-        if depth > _DEEPEST:
-            raise ValueError("it is nested too deeply")
-    return _Loader(text).get_single_data()
 
 
 def write(values: dict) -> str:

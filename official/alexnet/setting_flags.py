@@ -1,26 +1,25 @@
 """Flags: made from the settings, read back as a `Config`, and shown by --help."""
 
-import dataclasses
 import os
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from absl import flags
 
 from official.alexnet import config as config_lib
 from official.alexnet import config_files, fields, run_files
-from official.alexnet.config import Config
+from official.alexnet.config import SETTINGS, Config
 from official.alexnet.errors import UserError, check_known
 
 FLAGS = flags.FLAGS
+_KINDS = {bool: "bool", int: "integer", float: "float", str: "string"}
 
 
-def define_config_flags(of_run: Iterable[str] | None = None) -> None:
+def define_config_flags(of_run: Collection[str] | None = None) -> None:
     """Defines `--config_file` and a flag for each setting.
 
-    Args:
-        of_run: names of the settings to define for a command that starts from the
-            settings of an earlier run; None for all settings and their own defaults.
+    A command that starts from the settings of an earlier run names in `of_run` those
+    that it lets change.
     """
     flags.DEFINE_string(
         "config_file",
@@ -35,51 +34,23 @@ def define_config_flags(of_run: Iterable[str] | None = None) -> None:
             "Constants and rates of --variant=layers-x.cfg; other settings win over "
             "the rates. Default: layer-params-x.cfg beside it, if it is there.",
         )
-    for section, field in _settings():
-        if of_run is None or field.name in of_run:
-            # Where to compute is not the run's, as what to compute is.
-            is_own = of_run is None or field.name == "num_columns"
-            is_own |= section.name == "runtime"
-            default = fields.show(field.default) if is_own else "the run's"
-            help = f"{field.metadata['help']} Default: {default}."
-            _define(section.type, field, help)
-
-
-def _define(section: type, field: dataclasses.Field, help: str) -> None:
-    kind, _ = fields.kind_of(section, field.name)
-    if field.metadata["choices"]:
-        flags.DEFINE_enum(field.name, None, list(field.metadata["choices"]), help)
-        return
-    define = {
-        bool: flags.DEFINE_bool,
-        int: flags.DEFINE_integer,
-        float: flags.DEFINE_float,
-        str: flags.DEFINE_string,
-    }.get(kind, flags.DEFINE_list)
-    define(field.name, None, help)
-
-
-def _settings() -> list[tuple[dataclasses.Field, dataclasses.Field]]:
-    """All settings, each with its section."""
-    return [
-        (section, field)
-        for section in dataclasses.fields(Config)
-        for field in dataclasses.fields(section.default)
-    ]
+    for name in SETTINGS if of_run is None else [n for n in SETTINGS if n in of_run]:
+        section, field = SETTINGS[name]
+        # Where to compute is not the run's, as what to compute is.
+        is_own = of_run is None or name == "num_columns" or section == "runtime"
+        default = fields.show(field.default) if is_own else "the run's"
+        help = f"{field.metadata['help']} Default: {default}."
+        if choices := field.metadata["choices"]:
+            flags.DEFINE_enum(name, None, list(choices), help)
+        else:
+            kind = _KINDS.get(fields.kinds_of(field)[0], "list")
+            getattr(flags, f"DEFINE_{kind}")(name, None, help)
 
 
 def config_from_flags(base: Config | None = None, *, reads_data: bool = True) -> Config:
-    """The settings of this call, checked.
-
-    Args:
-        base: what to start from: the defaults, or those of an earlier run.
-        reads_data: whether the command reads images, and must be told which.
-
-    Raises:
-        UserError: a mistake in a file or flag, or another net than the run's.
-    """
-    names = [field.name for _, field in _settings()] + ["config_file", "layer_params"]
-    given = {n: FLAGS[n].value for n in names if n in FLAGS and FLAGS[n].present}
+    """The settings of this call, checked; arguments and errors as of `config_of`."""
+    names = [n for n in (*SETTINGS, "config_file", "layer_params") if n in FLAGS]
+    given = {name: FLAGS[name].value for name in names if FLAGS[name].present}
     return config_of(given, base, reads_data=reads_data)
 
 
@@ -91,29 +62,31 @@ def config_of(
 ) -> Config:
     """Settings by the names of their flags as a `Config`, checked.
 
-    Args and errors are those of `config_from_flags`; an unknown name is one, too.
+    Args:
+        settings: their values, and `config_file`.
+        base: what to start from: the defaults, or those of an earlier run.
+        reads_data: whether it is for what reads images, which must be told of some.
+
+    Raises:
+        UserError: a mistake in a file, name or value, or another net than the run's.
     """
     if not isinstance(settings, Mapping):
         raise UserError(f"the settings should be a dictionary, not {settings!r}")
-    config = base or Config()
-    names = {field.name: section.name for section, field in _settings()}
+    names = {name: section for name, (section, _) in SETTINGS.items()}
     names["layer_params"] = "model"  # Of a net that --variant names a file of.
-    given: dict[str, dict] = {}
+    given: dict[str, dict] = {section: {} for section in names.values()}
     for name, value in settings.items():
-        if name == "config_file":
-            continue
-        check_known(name, names, "no setting")
-        plain = os.fspath(value) if isinstance(value, os.PathLike) else value
-        given.setdefault(names[name], {})[name] = plain
+        if name != "config_file":
+            check_known(name, names, "no setting")
+            plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+            given[names[name]][name] = plain
+    config = base or Config()
     if file := settings.get("config_file"):
         config = config_files.override(config, config_files.load(str(file)), str(file))
     config = config_files.override(config, given, "flags")
-    sources = {"data_dir", "tfds_name"}
-    if base and sources & given.get("data", {}).keys():
+    if base and {"data_dir", "tfds_name"} & given["data"].keys():
         # That of the run is of the run's own data.
-        label_base = given["data"].get("label_base", "auto")
-        data = dataclasses.replace(config.data, label_base=label_base)
-        config = dataclasses.replace(config, data=data)
+        config = config.replace(label_base=given["data"].get("label_base", "auto"))
     config_lib.check(config, reads_data=reads_data)
     if base is not None and (others := run_files.other_net(base, config)):
         raise UserError(
@@ -139,36 +112,30 @@ def help_of(head: str) -> str:
 
     absl would show only those that the command's main file defines.
     """
-    is_setting = "config_file" in FLAGS
-    sections = {f.name: section.name for section, f in _settings() if is_setting}
-    titles = {"": "Flags:"} | {
-        section.name: f"Settings of the section `{section.name}`:"
-        for section in dataclasses.fields(Config)
-    }
-    blocks = {title: [] for title in titles.values()}
+    titles = {name: f"Settings of the section `{name}`:" for name in vars(Config())}
+    blocks = {"Flags:": []} | {title: [] for title in titles.values()}
     for flag in own_flags():
-        blocks[titles[sections.get(flag.name, "")]].append(_entry(flag))
-    shown = [f"{title}\n" + "\n".join(b) for title, b in blocks.items() if b]
+        section, _ = SETTINGS.get(flag.name, ("", None))
+        is_setting = section and "config_file" in FLAGS
+        blocks[titles[section] if is_setting else "Flags:"].append(_entry(flag))
+    shown = ["\n".join([title, *block]) for title, block in blocks.items() if block]
     end = "--version shows the version, --helpfull absl's flags too."
     return "\n\n".join([head.strip(), *shown, end])
 
 
 def _entry(flag: flags.Flag) -> str:
-    values = {"int": "=N", "float": "=X", "comma separated list of strings": "=A,B,..."}
-    form, text = f"--{flag.name}{values.get(flag.flag_type(), '=TEXT')}", flag.help
-    if flag.flag_type() == "bool":
-        form = f"--[no]{flag.name}"
-    elif isinstance(flag, flags.EnumFlag):
-        choices = "|".join(flag.parser.enum_values)
-        form = f"--{flag.name}={choices}"
-        text = text.removeprefix(f"<{choices}>: ")
-        if len(form) > 80:
-            form = f"--{flag.name}=NAME"
-            text += f" One of {', '.join(flag.parser.enum_values)}."
+    kind, text = flag.flag_type(), flag.help
+    values = {"int": "N", "float": "X", "comma separated list of strings": "A,B,..."}
+    value = values.get(kind, "TEXT")
+    if isinstance(flag, flags.EnumFlag):
+        value = "|".join(flag.parser.enum_values)
+        text = text.removeprefix(f"<{value}>: ")
+        if len(value) > 60:
+            text += f" One of {value.replace('|', ', ')}."
+            value = "NAME"
     if is_required(flag):
         text += " Required."
     elif flag.default is not None and "Default: " not in text:
         text += f" Default: {fields.show(flag.default)}."
-    indent = " " * 6
-    wrapped = textwrap.fill(text, 80, initial_indent=indent, subsequent_indent=indent)
-    return f"  {form}\n{wrapped}"
+    form = f"--[no]{flag.name}" if kind == "bool" else f"--{flag.name}={value}"
+    return f"  {form}\n{textwrap.indent(textwrap.fill(text, 74), ' ' * 6)}"

@@ -338,8 +338,8 @@ def through_serving(folder: pathlib.Path, count: int) -> Table:
         assert pillow_opens(encoded), (number, kind)
         np.testing.assert_allclose(logits[0], usual, atol=1e-4)
         if expected == "good":
-            rgb = conversion._to_rgb(Image.open(io.BytesIO(encoded)))
-            square = np.asarray(conversion.resize_and_crop(rgb))
+            bgr = conversion._to_bgr(Image.open(io.BytesIO(encoded)))
+            square = conversion.resize_and_crop(bgr)[..., ::-1]
             wanted = of_pixels(tf.constant(square[None]))["logits"].numpy()[0]
             np.testing.assert_allclose(
                 logits[1], wanted, atol=0.02 * np.abs(wanted).max(), err_msg=kind
