@@ -200,6 +200,8 @@ MISTAKES = [
     (MULTI, tf_config({"worker": ["a:1", "b"]}), "'b' should read host:port"),
     (MULTI, tf_config({"worker": ["a:1", ":1"]}), "':1' should read host:port"),
     (MULTI, tf_config({"worker": ["a:1", "b:70000"]}), "'b:70000' should read"),
+    (MULTI, tf_config({"worker": ["a:1", "grpc://b:1"]}), "'grpc://b:1' should read"),
+    (MULTI, {"TF_CONFIG": "[" * 100_000}, "cannot be read .RecursionError"),
     (MULTI, tf_config({"worker": ["a:1", "a:1"]}), "lists a:1 twice"),
     (MULTI, tf_config({"worker": "a:1"}), "'a:1' is no list of addresses"),
     (MULTI, tf_config({"worker": {"0": "a:1", "2": "b:1"}}), "KeyError: 1"),
@@ -237,6 +239,16 @@ MISTAKES = [
     (by("sagemaker"), SAGE | {"SM_HOSTS": '{"algo-2": 1}'}, "malformed: .* is no list"),
     (by("sagemaker"), SAGE | {"SM_HOSTS": '"ab"', "SM_CURRENT_HOST": "a"}, "no list"),
 ]
+
+
+def test_a_pod_of_a_kubeflow_trainjob(environment, monkeypatch):
+    # JOBSET-REPLICATED JOB-ITS NUMBER-INDEX.JOBSET
+    monkeypatch.setattr(socket, "getfqdn", lambda: "alexnet-node-0-1.alexnet")
+    environment(POD)
+    found = launcher.find(by("kubernetes")).cluster
+    names = [host.partition(":")[0] for host in found.hosts]
+    assert names == ["alexnet-node-0-0.alexnet", "alexnet-node-0-1.alexnet"]
+    assert found.index == 1
 
 
 @pytest.mark.parametrize(("runtime", "variables", "words"), MISTAKES)

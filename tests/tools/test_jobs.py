@@ -212,6 +212,29 @@ def test_kubeflow_starts_the_same_command_for_each_task():
         check_flags(container["args"])
 
 
+def test_kubeflow_trainer_gives_the_variables_of_an_indexed_job():
+    runtime, job = yaml.safe_load_all((JOBS / "trainjob.yaml").read_text())
+    reference, trainer = job["spec"]["runtimeRef"], job["spec"]["trainer"]
+    assert reference == {"kind": runtime["kind"], "name": runtime["metadata"]["name"]}
+    (node,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    spec = node["template"]["spec"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    # The names that Kubeflow Trainer looks for.
+    assert (node["name"], container["name"]) == ("node", "node")
+    assert list(node["template"]["metadata"]["labels"].values()) == ["trainer"]
+    assert (spec["completionMode"], pod["restartPolicy"]) == ("Indexed", "Never")
+    policy = yaml.safe_load(json.dumps(documents()[1]["spec"]["podFailurePolicy"]))
+    for rule in policy["rules"]:
+        if "onExitCodes" in rule:
+            rule["onExitCodes"]["containerName"] = "node"
+    assert spec["podFailurePolicy"] == policy
+    assert trainer["env"] == [{"name": "WORKERS", "value": str(trainer["numNodes"])}]
+    assert trainer["command"] == ["alexnet-train"]
+    assert "--launcher=kubernetes" in trainer["args"]
+    check_flags(trainer["args"])
+
+
 def check_flags(arguments: list[str]) -> None:
     """Those of a job are flags of alexnet-train, and settings that go together."""
     names = {field.name for field in dataclasses.fields(RuntimeConfig)} | {"model_dir"}

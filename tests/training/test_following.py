@@ -90,6 +90,7 @@ def test_the_results_are_those_of_the_training_and_come_once(trained, tmp_path):
     for row, wanted in zip(lines(folder), own, strict=True):
         assert row.pop("split") == "evaluation"
         assert (row.pop("num_examples"), row.pop("eval_crops")) == (13, 1)
+        assert row.pop("data_dir") == config.data.data_dir
         wanted.pop("split")
         assert row == pytest.approx(wanted, rel=1e-6)
     assert shown(folder) == [(r["step"], np.float32(r["accuracy"])) for r in own]
@@ -106,7 +107,7 @@ def test_the_results_are_those_of_the_training_and_come_once(trained, tmp_path):
     assert not (folder / "evaluation").exists()
 
 
-def test_results_of_one_crop_are_not_given_for_those_of_ten(trained, tmp_path):
+def test_results_of_other_crops_or_images_are_not_given(trained, tmp_path):
     run, config = trained
     folder = start_of(run, tmp_path / "run")
     add(run, 2, folder)
@@ -114,6 +115,9 @@ def test_results_of_one_crop_are_not_given_for_those_of_ten(trained, tmp_path):
     ten = dataclasses.replace(config.train, eval_crops=10)
     with pytest.raises(UserError, match=r"--eval_crops=10, but .* move it away first"):
         follow(dataclasses.replace(config, train=ten), str(folder), 0.5)
+    elsewhere = dataclasses.replace(config.data, data_dir="/elsewhere")
+    with pytest.raises(UserError, match="--data_dir=/elsewhere, but .* has results of"):
+        follow(dataclasses.replace(config, data=elsewhere), str(folder), 0.5)
 
 
 def test_checkpoints_that_come_and_go(trained, tmp_path, monkeypatch):

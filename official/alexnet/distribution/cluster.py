@@ -2,21 +2,20 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 
 from official.alexnet.errors import UserError
 
+# What reading a scheduler's text may raise.
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """Where every worker listens, and which of them this process is.
+    """Where every worker listens, and which of them this process is."""
 
-    Attributes:
-        hosts: host:port of each; the first is the chief, which alone writes.
-        index: this worker's place among them.
-    """
-
-    hosts: tuple[str, ...]
+    hosts: tuple[str, ...]  # host:port; the first is the chief, which alone writes.
     index: int
 
     def name(self, index: int) -> str:
@@ -26,17 +25,11 @@ class Cluster:
 
 @dataclasses.dataclass(frozen=True)
 class Role:
-    """What a process is started for.
+    """What a process is started for."""
 
-    Attributes:
-        task: `worker`; `evaluator`, beside the training; `ps`, which has nothing to do.
-        cluster: all workers; None where this process has no others beside it.
-        source: who says so, for messages.
-    """
-
-    task: str
-    cluster: Cluster | None
-    source: str
+    task: str  # `worker`; `evaluator` beside them; `ps`, which has nothing to do.
+    cluster: Cluster | None  # All workers; None where this process has no others.
+    source: str  # Who says so.
 
     def __str__(self) -> str:
         who = "one process" if self.task == "worker" else f"the {self.task} task"
@@ -54,8 +47,9 @@ def of_worker(hosts: Sequence[str], index: int, source: str) -> Role:
     if not 0 <= index < len(hosts):
         raise UserError(f"{source}: {index} is not one of {len(hosts)}, counted from 0")
     for host in hosts:
-        name, _, port = host.rpartition(":")
-        if not (name and port.isdecimal() and 0 < int(port) < 2**16):
+        # An IPv6 address has colons, but no host a scheme, as of grpc://a:1.
+        fits = re.fullmatch(r"[\w.:%\[\]-]*[\w\]]:(\d{1,5})", host, re.ASCII)
+        if not (fits and 0 < int(fits[1]) < 2**16):
             raise UserError(f"{source}: {host!r} should read host:port")
         if hosts.count(host) > 1:
             raise UserError(f"{source} lists {host} twice: each worker has its own")
@@ -79,11 +73,11 @@ def read_tf_config(text: str) -> Role | None:
     """
     try:
         return _role(json.loads(text) if text.strip() else {})
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise UserError(
-            f"TF_CONFIG={text!r} cannot be read ({type(error).__name__}: {error}); it "
-            'should look like {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": '
-            '{"type": "worker", "index": 0}}'
+            f"TF_CONFIG={text[:300]!r} cannot be read ({type(error).__name__}: {error})"
+            '; it should look like {"cluster": {"worker": ["a:2222", "b:2222"]}, "task"'
+            ': {"type": "worker", "index": 0}}'
         ) from error
 
 

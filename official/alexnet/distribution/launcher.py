@@ -5,6 +5,7 @@ import os
 import re
 import socket
 
+from official.alexnet.distribution import cluster
 from official.alexnet.distribution.cluster import Role, of_worker, read_tf_config
 from official.alexnet.errors import UserError
 from official.alexnet.machine import MULTI_WORKER, RuntimeConfig
@@ -16,9 +17,7 @@ def find(runtime: RuntimeConfig, *, trains: bool = True) -> Role:
     A scheduler is looked for where --launcher names it, or the strategy needs hosts
     that nobody gives: a process in an allocation may well be meant to be alone.
 
-    Args:
-        runtime: settings of the machine.
-        trains: whether it writes, so that TF_CONFIG's workers must not go unnoticed.
+    What `trains` writes, so that TF_CONFIG's workers must not go unnoticed.
 
     Raises:
         UserError: what they say is malformed, or cannot be meant.
@@ -52,12 +51,11 @@ def _by(name: str, runtime: RuntimeConfig, source: str) -> Role:
     try:
         names, index = read(os.environ)
         port = 20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 10000
-    except (KeyError, ValueError, TypeError) as error:
+    except cluster.MALFORMED as error:
         word = "no" if isinstance(error, KeyError) else "malformed:"
         line = f"{source}: {word} {error} in the environment; {advice}"
         raise UserError(line) from error
-    # A port each: several may be on one machine.
-    port = runtime.worker_port or port
+    port = runtime.worker_port or port  # And up: several may be on one machine.
     hosts = runtime.hosts or [f"{host}:{port + i}" for i, host in enumerate(names)]
     if len(hosts) != len(names):
         raise UserError(f"{source}: {len(names)} workers, {len(hosts)} --worker_hosts")

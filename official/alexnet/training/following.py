@@ -43,7 +43,7 @@ def follow(config: Config, model_dir: str, timeout: float) -> dict:
 
     Raises:
         UserError: no checkpoint came, one is of another net, earlier results are of
-            other crops, or a mistake in the data.
+            other crops or images, or a mistake in the data.
     """
     config_lib.check(config)
     folder = paths.of_checkpoints(model_dir, "--model_dir")
@@ -78,12 +78,16 @@ class _Follower:
         self._own = folder / run_files.EVALUATION_DIR
         self._metrics = self._own / run_files.METRICS_FILE
         self.rows = recorder.kept_rows(self._metrics, {"evaluation": math.inf})
-        crops = config.train.eval_crops
-        if any(row.get("eval_crops", crops) != crops for row in self.rows):
-            raise UserError(
-                f"--eval_crops={crops}, but {self._own} has results of another number: "
-                "move it away first"
-            )
+        images = config.data.data_dir
+        images = images and str(pathlib.Path(images).absolute())
+        self._of = {"eval_crops": config.train.eval_crops, "data_dir": images}
+        for name, value in self._of.items():
+            found = {row.get(name, value) for row in self.rows} - {value}
+            if found:
+                raise UserError(
+                    f"--{name}={value}, but {self._own} has results of "
+                    f"{', '.join(map(str, found))}: move it away first"
+                )
         self.is_complete = False
         # Steps with the times of their files: a run may start anew.
         self._seen: set[tuple[int, int]] = set()
@@ -139,8 +143,7 @@ class _Follower:
 
     def _record(self, step: int, result: Result) -> None:
         row = {"step": step, "split": "evaluation", **result.scalars()}
-        row["num_examples"] = result.num_examples
-        row["eval_crops"] = self._config.train.eval_crops
+        row |= {"num_examples": result.num_examples, **self._of}
         self._own.mkdir(exist_ok=True)
         if self._events is None or not self._events.exists():
             self._events = recorder.new_file(self._own)
