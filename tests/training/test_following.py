@@ -116,7 +116,7 @@ def test_results_of_other_crops_or_images_are_not_given(trained, tmp_path):
     with pytest.raises(UserError, match=r"--eval_crops=10, but .* move it away first"):
         follow(dataclasses.replace(config, train=ten), str(folder), 0.5)
     elsewhere = dataclasses.replace(config.data, data_dir="/elsewhere")
-    with pytest.raises(UserError, match="--data_dir=/elsewhere, but .* has results of"):
+    with pytest.raises(UserError, match=r"--data_dir=/elsewhere, but .* results of"):
         follow(dataclasses.replace(config, data=elsewhere), str(folder), 0.5)
 
 
