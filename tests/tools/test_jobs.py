@@ -306,8 +306,8 @@ def ray_program(folder: pathlib.Path) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", text],
         env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=folder.with_suffix(".log").open("w"),
+        stderr=subprocess.STDOUT,
     )
 
 
@@ -327,12 +327,14 @@ def test_ray_trains_and_resumes_after_a_worker_was_killed(tmp_path):
         while not (folder / "ckpt-4.index").exists():
             assert program.poll() is None
             time.sleep(0.05)
-        pids = [int(path.suffix[1:]) for path in tmp_path.glob("killed.*")]
+        pids = [int(path.suffix[1:]) for path in tmp_path.glob("killed.[0-9]*")]
         assert len(pids) == 2
         os.kill(pids[0], signal.SIGKILL)
         assert program.wait(600) == 0
-    # Started anew, and not from the start.
-    assert len([*tmp_path.glob("killed.*")]) > 2
+    # Started anew, and not from the start; Ray has the line of the worker left over.
+    log = folder.with_suffix(".log").read_text()
+    assert "perhaps killed; start all workers again" in log
+    assert len([*tmp_path.glob("killed.[0-9]*")]) > 2
     found = checkpoints.read(checkpoints.latest(folder))
     assert found.step == RAY_STEPS
     for name, array in wanted.weights.items():
