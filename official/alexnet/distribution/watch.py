@@ -1,10 +1,9 @@
 """Workers that meet, agree, and stop with one clear line when one of them is lost.
 
 Each worker holds a connection to the chief, made on the chief's own port before
-TensorFlow takes that. One whose connection closes is lost. The heartbeat of
-TensorFlow's coordination service notices a worker that hangs (see `strategy`), gRPC a
-link that is cut for 20 s. A command then ends with `WorkerLost.status`; in a library
-the collectives end with an error, which becomes `WorkerLost`.
+TensorFlow takes that; one whose connection closes is lost. TensorFlow's heartbeat
+notices a worker that hangs (see `strategy`), gRPC a link that is cut for 20 s. A
+command then ends; in a library the collectives fail, which becomes `WorkerLost`.
 """
 
 import contextlib
@@ -107,10 +106,9 @@ class Watch(contextlib.AbstractContextManager):
             # Without a name it misses its service, which is the chief's.
             lost = {*map(int, tasks)} - {own} or {0} - {own}
             names = ", ".join(map(name, sorted(lost))) or "another worker"
-            reason = f"{name(own)} gets no answer from {names}; {_ADVICE}"
-            _send(self._line, lost=reason)
-            # The chief tells all of them, this one too.
-            answer = {"lost": reason} | self._answer_within(1)
+            answer = {"lost": f"{name(own)} gets no answer from {names}; {_ADVICE}"}
+            _send(self._line, **answer)
+            answer |= self._answer_within(1)  # The chief tells all, this one too.
         self._line = None
         if ends_process:
             _end(answer["lost"])

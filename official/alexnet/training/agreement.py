@@ -39,15 +39,16 @@ def state(
     step: int, weights: Sequence, given: dict[str, np.ndarray], statistics: Statistics
 ) -> dict[str, object]:
     """The step and weights a run is resumed from, or the weights it was given."""
-    arrays = {
-        "the mean image": [statistics.mean_image],
-        "the weights of --init_from": [given[name] for name in sorted(given)],
-        "the weights": weights if step else [],
+    return {
+        "--model_dir": f"at step {step}" if step else "without a checkpoint",
+        "the mean image": _mark([statistics.mean_image]),
+        "the weights of --init_from": _mark([given[name] for name in sorted(given)]),
+        "the weights": _mark(weights if step else []),
     }
-    values = {"--model_dir": f"at step {step}" if step else "without a checkpoint"}
-    for name, each in arrays.items():
-        mark = 0
-        for array in each:
-            mark = zlib.crc32(np.ascontiguousarray(array), mark)
-        values[name] = f"{mark:08x}"
-    return values
+
+
+def _mark(arrays: Sequence) -> str:
+    mark = 0
+    for array in arrays:
+        mark = zlib.crc32(np.ascontiguousarray(array), mark)
+    return f"{mark:08x}"
