@@ -41,6 +41,7 @@ _OUT_OF_REACH = (
     FileExistsError,
     NotADirectoryError,
     IsADirectoryError,
+    FileNotFoundError,
 )
 # Flags whose files Python opens, under any name.
 _ANY_BYTES = {"images", "search_images"}
