@@ -115,15 +115,8 @@ def main() -> dict:
         raise UserError(f"--labels goes into the directory of a run, not into {target}")
     if not target.parent.is_dir():
         raise UserError(f"--output={target}: there is no directory {target.parent}")
-    needs_tensorflow = (
-        source.suffix not in formats.SUFFIXES
-        or target.suffix not in formats.SUFFIXES
-        or target.suffix == formats.KERAS
-    )
     model = _model(source)
     net = model.net()
-    if needs_tensorflow:
-        cli.start_tensorflow()
     found = _read(source, net)
     model = dataclasses.replace(model, num_classes=found.num_classes)
     files.check(found, net, structure.weight_shapes(net, found.num_classes))
@@ -151,7 +144,6 @@ def main() -> dict:
 def _read(source: pathlib.Path, net: Variant, **options) -> files.WeightFile:
     values, read = flags.FLAGS, files.read
     if source.suffix not in formats.SUFFIXES or source.suffix == formats.KERAS:
-        cli.start_tensorflow()
         read = _run_weights().read
     given = {"sha256": values.sha256, "channel_order": values.channel_order}
     return read(str(source), net, **given, **options)
@@ -175,12 +167,17 @@ def _inspect(path: str) -> dict:
     if found is None:
         raise reason
     form = formats.format_of(source)
-    inspected = inspection.Inspection()
-    if nets:
-        name, net = next(iter(nets.items()))
+    best = inspection.Inspection()
+    for i, (name, net) in enumerate(list(nets.items())):
         # Read for it: its dropout says by what fc7 and fc8 are divided.
-        found = _read(source, net, allow_nan=True)
-        inspected = inspection.inspect(found.weights, net)
+        weights = _read(source, net, allow_nan=True).weights
+        inspected = inspection.inspect(weights, net)
+        # Another net of these shapes may have been drawn or scaled as this is.
+        is_told = inspected.dropout != inspection.UNKNOWN
+        if not i or (is_told and len(inspected.faults) < len(best.faults)):
+            best, nets = inspected, {name: net} | nets
+        if not best.faults:
+            break
     known = found.preprocessing
     has_background = "slim" in nets and found.num_classes == 1001
     lines = [
@@ -188,7 +185,7 @@ def _inspect(path: str) -> dict:
         f"variant: {' or '.join(nets) if nets else f'none fits: {reason}'}",
         f"classes: {found.num_classes}" + (", 0 is none" if has_background else ""),
         f"input: {known.formula() if known else 'the file does not say'}",
-        *(inspected.lines() if nets else ()),
+        *(best.lines() if nets else ()),
     ]
     print("\n".join(lines))
     return {
@@ -196,12 +193,13 @@ def _inspect(path: str) -> dict:
         "variants": list(nets),
         "num_classes": found.num_classes,
         "preprocessing": known.as_dict() if known else None,
-        **dataclasses.asdict(inspected),
+        **dataclasses.asdict(best),
     }
 
 
 def _run_weights():
-    # It imports TensorFlow, which files of Caffe and PyTorch do without.
+    # Files of Caffe and PyTorch do without TensorFlow.
+    cli.start_tensorflow()
     return importlib.import_module("official.alexnet.training.run_weights")
 
 
@@ -219,27 +217,24 @@ def _model(source: pathlib.Path) -> ModelConfig:
 def _preprocessing(found: files.WeightFile, model: ModelConfig) -> Preprocessing | None:
     """How images become the net's input, RGB: of the flags, the file, or published."""
     values = flags.FLAGS
-    given = None
     if values.preprocessing:
         path = pathlib.Path(cli.path("preprocessing"))
         if not path.is_file():
             raise UserError(f"--preprocessing={path}: there is no such file")
         text = path.read_bytes()
-        given = preprocessing_lib.from_json(text, str(path)).in_order("rgb")
-    known = (
-        given
-        or found.preprocessing
-        or preprocessing_lib.published(model.net().name, model.image_size)
-    )
+        known = preprocessing_lib.from_json(text, str(path)).in_order("rgb")
+    else:
+        published = preprocessing_lib.published(model.net().name, model.image_size)
+        known = found.preprocessing or published
     if values.mean and values.statistics:
         raise UserError("--mean and --statistics both name a mean: give one of them")
-    if not values.mean and not values.statistics:
-        return known
-    known = known or Preprocessing(model.image_size)
     if values.statistics:
         image = Statistics.load(cli.path("statistics")).mean_image
-    else:
+    elif values.mean:
         image = _mean(values.mean)
+    else:
+        return known
+    known = known or Preprocessing(model.image_size)
     mean = tuple(float(m) for m in image.reshape(-1, 3).mean(0) * known.scale)
     image = np.float32(image * known.scale) if image.ndim == 3 else None
     return dataclasses.replace(known, mean=mean, mean_image=image)
@@ -286,23 +281,20 @@ def _write(
     model: ModelConfig,
     preprocessing: Preprocessing | None,
 ) -> list[str]:
-    if target.suffix not in formats.SUFFIXES:
-        if preprocessing is None:
-            raise UserError(
-                f"--output={target}: what is subtracted from the images is not known "
-                f"for variant {model.net().name}; give --mean, --statistics or "
-                "--preprocessing"
-            )
-        statistics = cli.path("statistics")
-        statistics = Statistics.load(statistics) if statistics else None
-        labels = _labels(source, found)
-        return _run_weights().write(
-            target, found.weights, model, preprocessing, statistics, labels
-        )
     if target.suffix == formats.KERAS:
         _run_weights().save_keras(target, found.weights, model)
         return [str(target)]
-    return files.write(str(target), found.weights, model.net(), preprocessing)
+    if target.suffix in formats.SUFFIXES:
+        return files.write(str(target), found.weights, model.net(), preprocessing)
+    if preprocessing is None:
+        raise UserError(
+            f"--output={target}: what is subtracted from the images is not known for "
+            f"variant {model.net().name}; give --mean, --statistics or --preprocessing"
+        )
+    path, labels = cli.path("statistics"), _labels(source, found)
+    statistics = Statistics.load(path) if path else None
+    given = model, preprocessing, statistics, labels
+    return _run_weights().write(target, found.weights, *given)
 
 
 def _labels(source: pathlib.Path, found: files.WeightFile) -> tuple[str, ...] | None:

@@ -154,6 +154,17 @@ def test_notepads_byte_order_mark_and_line_ends_are_not_read(small):
     assert options.find(str(small)) == row
 
 
+def test_functions_in_a_file_are_not_run(small, caplog):
+    row = options.find(str(small))
+    assert "initWFunc" not in caplog.text
+    line = "initWFunc=os.abort()\nfilters=16"
+    small.write_text(small.read_text().replace("filters=16", line))
+    assert options.find(str(small)) == row
+    (record,) = caplog.records
+    text = "initWFunc and initBFunc of conv1a, conv1b are not run: give --init_from"
+    assert record.getMessage() == f"{small}: {text}"
+
+
 def test_no_such_file(small):
     small.with_name("layer-params-small.cfg").unlink()
     with pytest.raises(UserError, match=r"nothing.cfg: there is no such file"):

@@ -1,7 +1,6 @@
 """tools/convert_weights.py as a user runs it, and what the binaries make of it."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import pathlib
@@ -12,8 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
-from absl.testing import flagsaver
+from weight_tool import CLASSES, TOOL, convert, run, small_file
 
 from official.alexnet import AlexNet, run_files
 from official.alexnet.data.statistics import Statistics
@@ -24,50 +22,8 @@ from official.alexnet.modeling.weights import get_weights
 from official.alexnet.serving.export import export
 from official.alexnet.weights import files
 
-ROOT = pathlib.Path(__file__).parents[2]
-TOOL = ROOT / "tools" / "convert_weights.py"
+ROOT = TOOL.parents[1]
 PYTHONPATH = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-CLASSES = 4
-
-
-@pytest.fixture(scope="module")
-def tool():
-    """The tool as a module, with its flags."""
-    spec = importlib.util.spec_from_file_location("convert_weights", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    before = set(flags.FLAGS)
-    module.define_flags()
-    flags.FLAGS(["convert_weights", "--input=x", "--output=x"])
-    yield module
-    for name in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, name)
-
-
-@pytest.fixture
-def convert(tool):
-    def run(source, target, *arguments):
-        with flagsaver.flagsaver():
-            given = [f"--input={source}", f"--output={target}", *arguments]
-            flags.FLAGS(["convert_weights", *given])
-            return tool.main()
-
-    return run
-
-
-def small_file(folder, variant, suffix, **changes):
-    """A file of random weights, and the flags that name its net."""
-    size = changes.setdefault("input_size", 67 if variant.startswith("caffe") else 64)
-    net = options.change(find_variant(variant), width=0.125, **changes)
-    rng = np.random.default_rng(0)
-    weights = {
-        name: rng.normal(0, 0.05, shape).astype(np.float32)
-        for name, shape in structure.weight_shapes(net, CLASSES).items()
-    }
-    path = folder / f"{variant}{suffix}"
-    files.write(str(path), weights, net)
-    given = [f"--variant={variant}", "--width=0.125", f"--input_size={size}"]
-    return path, given, net, weights
 
 
 def same(found, wanted):
@@ -123,7 +79,7 @@ def test_formats_of_others_need_no_tensorflow(tmp_path):
     )
 
 
-def test_round_the_formats(convert, tmp_path):
+def test_round_the_formats(tmp_path):
     pytest.importorskip("torch")
     path, given, net, weights = small_file(tmp_path, "caffe", ".caffemodel")
     first = path.read_bytes()
@@ -138,7 +94,7 @@ def test_round_the_formats(convert, tmp_path):
     assert (tmp_path / "next.prototxt").is_file()
 
 
-def test_keras_computes_probabilities(convert, tmp_path):
+def test_keras_computes_probabilities(tmp_path):
     path, given, net, weights = small_file(tmp_path, "caffenet", ".caffemodel")
     convert(path, tmp_path / "net.keras", *given)
     model = keras.models.load_model(tmp_path / "net.keras")
@@ -149,7 +105,7 @@ def test_keras_computes_probabilities(convert, tmp_path):
     np.testing.assert_allclose(tf.reduce_sum(model(images), 1), 1, rtol=1e-5)
 
 
-def test_a_run_of_torchvisions_net_sees_what_torchvision_sees(convert, tmp_path):
+def test_a_run_of_torchvisions_net_sees_what_torchvision_sees(tmp_path):
     path, given, net, _ = small_file(tmp_path, "owt", ".safetensors")
     (tmp_path / "labels.txt").write_text("a\nb\nc\nd\n")
     run = tmp_path / "run"
@@ -183,7 +139,7 @@ def test_a_run_of_torchvisions_net_sees_what_torchvision_sees(convert, tmp_path)
 
 
 @pytest.mark.slow
-def test_the_binaries_take_the_directory(convert, records_dir, tmp_path):
+def test_the_binaries_take_the_directory(records_dir, tmp_path):
     path, given, _, _ = small_file(tmp_path, "owt", ".safetensors")
     net = options.change(find_variant("owt"), width=0.125, input_size=64)
     weights = files.read(str(path), net).weights
@@ -234,7 +190,7 @@ def binaryproto(image):
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".binaryproto"])
-def test_caffes_mean_image(convert, suffix, tmp_path):
+def test_caffes_mean_image(suffix, tmp_path):
     path, given, _, _ = small_file(tmp_path, "caffe", ".caffemodel")
     mean = tmp_path / f"mean{suffix}"
     if suffix == ".npy":
@@ -265,7 +221,7 @@ def test_caffes_mean_image(convert, suffix, tmp_path):
     assert "BGR, pixels - the mean image" in (tmp_path / "b.prototxt").read_text()
 
 
-def test_what_the_input_is_goes_along(convert, tmp_path):
+def test_what_the_input_is_goes_along(tmp_path):
     path, given, _, _ = small_file(tmp_path, "paper", ".safetensors")
     unknown = tmp_path / "run"
     with pytest.raises(UserError, match="not known for variant paper; give --mean"):
@@ -294,7 +250,7 @@ def test_what_the_input_is_goes_along(convert, tmp_path):
     assert third == (unknown / "statistics.npz").read_bytes()
 
 
-def test_the_settings_of_a_run_are_its_nets(convert, tmp_path):
+def test_the_settings_of_a_run_are_its_nets(tmp_path):
     path, given, net, weights = small_file(
         tmp_path, "paper", ".safetensors", activation="tanh", dropout=0.25
     )
@@ -335,9 +291,7 @@ def test_the_settings_of_a_run_are_its_nets(convert, tmp_path):
         (["--remove=conv9"], "--remove=conv9"),
     ],
 )
-def test_mistakes_are_named_and_leave_nothing(
-    convert, arguments, text, tmp_path, monkeypatch
-):
+def test_mistakes_are_named_and_leave_nothing(arguments, text, tmp_path, monkeypatch):
     path, given, _, _ = small_file(tmp_path, "owt", ".safetensors")
     monkeypatch.chdir(tmp_path)
     pathlib.Path("text.npy").write_text("text")
@@ -350,7 +304,7 @@ def test_mistakes_are_named_and_leave_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_scale_of_unit_variance_needs_the_statistics_it_is_of(convert, tmp_path):
+def test_a_scale_of_unit_variance_needs_the_statistics_it_is_of(tmp_path):
     path, given, _, _ = small_file(tmp_path, "owt", ".safetensors")
     mean = np.full((256, 256, 3), 100, np.float32)
     for name, deviation in (("own", 50.0), ("other", 51.0)):
@@ -367,7 +321,7 @@ def test_a_scale_of_unit_variance_needs_the_statistics_it_is_of(convert, tmp_pat
     assert config.data.input_scale == "unit_variance"
 
 
-def test_nothing_is_written_over(convert, tmp_path):
+def test_nothing_is_written_over(tmp_path):
     path, given, _, _ = small_file(tmp_path, "owt", ".safetensors")
     folder = tmp_path / "run"
     folder.mkdir()
@@ -377,66 +331,7 @@ def test_nothing_is_written_over(convert, tmp_path):
             convert(path, target, *given)
 
 
-@pytest.fixture
-def inspect(tool):
-    def run(path, *arguments):
-        with flagsaver.flagsaver():
-            flags.FLAGS(["convert_weights", f"--inspect={path}", *arguments])
-            return tool.main()
-
-    return run
-
-
-def test_what_is_in_a_file(inspect, capsys, tmp_path):
-    path, given, net, weights = small_file(tmp_path, "caffe", ".caffemodel")
-    found = inspect(path, *given[1:])
-    # Strides, order and LRN's constants are in it: no other variant fits.
-    assert found["variants"] == ["caffe"]
-    assert found["num_classes"] == CLASSES
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == ["format: Caffe", "variant: caffe"]
-    assert lines[-1].startswith("fault: ")
-    weights["conv2/kernel"][3, 1, 4, 1] = np.nan
-    files.write(str(tmp_path / "nan.caffemodel"), weights, net)
-    found = inspect(tmp_path / "nan.caffemodel", *given)
-    assert found["faults"] == ("conv2/kernel holds NaN or infinity, 1 times",)
-
-
-def test_nets_of_one_shape_are_all_named(inspect, capsys, tmp_path):
-    _, given, _, weights = small_file(tmp_path, "caffe", ".caffemodel")
-    arrays = {}
-    for name, array in weights.items():
-        arrays.setdefault(name.partition("/")[0], []).append(array)
-    np.save(tmp_path / "net.npy", np.array(arrays, dtype=object), allow_pickle=True)
-    found = inspect(tmp_path / "net.npy", *given[1:])
-    assert {"paper", "caffe", "caffenet", "original"} <= set(found["variants"])
-    assert "owt" not in found["variants"]
-    found = inspect(tmp_path / "net.npy", "--variant=owt", *given[1:])
-    assert found["variants"] == []
-    assert "variant: none fits: " in capsys.readouterr().out
-
-
-def test_a_run_is_looked_at(convert, inspect, tmp_path):
-    path, given, _, _ = small_file(tmp_path, "caffe", ".caffemodel")
-    convert(path, tmp_path / "run", *given)
-    assert inspect(tmp_path / "run")["variants"] == ["caffe"]
-
-
-def test_a_net_of_its_own_is_looked_at(inspect, tmp_path):
-    layers = pathlib.Path(__file__).parents[2] / "docs/net/layers-small.cfg"
-    net = options.change(options.find(str(layers)), width=0.05)
-    rng = np.random.default_rng(0)
-    weights = {
-        name: rng.normal(0, 1, shape).astype(np.float32)
-        for name, shape in structure.weight_shapes(net, 10).items()
-    }
-    path = tmp_path / "small.safetensors"
-    files.write(str(path), weights, net)
-    found = inspect(path, f"--variant={layers}", "--width=0.05")
-    assert found["variants"] == ["layers-small.cfg"]
-
-
-def test_slims_thousand_classes_and_none(convert, tmp_path):
+def test_slims_thousand_classes_and_none(tmp_path):
     net = options.change(find_variant("slim"), width=0.001)
     weights = {
         name: np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
@@ -453,8 +348,6 @@ def test_slims_thousand_classes_and_none(convert, tmp_path):
     assert len(names) == 1001
 
 
-def test_neither_a_file_nor_an_output(tool):
-    with flagsaver.flagsaver():
-        flags.FLAGS.input = None
-        with pytest.raises(UserError, match="give --input and --output, or --inspect"):
-            tool.main()
+def test_neither_a_file_nor_an_output():
+    with pytest.raises(UserError, match="give --input and --output, or --inspect"):
+        run()

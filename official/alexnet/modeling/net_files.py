@@ -12,6 +12,8 @@ import math
 import pathlib
 import re
 
+from absl import logging
+
 from official.alexnet import paths
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import net_rates
@@ -97,6 +99,11 @@ def read(path: str, layer_params: str | None = None) -> tuple[Variant, dict[str,
             is_other = name in _ONLY and not layer.values(name) <= _ONLY[name]
             if is_other or name not in known:
                 raise layer.error(f"has {name}={value}, which is not here", name)
+    # Python code, which could do anything.
+    functions = {"initWFunc", "initBFunc"}
+    if own := [x.name for x in layers.values() if functions & {*x.settings}]:
+        text = "%s: initWFunc and initBFunc of %s are not run: give --init_from"
+        logging.warning(text, source, ", ".join(own))
     levels = _levels(source, list(layers.values()))
     net, weights = _row(source.name, levels)
     found = {

@@ -95,9 +95,17 @@ def _broken(name: str, array: np.ndarray) -> str | None:
         return None
     if array.min() == array.max():
         return f"{name} is {array.flat[0] or 0:g} everywhere"
-    dead = ~array.reshape(-1, array.shape[-1]).any(0)
-    if dead.mean() > 0.05:
-        return f"{name} is zero for {dead.sum()} of {dead.size} outputs"
+    outputs = array.reshape(-1, array.shape[-1]).T
+    inputs = np.moveaxis(array, -2, 0).reshape(array.shape[-2], -1)
+    for what, rows in (("outputs", outputs), ("inputs", inputs)):
+        dead = ~rows.any(1)
+        if dead.mean() > 0.05:
+            return f"{name} is zero for {dead.sum()} of {dead.size} {what}"
+    seen: dict[bytes, int] = {}
+    for i, output in enumerate(outputs):
+        first = seen.setdefault(output[-8:].tobytes(), i)
+        if first < i and output.any() and np.array_equal(output, outputs[first]):
+            return f"{name} has the same numbers for outputs {first} and {i}"
     return None
 
 
@@ -233,11 +241,12 @@ def _training(traces: _Traces, net: Variant) -> tuple[str, list[str]]:
             fault = "all layers are freshly drawn, none was trained"
             return "freshly drawn (sure)", [fault]
         return UNKNOWN, []
-    faults = []
+    faults, drawn = [], net.output_stddev is not None
     for below, name in zip([None, *traces.names], traces.names, strict=False):
         rest = np.array([z for key, z in evidence.items() if key != name])
         # Where gradients vanish, biases hardly move either.
-        moved = np.std(traces.bias(name)) > 0.05 * np.std(kernels[name])
+        spread, limit = np.std(traces.bias(name)), _limit(kernels[name])
+        moved = spread > (0.05 * np.std(kernels[name]) if drawn else 0.7 * limit)
         # Convolutions show the least: of them all others have to show enough.
         enough, share = (SOME, 0.7) if name.startswith("fc") else (STRONG, 0.99)
         others = np.median(rest) > enough and np.mean(rest > SOME) > share
@@ -247,11 +256,25 @@ def _training(traces: _Traces, net: Variant) -> tuple[str, list[str]]:
                 "is freshly drawn, or shuffled against its biases and neighbours (z "
                 f"{evidence[name]:.1f} against {np.median(rest):.1f})"
             )
-    if len(fixed) <= len(evidence) // 2:
-        text = "everywhere: it was not trained, as other layers were"
-        faults += [f"{n}/bias is {traces.bias(n)[0]:g} {text}" for n in fixed]
+    beyond = {n: np.abs(k).max() / _limit(k) for n, k in kernels.items()}
+    inside = [n for n, most in beyond.items() if 0.99 < most < 1.00001]
+    if not drawn and all(most > 1.05 for n, most in beyond.items() if n not in inside):
+        text = "lies within what it is drawn from, where others left it: not trained"
+        faults += [f"{name}/kernel {text}" for name in inside]
     is_sure = np.median([*evidence.values()]) > SOME
+    # Half precision may hide how little a bias moved.
+    still = [n for n in fixed if not traces.bias(n)[0] or not _is_half(kernels[n])]
+    if is_sure and len(still) == len(evidence):
+        faults.append("no layer's biases were trained, as the kernels were")
+    elif len(fixed) <= len(evidence) // 2:
+        text = "everywhere: it was not trained, as other layers were"
+        faults += [f"{n}/bias is {traces.bias(n)[0] + 0:g} {text}" for n in still]
     return f"trained ({'sure' if is_sure else 'likely'})", faults
+
+
+def _is_half(kernel: np.ndarray) -> bool:
+    """Whether it has been float16 or bfloat16, which leave the last bits at 0."""
+    return not (np.ascontiguousarray(kernel).view(np.uint32) & 0xFFF).any()
 
 
 def _limit(kernel: np.ndarray) -> float:
@@ -261,9 +284,17 @@ def _limit(kernel: np.ndarray) -> float:
 
 def _channel_order(kernel: np.ndarray) -> str:
     """By the energy of conv1's kernels: of photographs blue says least."""
-    red, green, blue = np.square(kernel, dtype=np.float64).sum((0, 1, 3))
+    colors = kernel.astype(np.float64).transpose(2, 0, 1, 3).reshape(3, -1)
+    red, green, blue = np.square(colors).sum(1)
     ratio = max(red / blue, blue / red)
-    if ratio < COLOR_RATIO or green < 0.95 * max(red, blue):
+    alike = np.corrcoef(colors)
+    # Of other pictures any colour may be strong. In photographs, and in torchvision's
+    # conv1 (0.51, 0.55 and 0.31), red and blue are the least alike.
+    if (
+        ratio < COLOR_RATIO
+        or green < 0.95 * max(red, blue)
+        or min(alike[0, 1], alike[1, 2]) < max(0.2, alike[0, 2] + 0.1)
+    ):
         return UNKNOWN
     text = f"red's and blue's energies differ {ratio:.2f} times"
     return f"{'RGB' if red > blue else 'BGR'}: {text}"
@@ -272,12 +303,20 @@ def _channel_order(kernel: np.ndarray) -> str:
 def _scales(weights: Weights, net: Variant, names: list[str]) -> tuple[str, list[str]]:
     """Kernels' sizes against those of initialisations that convolutions still show."""
     rows = {layer.name: layer for layer in (*net.convolutions, *net.dense)}
-    factors, drawn, unit = structure.input_factors(net), {}, {}
+    factors, drawn, unit, odd = structure.input_factors(net), {}, {}, []
     for below, name in zip([None, *names], names, strict=False):
         kernel = weights[f"{name}/kernel"]
         stddev = rows[name].stddev if name in rows else net.output_stddev
         size = float(np.std(kernel, dtype=np.float64))
-        drawn[name] = size / (stddev or _limit(kernel) / np.sqrt(3))
+        stddev = stddev or _limit(kernel) / np.sqrt(3)
+        least, most = sorted((size / stddev, size / _limit(kernel) / np.sqrt(2)))
+        if least > 30 or (most < 1 / 30 and below):
+            text = f"{least if least > 30 else most:.3g} times as large"
+            odd.append(f"{name}/kernel is {text} as when drawn: was it scaled?")
+        drawn[name] = size / stddev
+        if name == "fc8" and drawn[name] > 1:
+            # Gradients of the softmax sum to 0: the sum of the classes does not grow.
+            drawn[name] *= np.std(kernel.sum(-1)) / np.sqrt(kernel.shape[-1]) / size
         then = rows[below].then if below else ()
         # --init=unit_variance: a ReLU halves the energy that the next layer reads.
         if {*then} - {"dropout"} == {"relu"} and name != "fc8":
@@ -296,5 +335,8 @@ def _scales(weights: Weights, net: Variant, names: list[str]) -> tuple[str, list
         shown = ", ".join(f"{name} {size:.2f}" for name, size in dense.items())
         text = "times as large as others of its kind: dropout of another form?"
         faults = [f"{name}/kernel is {dense[name]:.2f} {text}" for name in wrong]
-        return f"kernels are {shown} times as large as the initialisation's", faults
-    return UNKNOWN, []
+        return (
+            f"kernels are {shown} times as large as the initialisation's",
+            odd + faults,
+        )
+    return UNKNOWN, odd
