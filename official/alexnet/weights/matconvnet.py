@@ -1,23 +1,27 @@
-"""MatConvNet's .mat files, such as imagenet-caffe-alex.mat, by scipy.io."""
+"""MatConvNet's .mat files, such as imagenet-caffe-alex.mat.
 
-import io
+They are read here: scipy.io ends the process where some of them are damaged.
+"""
+
+import itertools
 import math
-import re
 import struct
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
-import scipy.io
 
 from official.alexnet.data.statistics import IMAGE_SHAPE
 from official.alexnet.weights.preprocessing import Preprocessing
 
+# Types of elements, and classes of arrays; the others are left out.
 _MATRIX, _COMPRESSED = 14, 15
-# Types of elements; scipy follows a null pointer where it reads another.
-_TYPES = {*range(1, 8), 9, 12, 13, _MATRIX, 16, 17, 18}
-# The head of a cell, a struct or an object, up to its dimensions: scipy would make
-# room for as many as it claims.
-_CELLS = re.compile(rb"\x06\0\0\0\x08\0\0\0[\1-\3].{7}\x05\0\0\0\x08\0\0\0(.{8})", re.S)
+_CELL, _STRUCT, _CHAR = 1, 2, 4
+_NUMBERS = {
+    **{1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4"},
+    **{7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"},
+}
+_TEXT = {2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}
 # Weights hardly shrink; what grows more than this is made to fill the memory.
 _MOST_TIMES, _HEADER = 8, 128
 
@@ -35,47 +39,47 @@ def read(
         become its input, RGB; and the names of the classes. None where it says neither.
 
     Raises:
-        Exception: what scipy raises where it is damaged.
+        Exception: of many kinds, where it is damaged.
         ValueError: it is no net, or grows more than weights do.
     """
-    names = ["layers", "normalization", "classes", "meta"]
-    found = scipy.io.loadmat(io.BytesIO(inflated(data)), variable_names=names)
+    found = dict(
+        _matrix(body)
+        for kind, body in _elements(memoryview(inflated(data))[_HEADER:])
+        if kind == _MATRIX
+    )
     layers = {}
-    for layer in np.ravel(found.get("layers", ())):
+    for layer in found.get("layers", ()):
         pair = _field(layer, "weights")
-        pair = (
-            [_field(layer, "filters"), _field(layer, "biases")]
-            if pair is None
-            else [*pair.ravel()]
-        )
+        if pair is None:
+            pair = [_field(layer, "filters"), _field(layer, "biases")]
         pair = [array for array in pair if array is not None and array.size]
         if not pair:
             continue
         if len(pair) != 2 or any(array.dtype.kind != "f" for array in pair):
             raise ValueError("a layer in it does not have weights and biases")
-        if len(layers) > 99:
-            raise ValueError("it has too many layers")
-        name = str(_field(layer, "name").item())
+        name = _field(layer, "name")
+        if len(layers) > 99 or not isinstance(name, str):
+            raise ValueError("it has too many layers, or one without a name")
         layers[name] = [np.asarray(pair[0], "=f4"), np.ravel(pair[1])]
     meta = found.get("meta")
     normalization = found.get("normalization", _field(meta, "normalization"))
     classes = found.get("classes", _field(meta, "classes"))
     labels = _field(classes, "description")
     if labels is not None:
-        labels = tuple(str(np.ravel(label)[0]) for label in labels.ravel())
+        labels = tuple(labels)
         if not all(label.isprintable() and label.strip() for label in labels):
             raise ValueError("the names of its classes are not printable")
     return layers, _preprocessing(normalization), labels
 
 
-def _field(array: np.ndarray | None, name: str) -> np.ndarray | None:
-    """A field of a struct, as scipy holds it; None where there is none."""
-    if array is None or name not in (array.dtype.names or ()):
-        return None
-    return array[name].ravel()[0]
+def _field(value: list[dict] | dict | None, name: str):
+    """A field of a struct, which may be one of an array; None where there is none."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    return value.get(name) if isinstance(value, dict) else None
 
 
-def _preprocessing(normalization: np.ndarray | None) -> Preprocessing | None:
+def _preprocessing(normalization: list[dict] | None) -> Preprocessing | None:
     size, mean = (_field(normalization, n) for n in ("imageSize", "averageImage"))
     if size is None or mean is None:
         return None
@@ -114,21 +118,53 @@ def inflated(data: bytes) -> bytes:
         at, left = at + 8 + size, left - len(part)
         if left <= 0:
             raise ValueError("it grows more than weights do")
-    whole = b"".join(parts)
-    for claim in _CELLS.finditer(whole):
-        if math.prod(struct.unpack("<2i", claim[1])) > len(whole):
-            raise ValueError("it claims more cells than it has bytes")
-    _check_types(whole, _HEADER, len(whole))
-    return whole
+    return b"".join(parts)
 
 
-def _check_types(data: bytes, at: int, end: int) -> None:
-    while at + 8 <= end:
+def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The elements of a part of the file, by their types."""
+    at = 0
+    while at + 8 <= len(data):
         kind, size = struct.unpack_from("<II", data, at)
-        if kind >> 16:  # A small element, with its bytes in place of its size.
-            kind, size = kind & 0xFFFF, 0
-        if kind not in _TYPES or at + 8 + size > end:
-            raise ValueError(f"an element of type {kind} in it has no place there")
-        if kind == _MATRIX:
-            _check_types(data, at + 8, min(end, at + 8 + size))
-        at += 8 + size + -size % 8
+        start, after = at + 8, at + 8 + size + -size % 8
+        if kind >> 16:  # A small one has its bytes in place of its size.
+            kind, size, start, after = kind & 0xFFFF, min(kind >> 16, 4), at + 4, at + 8
+        if start + size > len(data):
+            raise ValueError("it is cut off")
+        yield kind, data[start : start + size]
+        at = after
+
+
+def _matrix(data: memoryview) -> tuple[str, object]:
+    """Name and value: numbers, a text, a list of a cell's values or of structs."""
+    if not data:
+        return "", np.zeros(0, np.float32)
+    parts = _elements(data)
+    flags, sides, name = (next(parts)[1] for _ in range(3))
+    kind, shape = flags[0], np.frombuffer(sides, "<i4").tolist()
+    count, name = math.prod(shape), bytes(name).decode("ascii")
+    if kind == _CELL:
+        return name, _values(parts, count)
+    if kind == _STRUCT:
+        length = int.from_bytes(next(parts)[1], "little")
+        names = bytes(next(parts)[1])
+        starts = range(0, len(names), length)
+        keys = [names[i : i + length].split(b"\0")[0].decode("ascii") for i in starts]
+        values = _values(parts, count * len(keys))
+        rows = zip(*[iter(values)] * len(keys), strict=True)
+        return name, [dict(zip(keys, row, strict=True)) for row in rows]
+    stored, body = next(parts, (0, b""))
+    if kind == _CHAR:
+        return name, bytes(body).decode(_TEXT[stored]) if body else ""
+    if stored not in _NUMBERS:
+        return name, None
+    numbers = np.frombuffer(body, _NUMBERS[stored]).reshape(shape, order="F")
+    # Whole numbers are stored in as few bytes as they need.
+    return name, numbers.astype({6: np.float64, 7: np.float32}.get(kind, numbers.dtype))
+
+
+def _values(parts: Iterator[tuple[int, memoryview]], count: int) -> list:
+    found = [_matrix(body)[1] for _, body in itertools.islice(parts, count)]
+    if len(found) != count:
+        raise ValueError(f"it holds {len(found)} of {count} values")
+    return found
