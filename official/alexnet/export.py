@@ -27,13 +27,13 @@ SETTINGS = ("variant", "num_classes", "width", "input_size", "input_scale")
 
 
 def main() -> dict:
-    formats = flags.FLAGS["formats"].value
-    litert_quantization = flags.FLAGS["litert_quantization"].value
-    features = flags.FLAGS["features"].value
-    formats_lib.check_formats(formats, litert_quantization, features)
+    values = flags.FLAGS
+    formats_lib.check_formats(
+        values.formats, values.litert_quantization, values.features
+    )
     model_dir = cli.path("model_dir", of_checkpoints=True)
     checkpoint_path = cli.path("checkpoint_path", of_checkpoints=True)
-    export_dir = cli.path("export_dir", of_checkpoints="saved_model" in formats)
+    export_dir = cli.path("export_dir", of_checkpoints="saved_model" in values.formats)
     config = cli.config_from_flags(run_files.load_config(model_dir), reads_data=False)
     cli.start_tensorflow()
     from official.alexnet.serving.export import export  # noqa: PLC0415
@@ -43,10 +43,10 @@ def main() -> dict:
         model_dir,
         export_dir,
         checkpoint_path,
-        formats=formats,
-        litert_quantization=litert_quantization,
-        portable=flags.FLAGS.portable,
-        features=features,
+        formats=values.formats,
+        litert_quantization=values.litert_quantization,
+        portable=values.portable,
+        features=values.features,
     )
 
 

@@ -24,16 +24,16 @@ from official.alexnet.serving import feature_files
 
 
 def main() -> dict:
-    features = flags.FLAGS["features"].value
+    values = flags.FLAGS
+    features = values.features
     output_file = _output_file(features)
     export_dir = cli.path("export_dir", of_checkpoints=True)
-    images = image_files.split(flags.FLAGS.images)
+    images = image_files.split(values.images)
     if not images:
         raise UserError("--images is empty; see alexnet-predict --help")
     cli.start_tensorflow()
     from official.alexnet.serving.prediction import extract, predict  # noqa: PLC0415
 
-    values = flags.FLAGS
     if features:
         return extract(export_dir, images, features, values.batch_size, output_file)
     return predict(export_dir, images, values.top, values.batch_size, output_file)

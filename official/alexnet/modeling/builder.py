@@ -5,8 +5,8 @@ import zlib
 
 from official.alexnet.backend import keras
 from official.alexnet.distribution.grid import DeviceGrid
-from official.alexnet.modeling import columns as columns_lib
 from official.alexnet.modeling import layers
+from official.alexnet.modeling.columns import Edges, Exchange
 from official.alexnet.modeling.dropout import Dropout
 from official.alexnet.modeling.initializers import SlicedNormal, SlicedUniform
 from official.alexnet.modeling.normalization import (
@@ -41,51 +41,40 @@ class Builder:
         exchange_dtype: str | None = None,
     ):
         self.net = net
-        self.columns = range(num_columns)
+        self.num_columns = num_columns
         # Columns that lie side by side in one tensor: all of them, or one.
         self.side_by_side = net.num_columns // num_columns
         self.seed = int(seed)
-        self.grid = grid
-        self.dtype = dtype
+        self.placed = {"grid": grid, "dtype": dtype}
         self.exchange_dtype = exchange_dtype
 
     def convolution(self, conv: Conv, columns: list) -> list:
         if not conv.filters:
             return columns
-        reads_all = conv.reads == "all"
-        return self._each(
+        return self._weighted(
             layers.Convolution,
-            conv.name,
-            self._exchange(conv.name, columns) if reads_all else columns,
-            initial=conv,
-            filters=conv.filters // len(self.columns),
+            conv,
+            columns,
+            filters=conv.filters // self.num_columns,
             size=conv.size,
             stride=conv.stride,
             padding=conv.padding,
-            groups=self.side_by_side if conv.reads == "own" else 1,
         )
 
     def hidden(self, dense: Dense, columns: list) -> list:
-        return self._each(
-            layers.Dense,
-            dense.name,
-            self._exchange(dense.name, columns) if dense.reads == "all" else columns,
-            initial=dense,
-            units=dense.units // len(self.columns),
-            groups=self.side_by_side if dense.reads == "own" else 1,
-        )
+        units = dense.units // self.num_columns
+        return self._weighted(layers.Dense, dense, columns, units=units)
 
     def output(self, num_classes: int, columns: list, activation: str | None):
         """fc8, on column 0's device, as on the first GPU of 2012."""
         fc8 = Dense("fc8", num_classes, stddev=self.net.output_stddev, bias=0.0)
-        if self.exchange_dtype:
-            columns = self._exchange(fc8.name, columns, readers=1)[0]
+        if self.exchange_dtype and len(columns) > 1:
+            (columns,) = self._exchange(fc8.name, columns, readers=1)
         inputs = columns if len(columns) > 1 else columns[0]
         logits = layers.Dense(
-            num_classes,
             name=fc8.name,
-            grid=self.grid,
-            dtype=self.dtype,
+            units=num_classes,
+            **self.placed,
             **self._initializers(fc8, inputs, 0, 1),
         )(inputs)
         name = "logits" if activation is None else "probabilities"
@@ -120,11 +109,8 @@ class Builder:
                 layer, name = BatchNormalization, f"norm{number}"
             case "pool":
                 layer = layers.MaxPool
-                settings = {
-                    "size": net.pool_size,
-                    "stride": net.pool_stride,
-                    "ceil": net.pool_ceil,
-                }
+                settings = {"size": net.pool_size, "stride": net.pool_stride}
+                settings["ceil"] = net.pool_ceil
             case "dropout":
                 layer, name = Dropout, f"drop{number}"
                 settings = {
@@ -141,70 +127,65 @@ class Builder:
         """What each column reads where all are read: a copy of every column."""
         if len(columns) == 1:
             return columns
-        copies = self._each(
-            *(columns_lib.Exchange, f"to_{name}", columns),
-            readers=readers,
-            sends=self.exchange_dtype,
-        )
+        sends = {"readers": readers, "sends": self.exchange_dtype}
+        copies = self._each(Exchange, f"to_{name}", columns, **sends)
         return [list(copy) for copy in zip(*copies, strict=True)]
 
     def _neighbours(self, number: str, columns: list) -> list:
         """Each column's maps between the nearest maps of the columns beside it."""
         if len(columns) == 1:
             return columns
-        width = self.net.lrn.n // 2
-        cut = self._each(
-            *(columns_lib.Edges, f"edges{number}", columns),
-            width=width,
-            num_columns=len(columns),
-            sends=self.exchange_dtype,
-        )
+        sends = {"width": self.net.lrn.n // 2, "sends": self.exchange_dtype}
+        sends["num_columns"] = len(columns)
+        cut = self._each(Edges, f"edges{number}", columns, **sends)
         before = [[], *([maps[-1]] for maps in cut[:-1])]
         after = [*([maps[1]] for maps in cut[1:]), []]
         return [[*b, c[0], *a] for b, c, a in zip(before, cut, after, strict=True)]
 
-    def _each(self, layer, name, inputs, initial=None, **kwargs) -> list:
+    def _weighted(self, kind: type, layer: Conv | Dense, columns: list, **settings):
+        if layer.reads == "all":
+            columns = self._exchange(layer.name, columns)
+        groups = self._groups(layer)
+        return self._each(kind, layer.name, columns, layer, groups=groups, **settings)
+
+    def _groups(self, layer: Conv | Dense) -> int:
+        return self.side_by_side if layer.reads == "own" else 1
+
+    def _each(self, kind: type, name: str, inputs: list, initial=None, **settings):
         """Applies one layer a column."""
         outputs = []
-        for column in self.columns:
+        for column, x in enumerate(inputs):
             if initial is not None:
-                kwargs |= self._initializers(
-                    initial, inputs[column], column, len(self.columns)
-                )
-            placed = layer(
-                name=column_name(name, column, len(self.columns)),
-                column=column,
-                grid=self.grid,
-                dtype=self.dtype,
-                **kwargs,
-            )
-            outputs.append(placed(inputs[column]))
+                settings |= self._initializers(initial, x, column, self.num_columns)
+            part = column_name(name, column, self.num_columns)
+            layer = kind(name=part, column=column, **self.placed, **settings)
+            outputs.append(layer(x))
         return outputs
 
     def _initializers(
         self, layer: Conv | Dense, inputs, column: int, num_columns: int
     ) -> dict[str, keras.Initializer]:
-        kernel, bias = self._seed(layer.name), self._seed(f"{layer.name}/bias")
+        def drawn(kind: type, name: str, **settings) -> keras.Initializer:
+            seed = self._seed(name)
+            return kind(seed=seed, column=column, num_columns=num_columns, **settings)
+
         if layer.stddev is None:
             limit = 1 / math.sqrt(self._fan_in(layer, inputs))
-            return {
-                "kernel_initializer": SlicedUniform(limit, kernel, column, num_columns),
-                "bias_initializer": SlicedUniform(limit, bias, column, num_columns),
-            }
-        return {
-            "kernel_initializer": SlicedNormal(
-                layer.stddev, kernel, column, num_columns
-            ),
-            "bias_initializer": keras.initializers.Constant(layer.bias),
-        }
+            kernel = drawn(SlicedUniform, layer.name, limit=limit)
+            bias = drawn(SlicedUniform, f"{layer.name}/bias", limit=limit)
+        else:
+            kernel = drawn(SlicedNormal, layer.name, stddev=layer.stddev)
+            bias = keras.initializers.Constant(layer.bias)
+        return {"kernel_initializer": kernel, "bias_initializer": bias}
 
     def _fan_in(self, layer: Conv | Dense, inputs) -> int:
         """How many inputs a unit of the layer has."""
         parts = inputs if isinstance(inputs, list) else [inputs]
-        groups = self.side_by_side if layer.reads == "own" else 1
         if isinstance(layer, Dense):
-            return sum(math.prod(part.shape[1:]) for part in parts) // groups
-        return layer.size**2 * sum(part.shape[-1] for part in parts) // groups
+            count = sum(math.prod(part.shape[1:]) for part in parts)
+        else:
+            count = layer.size**2 * sum(part.shape[-1] for part in parts)
+        return count // self._groups(layer)
 
     def _seed(self, name: str) -> int:
         """A seed of its own for each layer, the same in both forms."""

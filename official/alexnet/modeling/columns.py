@@ -7,6 +7,7 @@ divided: 2 in the grouped form of a two-column net, 1 everywhere else.
 
 import contextlib
 import contextvars
+import inspect
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
@@ -37,20 +38,33 @@ def is_portable() -> bool:
 class ColumnLayer(keras.layers.Layer):
     """A layer whose weights and ops, forward and backward, live with its column.
 
-    Args:
+    The annotated attributes of a class are its settings, as in a dataclass: keywords
+    of its constructor, which are saved with it.
+
+    Attributes:
         column: index of the column.
         grid: where the columns are; None leaves the placement to TensorFlow. It is
             not saved with the layer: a loaded model runs anywhere.
     """
 
-    def __init__(self, column: int = 0, grid: DeviceGrid | None = None, **kwargs):
+    column: int = 0
+
+    def __init__(self, *, grid: DeviceGrid | None = None, **kwargs):
+        given = {name: kwargs.pop(name) for name in self._settings() if name in kwargs}
         # Each casts what it reads beside its own device, so that less goes there.
         super().__init__(autocast=False, **kwargs)
-        self.column = column
         self.grid = grid
+        for name, value in given.items():
+            setattr(self, name, tuple(value) if isinstance(value, list) else value)
+
+    @classmethod
+    def _settings(cls) -> list[str]:
+        layers = (base for base in cls.__mro__ if issubclass(base, ColumnLayer))
+        return [name for layer in layers for name in inspect.get_annotations(layer)]
 
     def get_config(self) -> dict:
-        return super().get_config() | {"column": self.column}
+        settings = {name: getattr(self, name) for name in self._settings()}
+        return super().get_config() | settings
 
     def compute_output_shape(self, input_shape):
         # Without it Keras would trace `call`, and TensorFlow keeps what the custom
@@ -74,24 +88,6 @@ class ColumnLayer(keras.layers.Layer):
         device = None if self.grid is None else self.grid.device(self.column)
         return run_on(device, function, *inputs)
 
-    def add_kernel_and_bias(
-        self, shape: tuple[int, ...], kernel_initializer, bias_initializer
-    ) -> None:
-        """Adds float32 `kernel` and `bias`; `run` casts them beside the device."""
-        with self.variables_here():
-            self.kernel = self.add_weight(
-                name="kernel",
-                shape=shape,
-                initializer=kernel_initializer,
-                autocast=False,
-            )
-            self.bias = self.add_weight(
-                name="bias",
-                shape=shape[-1:],
-                initializer=bias_initializer,
-                autocast=False,
-            )
-
 
 def read(*variables: keras.Variable) -> list[tf.Tensor]:
     """Values of variables, as inputs of `ColumnLayer.run`."""
@@ -102,33 +98,27 @@ def read(*variables: keras.Variable) -> list[tf.Tensor]:
 class Exchange(ColumnLayer):
     """Where columns meet: hands a column's output to every column that reads it.
 
-    One copy a reader, so that the gradients that come back are added on the column's
-    own device.
-
-    Args:
-        readers: columns that read it.
-        sends: dtype of what goes to the others, and of the gradients that come back,
-            as in net 170-quant; None: as it is.
+    One copy for each of the `readers`, so that the gradients that come back are added
+    on the column's own device. `sends` is the dtype of what goes to the others, and of
+    the gradients that come back, as in net 170-quant; None: as it is.
     """
 
-    def __init__(self, readers: int = 2, sends: str | None = None, **kwargs):
-        super().__init__(**kwargs)
-        self.readers = readers
-        self.sends = sends
+    readers: int = 2
+    sends: str | None = None
 
     def compute_output_shape(self, input_shape):
         return [input_shape] * self.readers
 
     def call(self, x):
         def copies(x):
-            is_cast = [self.sends and reader != self.column for reader in readers]
-            return [tf.cast(x, self.sends) if c else tf.identity(x) for c in is_cast]
+            return [
+                tf.cast(x, self.sends)
+                if self.sends and reader != self.column
+                else tf.identity(x)
+                for reader in range(self.readers)
+            ]
 
-        readers = range(self.readers)
         return self.run(copies, x)
-
-    def get_config(self) -> dict:
-        return super().get_config() | {"readers": self.readers, "sends": self.sends}
 
 
 @register
@@ -136,33 +126,20 @@ class Edges(ColumnLayer):
     """Where LRN reaches over into the next column: hands out the outermost maps.
 
     Returns the column's maps, the first `width` of them where there is a column
-    before it, and the last where there is one after it. The gradients that come back
-    are added on the column's own device.
-
-    Args:
-        width: maps that are handed out.
-        num_columns: columns there are; None: both edges are handed out.
-        sends: as in `Exchange`.
+    before it, and the last where there is one after it; both where `num_columns` is
+    None, as in older files. The gradients that come back are added on the column's own
+    device. `sends` is as in `Exchange`.
     """
 
-    def __init__(
-        self,
-        width: int = 2,
-        num_columns: int | None = None,
-        sends: str | None = None,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.sends = sends
-        self.width = width
-        self.num_columns = num_columns
+    width: int = 2
+    num_columns: int | None = None
+    sends: str | None = None
 
     def _edges(self) -> list[slice]:
-        first, last = slice(self.width), slice(-self.width, None)
-        if self.num_columns is None:
-            return [first, last]
-        is_last = self.column == self.num_columns - 1
-        return [first] * (self.column > 0) + [last] * (not is_last)
+        last = None if self.num_columns is None else self.num_columns - 1
+        is_first = last is not None and self.column == 0
+        edges = [] if is_first else [slice(self.width)]
+        return edges if self.column == last else [*edges, slice(-self.width, None)]
 
     def compute_output_shape(self, input_shape):
         edge = (*input_shape[:-1], self.width)
@@ -174,10 +151,3 @@ class Edges(ColumnLayer):
             return [tf.identity(x), *(tf.cast(e, self.sends or e.dtype) for e in edges)]
 
         return self.run(cut, x)
-
-    def get_config(self) -> dict:
-        return super().get_config() | {
-            "width": self.width,
-            "num_columns": self.num_columns,
-            "sends": self.sends,
-        }

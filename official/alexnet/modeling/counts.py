@@ -30,14 +30,10 @@ class Counts:
 
 
 def count(model: keras.Model) -> list[Counts]:
-    """Counts a model of either form.
+    """Counts a model of either form, as `alexnet.AlexNet` builds it.
 
-    Args:
-        model: as `alexnet.AlexNet` builds it.
-
-    Returns:
-        One row for each layer that holds weights, in order, and the `total`, whose
-        shape is empty. Moving statistics of batch normalisation are no parameters.
+    Returns one row for each layer that holds weights, in order, and the `total`, whose
+    shape is empty. Moving statistics of batch normalisation are no parameters.
     """
     rows: dict[str, Counts] = {}
     for layer in model.layers:
@@ -57,12 +53,6 @@ def count(model: keras.Model) -> list[Counts]:
         shape = (*sides, maps)
         units = math.prod(shape) if macs else 0
         rows[name] = Counts(name, shape, units, parameters, macs)
-    layers = list(rows.values())
-    total = Counts(
-        "total",
-        (),
-        sum(row.units for row in layers),
-        sum(row.parameters for row in layers),
-        sum(row.macs for row in layers),
-    )
-    return [*layers, total]
+    numbers = [(row.units, row.parameters, row.macs) for row in rows.values()]
+    total = Counts("total", (), *map(sum, zip(*numbers, strict=True)))
+    return [*rows.values(), total]

@@ -18,28 +18,22 @@ class Dropout(ColumnLayer):
     calls, i and the column alone: the same on any grid of devices, grouped or not,
     and after a restart from a checkpoint or a Keras file that holds `seed_generator`.
 
-    Args:
+    Attributes:
         rate: probability that a unit is dropped.
         seed: of the masks.
         num_columns: columns that lie side by side in the layer's input.
         inverted: divide the units that are kept by 1 - rate while training.
     """
 
-    def __init__(
-        self,
-        rate: float = 0.5,
-        seed: int = 0,
-        num_columns: int = 1,
-        inverted: bool = False,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.rate = rate
-        self.seed = seed
-        self.num_columns = num_columns
-        self.inverted = inverted
+    rate: float
+    seed: int = 0
+    num_columns: int = 1
+    inverted: bool = False
+
+    def __init__(self, rate: float = 0.5, **kwargs):
+        super().__init__(rate=rate, **kwargs)
         with self.variables_here():
-            self.seed_generator = keras.random.SeedGenerator(seed)
+            self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def call(self, x, training=False):
         keep = 1 - self.rate
@@ -75,14 +69,6 @@ class Dropout(ColumnLayer):
     def load_own_variables(self, store):
         if "seed_generator" in store:  # Older files have none.
             self.seed_generator.state.assign(store["seed_generator"])
-
-    def get_config(self) -> dict:
-        return super().get_config() | {
-            "rate": self.rate,
-            "seed": self.seed,
-            "num_columns": self.num_columns,
-            "inverted": self.inverted,
-        }
 
 
 def _replica() -> tuple[int, int]:

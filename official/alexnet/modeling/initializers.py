@@ -3,83 +3,57 @@
 Each draws for the whole layer and takes one column's part of the draw.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
 from official.alexnet.backend import keras
+from official.alexnet.modeling.columns import register
 
 
-@keras.saving.register_keras_serializable("official.alexnet")
-class SlicedNormal(keras.initializers.Initializer):
-    """One column's part of a Gaussian drawn for the whole layer.
+@dataclasses.dataclass(eq=False)
+class _Sliced(keras.initializers.Initializer):
+    """Part `column` of `num_columns`, counted along the last axis, of a seeded draw."""
 
-    Args:
-        stddev: of the Gaussian, whose mean is 0; it is not truncated (2012 source).
-        seed: of the draw.
-        column: which part, counted along the last axis.
-        num_columns: number of parts.
-    """
+    seed: int
+    column: int = 0
+    num_columns: int = 1
 
-    def __init__(self, stddev: float, seed: int, column: int = 0, num_columns: int = 1):
-        self.stddev = stddev
-        self.seed = seed
-        self.column = column
-        self.num_columns = num_columns
+    def _draw(self, shape: list[int], seed: list[int]) -> tf.Tensor:
+        raise NotImplementedError
 
     def __call__(self, shape, dtype=None) -> tf.Tensor:
-        whole = tf.random.stateless_normal(
-            [*shape[:-1], shape[-1] * self.num_columns],
-            [self.seed, 0],
-            stddev=self.stddev,
-            alg="philox",
-        )
-        return _part(whole, self.column, self.num_columns, dtype)
+        *others, size = shape
+        whole = self._draw([*others, size * self.num_columns], [self.seed, 0])
+        part = whole[..., self.column * size : (self.column + 1) * size]
+        return tf.cast(part, dtype or "float32")
 
     def get_config(self) -> dict:
-        return {
-            "stddev": self.stddev,
-            "seed": self.seed,
-            "column": self.column,
-            "num_columns": self.num_columns,
-        }
+        return dataclasses.asdict(self)
 
 
-@keras.saving.register_keras_serializable("official.alexnet")
-class SlicedUniform(keras.initializers.Initializer):
-    """One column's part of a uniform draw from [-limit, limit) for the whole layer.
+@register
+@dataclasses.dataclass(eq=False, kw_only=True)
+class SlicedNormal(_Sliced):
+    """N(0, stddev^2), which is not truncated (2012 source)."""
+
+    stddev: float
+
+    def _draw(self, shape, seed):
+        return tf.random.stateless_normal(shape, seed, stddev=self.stddev, alg="philox")
+
+
+@register
+@dataclasses.dataclass(eq=False, kw_only=True)
+class SlicedUniform(_Sliced):
+    """Uniform in [-limit, limit).
 
     PyTorch's default has limit = 1/sqrt(inputs of a unit), for biases too.
-
-    Args:
-        limit: largest absolute value.
-        seed, column, num_columns: as in `SlicedNormal`.
     """
 
-    def __init__(self, limit: float, seed: int, column: int = 0, num_columns: int = 1):
-        self.limit = limit
-        self.seed = seed
-        self.column = column
-        self.num_columns = num_columns
+    limit: float
 
-    def __call__(self, shape, dtype=None) -> tf.Tensor:
-        whole = tf.random.stateless_uniform(
-            [*shape[:-1], shape[-1] * self.num_columns],
-            [self.seed, 0],
-            -self.limit,
-            self.limit,
-            alg="philox",
+    def _draw(self, shape, seed):
+        return tf.random.stateless_uniform(
+            shape, seed, -self.limit, self.limit, alg="philox"
         )
-        return _part(whole, self.column, self.num_columns, dtype)
-
-    def get_config(self) -> dict:
-        return {
-            "limit": self.limit,
-            "seed": self.seed,
-            "column": self.column,
-            "num_columns": self.num_columns,
-        }
-
-
-def _part(whole: tf.Tensor, column: int, num_columns: int, dtype) -> tf.Tensor:
-    size = whole.shape[-1] // num_columns
-    part = whole[..., column * size : (column + 1) * size]
-    return tf.cast(part, dtype or "float32")

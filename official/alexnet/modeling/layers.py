@@ -1,5 +1,7 @@
 """Convolution, connection, nonlinearity, normalisation and pooling of a column."""
 
+import math
+
 import tensorflow as tf
 
 from official.alexnet.backend import keras
@@ -16,49 +18,73 @@ from official.alexnet.modeling.lrn import local_response_normalization
 from official.alexnet.modeling.variants import LRN
 
 
-@register
-class Convolution(ColumnLayer):
-    """Convolution and bias; (batch, height, width, channels) in and out.
+class _Weighted(ColumnLayer):
+    """A layer of kernels and biases; given a list of tensors, it reads all of them.
 
-    Given a list of tensors, it reads all of them: the maps of every column.
-
-    Args:
-        filters: number of kernels of this layer.
-        size: side of the kernels.
-        stride: of the kernels.
-        padding: zeros at the top and left, and at the bottom and right.
-        groups: 2 where the layer holds both columns and each reads its own maps.
-        kernel_initializer: of the kernels.
-        bias_initializer: of the biases.
+    `groups` is 2 where it holds both columns and each reads its own maps or numbers.
     """
 
+    groups: int = 1
+
     def __init__(
-        self,
-        filters: int,
-        size: int,
-        stride: int = 1,
-        padding: tuple[int, int] = (0, 0),
-        groups: int = 1,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
+        self, kernel_initializer="glorot_uniform", bias_initializer="zeros", **kwargs
     ):
         super().__init__(**kwargs)
-        self.filters = filters
-        self.size = size
-        self.stride = stride
-        self.padding = tuple(padding)
-        self.groups = groups
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
 
+    def get_config(self) -> dict:
+        return super().get_config() | {
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+        }
+
+    def _kernel_shape(self, shapes: list[tuple]) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def _apply_kernel(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        raise NotImplementedError
+
     def build(self, input_shape):
-        channels = sum(shape[-1] for shape in _shapes(input_shape)) // self.groups
-        self.add_kernel_and_bias(
-            (self.size, self.size, channels, self.filters),
-            self.kernel_initializer,
-            self.bias_initializer,
-        )
+        shape = self._kernel_shape(_shapes(input_shape))
+
+        def add(name: str, shape: tuple[int, ...], initializer) -> keras.Variable:
+            # In float32; `call` casts it beside the device.
+            return self.add_weight(shape, initializer, name=name, autocast=False)
+
+        with self.variables_here():
+            self.kernel = add("kernel", shape, self.kernel_initializer)
+            self.bias = add("bias", shape[-1:], self.bias_initializer)
+
+    def call(self, inputs):
+        add = tf.nn.bias_add if is_portable() else add_bias
+
+        def connect(kernel, bias, *parts):
+            x = _joined(parts, self.compute_dtype)
+            y = self._apply_kernel(x, tf.cast(kernel, self.compute_dtype))
+            return add(y, tf.cast(bias, self.compute_dtype))
+
+        return self.run(connect, *read(self.kernel, self.bias), *_list(inputs))
+
+
+@register
+class Convolution(_Weighted):
+    """Convolution and bias; (batch, height, width, channels) in and out.
+
+    Attributes:
+        filters: number of kernels of this layer.
+        size, stride: of the kernels.
+        padding: zeros at the top and left, and at the bottom and right.
+    """
+
+    filters: int
+    size: int
+    stride: int = 1
+    padding: tuple[int, int] = (0, 0)
+
+    def _kernel_shape(self, shapes):
+        channels = sum(shape[-1] for shape in shapes) // self.groups
+        return (self.size, self.size, channels, self.filters)
 
     def compute_output_shape(self, input_shape):
         batch, *sides, _ = _shapes(input_shape)[0]
@@ -66,104 +92,42 @@ class Convolution(ColumnLayer):
         sides = [(side + room) // self.stride + 1 for side in sides]
         return (batch, *sides, self.filters)
 
-    def call(self, inputs):
-        split = is_portable() or None
-        add = tf.nn.bias_add if is_portable() else add_bias
-
-        def convolve(kernel, bias, *maps):
-            maps = [tf.cast(part, self.compute_dtype) for part in maps]
-            y = grouped_conv2d(
-                tf.concat(maps, axis=-1) if len(maps) > 1 else maps[0],
-                tf.cast(kernel, self.compute_dtype),
-                groups=self.groups,
-                stride=self.stride,
-                padding=self.padding,
-                split=split,
-            )
-            return add(y, tf.cast(bias, self.compute_dtype))
-
-        return self.run(convolve, *read(self.kernel, self.bias), *_list(inputs))
-
-    def get_config(self) -> dict:
-        return super().get_config() | {
-            "filters": self.filters,
-            "size": self.size,
-            "stride": self.stride,
-            "padding": self.padding,
-            "groups": self.groups,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-        }
+    def _apply_kernel(self, x, kernel):
+        return grouped_conv2d(
+            x,
+            kernel,
+            groups=self.groups,
+            stride=self.stride,
+            padding=self.padding,
+            split=is_portable() or None,
+        )
 
 
 @register
-class Dense(ColumnLayer):
+class Dense(_Weighted):
     """Fully connected layer; (batch, n) to (batch, units).
 
-    Given a list of tensors, it reads all of them. Maps (batch, height, width,
-    channels) are flattened after the columns' channels are put together, so that
-    the weights of both forms of a net are in one order.
-
-    Args:
-        units: number of neurons.
-        groups: 2 where the layer holds both columns and each reads its own numbers.
-        kernel_initializer: of the weights.
-        bias_initializer: of the biases.
+    Maps (batch, height, width, channels) are flattened after the columns' channels are
+    put together, so that the weights of both forms of a net are in one order.
     """
 
-    def __init__(
-        self,
-        units: int,
-        groups: int = 1,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.units = units
-        self.groups = groups
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
+    units: int
 
-    def build(self, input_shape):
-        shapes = _shapes(input_shape)
-        inputs = sum(shape[-1] for shape in shapes)
-        for side in shapes[0][1:-1]:
-            inputs *= side
-        self.add_kernel_and_bias(
-            (inputs // self.groups, self.units),
-            self.kernel_initializer,
-            self.bias_initializer,
-        )
+    def _kernel_shape(self, shapes):
+        channels = sum(shape[-1] for shape in shapes)
+        return (math.prod(shapes[0][1:-1]) * channels // self.groups, self.units)
 
     def compute_output_shape(self, input_shape):
         return (_shapes(input_shape)[0][0], self.units)
 
-    def call(self, inputs):
+    def _apply_kernel(self, x, kernel):
         multiply = tf.matmul if is_portable() else product
-        add = tf.nn.bias_add if is_portable() else add_bias
-
-        def connect(kernel, bias, *parts):
-            parts = [tf.cast(part, self.compute_dtype) for part in parts]
-            x = tf.concat(parts, axis=-1) if len(parts) > 1 else parts[0]
-            kernel = tf.cast(kernel, self.compute_dtype)
-            pairs = [(x, kernel)]
-            if self.groups > 1:
-                both = (tf.split(y, self.groups, axis=-1) for y in (x, kernel))
-                pairs = zip(*both, strict=True)
-            ys = [multiply(tf.reshape(x, [-1, k.shape[0]]), k) for x, k in pairs]
-            y = tf.concat(ys, axis=-1) if self.groups > 1 else ys[0]
-            return add(y, tf.cast(bias, self.compute_dtype))
-
-        return self.run(connect, *read(self.kernel, self.bias), *_list(inputs))
-
-    def get_config(self) -> dict:
-        return super().get_config() | {
-            "units": self.units,
-            "groups": self.groups,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-        }
+        pairs = [(x, kernel)]
+        if self.groups > 1:
+            both = (tf.split(y, self.groups, axis=-1) for y in (x, kernel))
+            pairs = zip(*both, strict=True)
+        ys = [multiply(tf.reshape(x, [-1, k.shape[0]]), k) for x, k in pairs]
+        return tf.concat(ys, axis=-1) if self.groups > 1 else ys[0]
 
 
 @register
@@ -184,28 +148,21 @@ class Tanh(ColumnLayer):
 
 @register
 class LocalResponseNormalization(ColumnLayer):
-    """Local response normalisation (section 3.3).
+    """Local response normalisation (section 3.3); alpha is not divided by n.
 
     Given a list, its own maps between the nearest maps of its neighbours (see
     `Edges`), it returns its own maps.
-
-    Args:
-        k, n, alpha, beta: as in the paper; alpha is not divided by n.
-        num_columns: columns that lie side by side in the layer's input.
     """
 
-    def __init__(
-        self,
-        k: float = 2.0,
-        n: int = 5,
-        alpha: float = 1e-4,
-        beta: float = 0.75,
-        num_columns: int = 1,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.lrn = LRN(k, n, alpha, beta)
-        self.num_columns = num_columns
+    k: float = 2.0
+    n: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    num_columns: int = 1
+
+    @property
+    def lrn(self) -> LRN:
+        return LRN(self.k, self.n, self.alpha, self.beta)
 
     def compute_output_shape(self, input_shape):
         shapes = _shapes(input_shape)
@@ -219,8 +176,7 @@ class LocalResponseNormalization(ColumnLayer):
         size = parts[own].shape[-1]
 
         def normalize(*parts):
-            parts = [tf.cast(part, self.compute_dtype) for part in parts]
-            x = tf.concat(parts, axis=-1) if len(parts) > 1 else parts[0]
+            x = _joined(parts, self.compute_dtype)
             y = local_response_normalization(
                 x, self.lrn, num_columns=self.num_columns, form=form
             )
@@ -239,46 +195,31 @@ class LocalResponseNormalization(ColumnLayer):
             return "native"
         return "fused" if xla_runs_here() else "band"
 
-    def get_config(self) -> dict:
-        return super().get_config() | {
-            "k": self.lrn.k,
-            "n": self.lrn.n,
-            "alpha": self.lrn.alpha,
-            "beta": self.lrn.beta,
-            "num_columns": self.num_columns,
-        }
-
 
 @register
 class MaxPool(ColumnLayer):
     """Max pooling; windows overlap where `stride` is less than `size` (section 3.4).
 
-    Args:
-        size: side of the window.
-        stride: distance of the windows.
-        ceil: keep a last window that reaches over the bottom or right edge.
+    `ceil` keeps a last window that reaches over the bottom or right edge.
     """
 
-    def __init__(self, size: int = 3, stride: int = 2, ceil: bool = False, **kwargs):
-        super().__init__(**kwargs)
-        self.size = size
-        self.stride = stride
-        self.ceil = ceil
+    size: int = 3
+    stride: int = 2
+    ceil: bool = False
 
     def compute_output_shape(self, input_shape):
         batch, *sides, maps = input_shape
         sides = [
-            (side + self._over(side) * self.ceil - self.size) // self.stride + 1
-            for side in sides
+            (side + self._over(side) - self.size) // self.stride + 1 for side in sides
         ]
         return (batch, *sides, maps)
 
     def call(self, x):
-        over = [self._over(side) if self.ceil else 0 for side in x.shape[1:3]]
+        bottom, right = (self._over(side) for side in x.shape[1:3])
 
         def pool(x):
-            if any(over):
-                borders = [[0, 0], [0, over[0]], [0, over[1]], [0, 0]]
+            if bottom or right:
+                borders = [[0, 0], [0, bottom], [0, right], [0, 0]]
                 x = tf.pad(x, borders, constant_values=x.dtype.min)
             return tf.nn.max_pool2d(x, self.size, self.stride, padding="VALID")
 
@@ -287,14 +228,12 @@ class MaxPool(ColumnLayer):
     def _over(self, side: int) -> int:
         """How far the last window reaches over the edge."""
         steps = -(-(side - self.size) // self.stride)
-        return max(0, steps * self.stride + self.size - side)
+        return max(0, steps * self.stride + self.size - side) if self.ceil else 0
 
-    def get_config(self) -> dict:
-        return super().get_config() | {
-            "size": self.size,
-            "stride": self.stride,
-            "ceil": self.ceil,
-        }
+
+def _joined(parts: list[tf.Tensor], dtype: str) -> tf.Tensor:
+    parts = [tf.cast(part, dtype) for part in parts]
+    return tf.concat(parts, axis=-1) if len(parts) > 1 else parts[0]
 
 
 def _list(inputs) -> list:

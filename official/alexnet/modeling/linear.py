@@ -24,8 +24,6 @@ def grouped_conv2d(
         x: (batch, height, width, channels).
         kernel: (size, size, channels / groups, filters); the first filters / groups
             kernels read the first channels / groups maps, and so on.
-        groups: number of groups.
-        stride: in both directions.
         padding: zeros at the top and left, and at the bottom and right.
         split: run one convolution a group, which any TensorFlow can. By default
             only where the device at hand refuses a grouped kernel.
@@ -62,14 +60,8 @@ def product(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """x times kernel, with a gradient that reads the kernel as it is stored.
 
     The gradient for x, `dy kernel^T`, is computed as `(kernel dy^T)^T`: for a batch
-    that is small beside the kernel, a CPU takes two thirds of the time.
-
-    Args:
-        x: (batch, inputs).
-        kernel: (inputs, units), in x's type.
-
-    Returns:
-        (batch, units), in x's type.
+    that is small beside the kernel, a CPU takes two thirds of the time. x is (batch,
+    inputs) and the kernel (inputs, units); all are of one type.
     """
 
     @tf.custom_gradient
@@ -87,14 +79,8 @@ def add_bias(x: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """x plus a bias a map or unit, with a gradient that is a sum of its own.
 
     TensorFlow fuses its own bias gradient into the kernel's where nothing else waits
-    for it, and the fused sum has other bits: two columns would differ by it.
-
-    Args:
-        x: (..., channels).
-        bias: (channels,), in x's type.
-
-    Returns:
-        A tensor of x's shape and type; the bias's gradient is summed in float32.
+    for it, and the fused sum has other bits: two columns would differ by it. x is (...,
+    channels), the bias (channels,) in x's type; its gradient is summed in float32.
     """
 
     @tf.custom_gradient

@@ -64,22 +64,16 @@ def _normalize(
 
 @register
 class SpatialResponseNormalization(ColumnLayer):
-    """`spatial_response_normalization` as a layer.
+    """`spatial_response_normalization` as a layer."""
 
-    Args:
-        k, n, alpha, beta: as there.
-    """
+    k: float = 1.0
+    n: int = 5
+    alpha: float = 4e-5
+    beta: float = 0.75
 
-    def __init__(
-        self,
-        k: float = 1.0,
-        n: int = 5,
-        alpha: float = 4e-5,
-        beta: float = 0.75,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.norm = LRN(k, n, alpha, beta)
+    @property
+    def norm(self) -> LRN:
+        return LRN(self.k, self.n, self.alpha, self.beta)
 
     def call(self, x):
         plain = is_portable()
@@ -88,14 +82,6 @@ class SpatialResponseNormalization(ColumnLayer):
             return spatial_response_normalization(x, self.norm, plain=plain)
 
         return self.run(normalize, x)
-
-    def get_config(self) -> dict:
-        return super().get_config() | {
-            "k": self.norm.k,
-            "n": self.norm.n,
-            "alpha": self.norm.alpha,
-            "beta": self.norm.beta,
-        }
 
 
 @register
@@ -106,15 +92,12 @@ class BatchNormalization(ColumnLayer):
     replica normalises by its own part of the batch, as is usual; the moving
     statistics, which are used when not training, are averaged over the replicas.
 
-    Args:
-        momentum: share of the moving statistics that a step keeps.
-        epsilon: added to the variance.
+    `momentum` is the share of them that a step keeps; `epsilon` is added to the
+    variance.
     """
 
-    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
-        super().__init__(**kwargs)
-        self.momentum = momentum
-        self.epsilon = epsilon
+    momentum: float = 0.9
+    epsilon: float = 1e-5
 
     def build(self, input_shape):
         def add(name: str, initializer: str, trainable: bool):
@@ -162,9 +145,3 @@ class BatchNormalization(ColumnLayer):
     def _moved(self, *values: tf.Tensor) -> list[tf.Tensor]:
         pairs = zip(values[:2], values[2:], strict=True)
         return [old + (1 - self.momentum) * (new - old) for old, new in pairs]
-
-    def get_config(self) -> dict:
-        return super().get_config() | {
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-        }

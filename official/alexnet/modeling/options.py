@@ -2,13 +2,21 @@
 
 import math
 import numbers
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import net_files, structure
-from official.alexnet.modeling.variants import Conv, Dense, Variant, find_variant
+from official.alexnet.modeling.variants import (
+    Conv,
+    Dense,
+    Variant,
+    each,
+    find_variant,
+    without,
+)
 
+INITS = ("published", "source")
 ACTIVATIONS = ("relu", "tanh")
 NORMALIZATIONS = ("lrn", "batch_norm", "none")
 NORMS = ("lrn", "spatial_norm", "batch_norm")
@@ -69,7 +77,7 @@ def change(
     """
     net = replace(net, input_size=net.input_size if input_size is None else input_size)
     if dropout is not None:
-        net = _each(replace(net, dropout=dropout), lambda x: replace(x, dropout=None))
+        net = each(replace(net, dropout=dropout), lambda x: replace(x, dropout=None))
     if not (_is_number(net.dropout) and 0 <= net.dropout < 1):
         raise UserError(f"--dropout should be in [0, 1), not {net.dropout!r}")
     if not (_is_number(width) and width > 0):
@@ -87,11 +95,9 @@ def change(
     return net
 
 
-def _each(net: Variant, change: Callable) -> Variant:
-    convolutions, dense = (
-        tuple(map(change, rows)) for rows in (net.convolutions, net.dense)
-    )
-    return replace(net, convolutions=convolutions, dense=dense)
+def _check_choice(name: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise UserError(f"--{name}={value}: the net takes {', '.join(known)}")
 
 
 def _scaled(net: Variant, width: float) -> Variant:
@@ -101,18 +107,12 @@ def _scaled(net: Variant, width: float) -> Variant:
     whole windows of maps.
     """
 
-    def scale(count: int) -> int:
-        return max(8, 8 * round(count * width / 8))
+    def scaled(layer: Conv | Dense) -> Conv | Dense:
+        name = "filters" if isinstance(layer, Conv) else "units"
+        count = max(8, 8 * round(getattr(layer, name) * width / 8))
+        return replace(layer, **{name: count})
 
-    if width == 1:
-        return net
-    return replace(
-        net,
-        convolutions=tuple(
-            replace(conv, filters=scale(conv.filters)) for conv in net.convolutions
-        ),
-        dense=tuple(replace(dense, units=scale(dense.units)) for dense in net.dense),
-    )
+    return net if width == 1 else each(net, scaled)
 
 
 def _with_init(net: Variant, init: str) -> Variant:
@@ -120,8 +120,7 @@ def _with_init(net: Variant, init: str) -> Variant:
 
     That is for `init` `source`; the paper says 0.01 for every layer.
     """
-    if init not in ("published", "source"):
-        raise UserError(f"--init={init}: the net takes published or source")
+    _check_choice("init", init, INITS)
     if init == "published":
         return net
     first, second, *rest = net.convolutions
@@ -136,16 +135,13 @@ def _with_init(net: Variant, init: str) -> Variant:
 
 def _with_activation(net: Variant, activation: str) -> Variant:
     """The net with another nonlinearity in every layer."""
-    if activation not in ACTIVATIONS:
-        raise UserError(
-            f"--activation={activation}: the net takes {', '.join(ACTIVATIONS)}"
-        )
+    _check_choice("activation", activation, ACTIVATIONS)
 
     def changed(layer: Conv | Dense) -> Conv | Dense:
         operations = (activation if o in ACTIVATIONS else o for o in layer.then)
         return replace(layer, then=tuple(operations))
 
-    return _each(net, changed)
+    return each(net, changed)
 
 
 def _with_normalization(net: Variant, normalization: str) -> Variant:
@@ -155,25 +151,19 @@ def _with_normalization(net: Variant, normalization: str) -> Variant:
     layers, where the paper has it. `batch_norm` takes the place of all other norms,
     and stands between each convolution and what follows it (Ioffe and Szegedy 2015).
     """
-    if normalization not in NORMALIZATIONS:
-        raise UserError(
-            f"--normalization={normalization}: the net takes "
-            + ", ".join(NORMALIZATIONS)
-        )
-    operations = [conv.then for conv in net.convolutions]
-    if normalization == "lrn" and any("lrn" in then for then in operations):
+    _check_choice("normalization", normalization, NORMALIZATIONS)
+    if normalization == "lrn" and any("lrn" in conv.then for conv in net.convolutions):
         return net
-    operations = [tuple(o for o in then if o not in NORMS) for then in operations]
-    if normalization == "lrn":
-        for i in range(2):
-            place = (*operations[i], "pool").index("pool")
-            operations[i] = (*operations[i][:place], "lrn", *operations[i][place:])
-    if normalization == "batch_norm":
-        operations = [("batch_norm", *then) for then in operations]
-    pairs = zip(net.convolutions, operations, strict=True)
-    return replace(
-        net, convolutions=tuple(replace(conv, then=then) for conv, then in pairs)
-    )
+    rows = []
+    for conv in without(net, *NORMS).convolutions:
+        then = conv.then
+        if normalization == "lrn" and len(rows) < 2:
+            place = (*then, "pool").index("pool")
+            then = (*then[:place], "lrn", *then[place:])
+        elif normalization == "batch_norm":
+            then = ("batch_norm", *then)
+        rows.append(replace(conv, then=then))
+    return replace(net, convolutions=tuple(rows))
 
 
 def _with_pooling(net: Variant, size: int | None, stride: int | None) -> Variant:

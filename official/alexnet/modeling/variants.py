@@ -6,6 +6,7 @@ each column half of them.
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from official.alexnet.errors import UserError
@@ -115,14 +116,39 @@ class Variant:
         return self.dropout if layer.dropout is None else layer.dropout
 
 
+def _varied(
+    net: Variant, name: str, layers: Mapping[str, Mapping], **changes
+) -> Variant:
+    """A net as another one but for what changes, of its layers by their names."""
+
+    def changed(layer: Conv | Dense) -> Conv | Dense:
+        return replace(layer, **layers.get(layer.name, {}))
+
+    return each(replace(net, name=name, **changes), changed)
+
+
+def each(net: Variant, change: Callable[[Conv | Dense], Conv | Dense]) -> Variant:
+    """The net with each of its layers changed."""
+    convolutions, dense = (
+        tuple(map(change, layers)) for layers in (net.convolutions, net.dense)
+    )
+    return replace(net, convolutions=convolutions, dense=dense)
+
+
+def without(net: Variant, *operations: str) -> Variant:
+    """The net without some of the operations after its layers."""
+    return each(
+        net, lambda x: replace(x, then=tuple(o for o in x.then if o not in operations))
+    )
+
+
 # Section 3.5 and Figure 2; initialisation of section 5. A 224 input gives conv1 its
 # 55 x 55 maps only with 3 zeros at the bottom and right, as the 2012 source has them.
-RELU_LRN_POOL = ("relu", "lrn", "pool")
 PAPER = Variant(
     name="paper",
     convolutions=(
-        Conv("conv1", 96, 11, "image", RELU_LRN_POOL, stride=4, padding=(0, 3)),
-        Conv("conv2", 256, 5, "own", RELU_LRN_POOL, padding=(2, 2), bias=1.0),
+        Conv("conv1", 96, 11, "image", ("relu", "lrn", "pool"), 4, (0, 3)),
+        Conv("conv2", 256, 5, "own", ("relu", "lrn", "pool"), 1, (2, 2), bias=1.0),
         Conv("conv3", 384, 3, "all", ("relu",)),
         Conv("conv4", 384, 3, "own", ("relu",), bias=1.0),
         Conv("conv5", 256, 3, "own", ("relu", "pool"), bias=1.0),
@@ -133,60 +159,46 @@ PAPER = Variant(
 # layers-145.cfg of the 2012 source, which gave the paper's errors: the ReLU of layer 1
 # comes after LRN and pooling, layer 2 has a second, spatial norm, alpha is divided by
 # n, and the kernels of conv3 to conv5 are drawn from N(0, 0.03).
-ORIGINAL = Variant(
-    name="original",
-    convolutions=(
-        Conv(
-            *("conv1", 96, 11, "image", ("lrn", "pool", "relu")),
-            stride=4,
-            padding=(0, 3),
-        ),
-        Conv(
-            *("conv2", 256, 5, "own", ("relu", "lrn", "spatial_norm", "pool")),
-            padding=(2, 2),
-            bias=1.0,
-        ),
-        Conv("conv3", 384, 3, "all", ("relu",), stddev=0.03),
-        Conv("conv4", 384, 3, "own", ("relu",), stddev=0.03, bias=1.0),
-        Conv("conv5", 256, 3, "own", ("pool", "relu"), stddev=0.03, bias=1.0),
-    ),
-    dense=PAPER.dense,
+ORIGINAL = _varied(
+    PAPER,
+    "original",
+    {
+        "conv1": {"then": ("lrn", "pool", "relu")},
+        "conv2": {"then": ("relu", "lrn", "spatial_norm", "pool")},
+        "conv3": {"stddev": 0.03},
+        "conv4": {"stddev": 0.03},
+        "conv5": {"stddev": 0.03, "then": ("pool", "relu")},
+    },
     lrn=LRN(alpha=1e-4 / 5),
     pool_ceil=True,
 )
 
-# bvlc_alexnet: 227 real pixels, k = 1, LRN over all maps, and biases of 0.1, for with
-# 1 its loss stayed flat.
-CAFFE = Variant(
-    name="caffe",
-    convolutions=(
-        Conv("conv1", 96, 11, "image", RELU_LRN_POOL, stride=4, padding=(0, 0)),
-        Conv("conv2", 256, 5, "own", RELU_LRN_POOL, padding=(2, 2), bias=0.1),
-        Conv("conv3", 384, 3, "all", ("relu",)),
-        Conv("conv4", 384, 3, "own", ("relu",), bias=0.1),
-        Conv("conv5", 256, 3, "own", ("relu", "pool"), bias=0.1),
-    ),
-    dense=(
-        Dense("fc6", 4096, stddev=0.005, bias=0.1),
-        Dense("fc7", 4096, stddev=0.005, bias=0.1),
-    ),
+# bvlc_reference_caffenet: 227 real pixels, k = 1, LRN over all maps and after pooling.
+CAFFENET = _varied(
+    PAPER,
+    "caffenet",
+    {
+        "conv1": {"then": ("relu", "pool", "lrn"), "padding": (0, 0)},
+        "conv2": {"then": ("relu", "pool", "lrn")},
+        "fc6": {"stddev": 0.005},
+        "fc7": {"stddev": 0.005},
+    },
     input_size=227,
     lrn=LRN(k=1.0, alpha=1e-4 / 5, reads="all"),
     pool_ceil=True,
     inverted_dropout=True,
 )
 
-# bvlc_reference_caffenet: the same with biases of 1, pooled before it is normalised.
-RELU_POOL_LRN = ("relu", "pool", "lrn")
-CAFFENET = replace(
-    CAFFE,
-    name="caffenet",
-    convolutions=(
-        Conv("conv1", 96, 11, "image", RELU_POOL_LRN, stride=4, padding=(0, 0)),
-        Conv("conv2", 256, 5, "own", RELU_POOL_LRN, padding=(2, 2), bias=1.0),
-        *PAPER.convolutions[2:],
-    ),
-    dense=(Dense("fc6", 4096, stddev=0.005), Dense("fc7", 4096, stddev=0.005)),
+# bvlc_alexnet: the same normalised before it is pooled, and with biases of 0.1, for
+# with 1 its loss stayed flat.
+CAFFE = _varied(
+    CAFFENET,
+    "caffe",
+    {
+        "conv1": {"then": ("relu", "lrn", "pool")},
+        "conv2": {"then": ("relu", "lrn", "pool"), "bias": 0.1},
+        **{name: {"bias": 0.1} for name in ("conv4", "conv5", "fc6", "fc7")},
+    },
 )
 
 # torchvision's `alexnet`, after "One weird trick" (2014): one tower without LRN;
@@ -195,13 +207,8 @@ OWT = Variant(
     name="owt",
     num_columns=1,
     convolutions=(
-        Conv(
-            *("conv1", 64, 11, "image", ("relu", "pool")),
-            stride=4,
-            padding=(2, 2),
-            stddev=None,
-        ),
-        Conv("conv2", 192, 5, "own", ("relu", "pool"), padding=(2, 2), stddev=None),
+        Conv("conv1", 64, 11, "image", ("relu", "pool"), 4, (2, 2), None),
+        Conv("conv2", 192, 5, "own", ("relu", "pool"), 1, (2, 2), None),
         Conv("conv3", 384, 3, "own", ("relu",), stddev=None),
         Conv("conv4", 256, 3, "own", ("relu",), stddev=None),
         Conv("conv5", 256, 3, "own", ("relu", "pool", "dropout"), stddev=None),
@@ -219,15 +226,12 @@ OWT = Variant(
 SLIM = Variant(
     name="slim",
     num_columns=1,
-    convolutions=tuple(
-        Conv(name, filters, size, reads, then, stride, padding, stddev, bias=0.1)
-        for name, filters, size, reads, then, stride, padding, stddev in (
-            ("conv1", 64, 11, "image", ("relu", "pool"), 4, (0, 0), 0.0157),
-            ("conv2", 192, 5, "own", ("relu", "pool"), 1, (2, 2), 0.0177),
-            ("conv3", 384, 3, "own", ("relu",), 1, (1, 1), 0.0196),
-            ("conv4", 384, 3, "own", ("relu",), 1, (1, 1), 0.0170),
-            ("conv5", 256, 3, "own", ("relu", "pool"), 1, (1, 1), 0.0186),
-        )
+    convolutions=(
+        Conv("conv1", 64, 11, "image", ("relu", "pool"), 4, (0, 0), 0.0157, 0.1),
+        Conv("conv2", 192, 5, "own", ("relu", "pool"), 1, (2, 2), 0.0177, 0.1),
+        Conv("conv3", 384, 3, "own", ("relu",), 1, (1, 1), 0.0196, 0.1),
+        Conv("conv4", 384, 3, "own", ("relu",), 1, (1, 1), 0.0170, 0.1),
+        Conv("conv5", 256, 3, "own", ("relu", "pool"), 1, (1, 1), 0.0186, 0.1),
     ),
     dense=tuple(Dense(name, 4096, stddev=0.0044, bias=0.1) for name in ("fc6", "fc7")),
     inverted_dropout=True,
@@ -235,17 +239,18 @@ SLIM = Variant(
 )
 
 
-def _one_column(net: Variant) -> tuple[Conv, ...]:
-    """The convolutions of a net of one column, each of which reads its own."""
+def _one_column(net: Variant, name: str, *filters: int) -> Variant:
+    """A net of one column, each layer of which reads all that there is."""
     first, *rest = net.convolutions
-    return (first, *(replace(conv, reads="own") for conv in rest))
+    rows = (first, *(replace(conv, reads="own") for conv in rest))
+    pairs = zip(rows, filters, strict=True)
+    convolutions = tuple(replace(conv, filters=count) for conv, count in pairs)
+    return replace(net, name=name, num_columns=1, convolutions=convolutions)
 
 
 def _one_gpu(net: Variant, name: str) -> Variant:
     """Section 3.2, footnote 2 (145-half): half the kernels, but conv5 and fc whole."""
-    halves = zip(_one_column(net), (48, 128, 192, 192, 256), strict=True)
-    convolutions = tuple(replace(conv, filters=count) for conv, count in halves)
-    return replace(net, name=name, num_columns=1, convolutions=convolutions)
+    return _one_column(net, name, 48, 128, 192, 192, 256)
 
 
 def _conv6(net: Variant, name: str) -> Variant:
@@ -256,12 +261,7 @@ def _conv6(net: Variant, name: str) -> Variant:
 
 def _no_lrn(net: Variant, name: str) -> Variant:
     """Section 3.3's comparison (148): no normalisation at all."""
-    norms = ("lrn", "spatial_norm")
-    convolutions = tuple(
-        replace(conv, then=tuple(o for o in conv.then if o not in norms))
-        for conv in net.convolutions
-    )
-    return replace(net, name=name, convolutions=convolutions)
+    return without(replace(net, name=name), "lrn", "spatial_norm")
 
 
 def _pool2x2(net: Variant, name: str) -> Variant:
@@ -270,52 +270,18 @@ def _pool2x2(net: Variant, name: str) -> Variant:
     The paddings of conv2 and conv5 bring the maps back to the same 6 x 6: conv1 makes
     55, pool1 28, conv2 26, pool2 13, conv5 11, pool5 6.
     """
-    paddings = {"conv2": (1, 1), "conv5": (0, 0)}
-    convolutions = tuple(
-        replace(conv, padding=paddings.get(conv.name, conv.padding))
-        for conv in net.convolutions
-    )
-    return replace(
-        net,
-        name=name,
-        convolutions=convolutions,
-        pool_size=2,
-        pool_stride=2,
-        pool_ceil=True,
-    )
+    paddings = {"conv2": {"padding": (1, 1)}, "conv5": {"padding": (0, 0)}}
+    return _varied(net, name, paddings, pool_size=2, pool_stride=2, pool_ceil=True)
 
 
-def _no_exchange(net: Variant, name: str) -> Variant:
-    """150: the columns meet at the output only; conv2 and fc6 are the wider for it."""
-    convolutions = {conv.name: conv for conv in net.convolutions}
-    convolutions["conv2"] = replace(convolutions["conv2"], filters=320)
-    convolutions["conv3"] = replace(convolutions["conv3"], reads="own")
-    fc6, fc7 = (replace(dense, reads="own") for dense in net.dense)
-    dense = (replace(fc6, units=8192), fc7)
-    return replace(
-        net, name=name, convolutions=tuple(convolutions.values()), dense=dense
-    )
-
-
-def _bottleneck(net: Variant, name: str) -> Variant:
-    """146-2011: 2048 linear units between fc7 and an output of 21,843 classes."""
-    linear = Dense("fc7_1", 2048, then=(), bias=0.0)
-    return replace(net, name=name, dense=(*net.dense, linear))
-
-
-def _one_tower(net: Variant, name: str) -> Variant:
-    """cuda-convnet2's single-GPU net (2014), without the spatial norm of 2012."""
-    counts = zip(_one_column(net), (64, 192, 384, 256, 256), strict=True)
-    convolutions = tuple(
-        replace(
-            conv,
-            filters=count,
-            then=tuple(o for o in conv.then if o != "spatial_norm"),
-        )
-        for conv, count in counts
-    )
-    return replace(net, name=name, num_columns=1, convolutions=convolutions)
-
+# 150: the columns meet at the output only; conv2 and fc6 are the wider for it.
+_NO_EXCHANGE = {
+    "conv2": {"filters": 320},
+    "conv3": {"reads": "own"},
+    "fc6": {"reads": "own", "units": 8192},
+    "fc7": {"reads": "own"},
+}
+_ORIGINAL_CONV6 = _conv6(ORIGINAL, "original_conv6")
 
 VARIANTS = {
     variant.name: variant
@@ -332,12 +298,20 @@ VARIANTS = {
         SLIM,
         # The nets that the paper's comparisons were made with.
         _one_gpu(ORIGINAL, "original_one_gpu"),
-        _conv6(ORIGINAL, "original_conv6"),
+        _ORIGINAL_CONV6,
         _no_lrn(ORIGINAL, "original_no_lrn"),
         _pool2x2(ORIGINAL, "original_pool2x2"),
-        _no_exchange(ORIGINAL, "original_no_exchange"),
-        _bottleneck(_conv6(ORIGINAL, "original_conv6"), "original_conv6_bottleneck"),
-        _one_tower(ORIGINAL, "cuda_convnet2"),
+        _varied(ORIGINAL, "original_no_exchange", _NO_EXCHANGE),
+        # 146-2011: 2048 linear units between fc7 and an output of 21,843 classes.
+        replace(
+            _ORIGINAL_CONV6,
+            name="original_conv6_bottleneck",
+            dense=(*ORIGINAL.dense, Dense("fc7_1", 2048, then=(), bias=0.0)),
+        ),
+        # cuda-convnet2's single-GPU net (2014), without the spatial norm of 2012.
+        _one_column(
+            without(ORIGINAL, "spatial_norm"), "cuda_convnet2", 64, 192, 384, 256, 256
+        ),
     )
 }
 

@@ -16,9 +16,7 @@ from official.alexnet.modeling.structure import whole_name
 def variables_by_name(model: keras.Model) -> dict[str, list[keras.Variable]]:
     """The weights, and the moving statistics of batch norm, columns together.
 
-    Returns:
-        For each name, such as `conv1/kernel`, the variables that hold it: one a
-        column, in order, or a single one.
+    A name, such as `conv1/kernel`, has a variable a column, in order, or a single one.
     """
     found: dict[str, list[keras.Variable]] = {}
     for layer in model.layers:

@@ -78,6 +78,7 @@ def export(
     labels = read_labels(source / LABELS_FILE, config.model.num_classes)
     mean = preprocessing.central_mean(statistics, config.model.image_size)
     scale = preprocessing.input_scale(statistics, config.data.input_scale)
+    inputs = {"mean": mean, "input_scale": scale}
     files = {name: formats_lib.FILES[name] for name in formats}
     with _appearing_whole(target) as folder:
         for name, file in files.items():
@@ -89,15 +90,10 @@ def export(
             elif name == "keras":
                 _with_softmax(model).save(folder / file)
             elif name == "onnx":
-                write_onnx(model, folder / file, mean=mean, input_scale=scale)
+                write_onnx(model, folder / file, **inputs)
             elif name == "litert":
-                write_litert(
-                    model,
-                    folder / file,
-                    mean=mean,
-                    input_scale=scale,
-                    quantization=litert_quantization,
-                )
+                quantization = litert_quantization
+                write_litert(model, folder / file, **inputs, quantization=quantization)
         statistics.save(folder / STATISTICS_FILE)
         text = "".join(f"{label}\n" for label in labels)
         (folder / LABELS_FILE).write_text(text, "utf-8")

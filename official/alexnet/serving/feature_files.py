@@ -29,10 +29,8 @@ def check(path: pathlib.Path) -> None:
     Raises:
         UserError: it is missing.
     """
-    if (
-        path.suffix.lower() == ".parquet"
-        and importlib.util.find_spec("pyarrow") is None
-    ):
+    is_parquet = path.suffix.lower() == ".parquet"
+    if is_parquet and importlib.util.find_spec("pyarrow") is None:
         raise UserError(
             f"--output_file={path}: Parquet needs the package pyarrow, which is not "
             "installed: pip install 'official-alexnet[parquet]', or name a file in .npz"
@@ -58,7 +56,7 @@ def create(
     """
     with disk.atomic_write(path) as temporary:
         if path.suffix.lower() == ".parquet":
-            with _Parquet(temporary, shapes) as file:
+            with contextlib.closing(_Parquet(temporary, shapes)) as file:
                 yield file
         else:
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
@@ -109,11 +107,8 @@ class _Npz:
     @contextlib.contextmanager
     def _member(self, archive, name: str, kind: str, shape: Sequence[int]):
         with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-            header = {
-                "descr": kind,
-                "fortran_order": False,
-                "shape": (self._count, *shape),
-            }
+            header = {"descr": kind, "fortran_order": False}
+            header["shape"] = (self._count, *shape)
             np.lib.format.write_array_header_1_0(member, header)
             yield member
 
@@ -143,10 +138,7 @@ class _Parquet:
         self._schema = pa.schema(fields)
         self._writer = parquet.ParquetWriter(path, self._schema)
 
-    def __enter__(self) -> "_Parquet":
-        return self
-
-    def __exit__(self, *_) -> None:
+    def close(self) -> None:
         self._writer.close()
 
     def add(self, names: Sequence[str], labels: Sequence, features: Mapping) -> None:

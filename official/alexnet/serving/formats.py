@@ -23,11 +23,6 @@ def check_formats(
 ) -> None:
     """Checks that there are such formats and that they can be written here.
 
-    Args:
-        formats: names, out of `FILES`.
-        litert_quantization: see `litert.write_litert`.
-        features: layers that a SavedModel gives.
-
     Raises:
         UserError: no format at all, an unknown one, a package is missing, or a
             setting has no format to apply to.
@@ -61,15 +56,27 @@ def check_onnx() -> None:
         )
 
 
-def check_mean(mean: np.ndarray | None, size: int) -> None:
-    """Checks that a mean can be subtracted from a net's input.
-
-    Args:
-        mean: (size, size, 3) or what broadcasts to it; None is right as well.
-        size: side of the net's input, in pixels.
+def ending(layer, format_name: str) -> str:
+    """The function that a net ends with, `linear` or `softmax`, by its last layer.
 
     Raises:
-        UserError: it cannot.
+        UserError: it is another.
+    """
+    function = getattr(layer, "activation", None)
+    name = "linear" if function is None else function.__name__
+    if name not in ("linear", "softmax"):
+        raise UserError(
+            f"{format_name}: the net ends with {name}; the writer knows the "
+            "classifier_activation None and softmax"
+        )
+    return name
+
+
+def check_mean(mean: np.ndarray | None, size: int) -> None:
+    """Checks that a mean is None, (size, size, 3) or what broadcasts to it.
+
+    Raises:
+        UserError: it is not.
     """
     shape = () if mean is None else np.shape(mean)
     pairs = zip(shape[::-1], (3, size, size), strict=False)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from official.alexnet.backend import keras
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.columns import portable
-from official.alexnet.serving.formats import check_mean
+from official.alexnet.serving.formats import check_mean, ending
 
 Quantization = Literal["none", "dynamic_range"]
 
@@ -35,11 +35,7 @@ def write_litert(
 
     Args:
         model: the grouped form (`num_columns=1`), of the dtype policy float32.
-        path: of the file; one that is there is replaced.
-        mean: grey levels, (size, size, 3) or what broadcasts to it; None if the
-            caller subtracts it.
-        input_scale: factor of the mean-subtracted pixels, one or one a channel;
-            read only where there is a `mean`.
+        path, mean, input_scale: as of `onnx.write_onnx`.
         batch_size: None for any, which some accelerators do not take.
         quantization: `none`, or `dynamic_range`: weights in 8 bits, a quarter of the
             file, and activations in 8 bits where the runtime gains by it.
@@ -56,42 +52,20 @@ def write_litert(
     check_mean(mean, model.input_shape[1])
     if any(layer.compute_dtype != "float32" for layer in model.layers):
         raise UserError("LiteRT is written from a net with dtype float32 alone")
-    net = _with_preprocessing(model, mean, input_scale, batch_size)
-    converter = tf.lite.TFLiteConverter.from_keras_model(net)
+    kind = "float32" if mean is None else "uint8"
+    images = keras.Input(model.input_shape[1:], batch_size, dtype=kind, name="images")
+    x = images
+    if mean is not None:
+        x = keras.ops.cast(images, "float32") - np.float32(mean)
+        x *= np.float32(input_scale)
+    if ending(model.layers[-1], "LiteRT") == "softmax":
+        model = keras.Model(model.input, model.layers[-1].input)
+    logits = model(x)
+    answers = {"probabilities": keras.ops.softmax(logits), "logits": logits}
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(images, answers))
     if quantization == "dynamic_range":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     # Keras prints the signatures of the SavedModel that the converter reads.
     with portable(), contextlib.redirect_stdout(io.StringIO()):
         content = converter.convert()
     pathlib.Path(path).write_bytes(content)
-
-
-def _with_preprocessing(
-    model: keras.Model,
-    mean: np.ndarray | None,
-    input_scale: float | np.ndarray,
-    batch_size: int | None,
-) -> keras.Model:
-    images = keras.Input(
-        model.input_shape[1:],
-        batch_size,
-        dtype="float32" if mean is None else "uint8",
-        name="images",
-    )
-    x = images
-    if mean is not None:
-        mean, scale = np.float32(mean), np.float32(input_scale)
-        x = (keras.ops.cast(images, "float32") - mean) * scale
-    head = model.layers[-1]
-    activation = getattr(head, "activation", keras.activations.linear)
-    if activation is keras.activations.softmax:
-        model = keras.Model(model.input, head.input)
-    elif activation is not keras.activations.linear:
-        raise UserError(
-            f"LiteRT: the net ends with {activation.__name__}; the writer knows the "
-            "classifier_activation None and softmax"
-        )
-    logits = model(x)
-    return keras.Model(
-        images, {"probabilities": keras.ops.softmax(logits), "logits": logits}
-    )

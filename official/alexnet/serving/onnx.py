@@ -14,7 +14,7 @@ import official.alexnet
 from official.alexnet.backend import keras
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import dropout, layers, normalization
-from official.alexnet.serving.formats import check_mean, check_onnx
+from official.alexnet.serving.formats import check_mean, check_onnx, ending
 
 # The oldest version that has every operator used here: the most runtimes read it.
 OPSET = 13
@@ -66,7 +66,13 @@ def write_onnx(
         kind, shape = TensorProto.UINT8, [batch, size, size, 3]
         x = _preprocess(graph, mean, input_scale)
     for layer in model.layers[1:]:
-        x = _writer_of(layer)(graph, layer, x)
+        if type(layer) not in _WRITERS:
+            raise UserError(
+                f"ONNX: the writer does not know {type(layer).__name__}, the kind of "
+                f"the layer {layer.name}; export the net as saved_model, or write it "
+                "with another tool"
+            )
+        x = _WRITERS[type(layer)](graph, layer, x)
     graph.nodes[-1].output[:] = ["logits"]
     graph.node("Softmax", "probabilities", "logits", axis=1)
     answer = [batch, model.output_shape[-1]]
@@ -199,14 +205,6 @@ def _dense(graph: _Graph, layer: layers.Dense, x: str) -> str:
     )
 
 
-def _relu(graph: _Graph, layer: layers.ReLU, x: str) -> str:
-    return graph.node("Relu", layer.name, x)
-
-
-def _tanh(graph: _Graph, layer: layers.Tanh, x: str) -> str:
-    return graph.node("Tanh", layer.name, x)
-
-
 def _lrn(graph: _Graph, layer: layers.LocalResponseNormalization, x: str) -> str:
     _, height, width, channels = layer.input.shape
     columns = layer.num_columns
@@ -235,14 +233,10 @@ def _spatial_norm(
     graph: _Graph, layer: normalization.SpatialResponseNormalization, x: str
 ) -> str:
     norm, name = layer.norm, layer.name
-    squares = graph.node("Mul", f"{name}/squares", x, x)
+    x_squared = graph.node("Mul", f"{name}/squares", x, x)
+    window = {"kernel_shape": [norm.n] * 2, "pads": [norm.n // 2] * 4}
     means = graph.node(
-        "AveragePool",
-        f"{name}/means",
-        squares,
-        kernel_shape=[norm.n] * 2,
-        pads=[norm.n // 2] * 4,
-        count_include_pad=1,
+        "AveragePool", f"{name}/means", x_squared, count_include_pad=1, **window
     )
     alpha = graph.constant(f"{name}/alpha", norm.alpha * norm.n**2)
     weighted = graph.node("Mul", f"{name}/weighted", means, alpha)
@@ -253,14 +247,10 @@ def _spatial_norm(
 
 
 def _batch_norm(graph: _Graph, layer: normalization.BatchNormalization, x: str) -> str:
-    weights = ("gamma", "beta", "moving_mean", "moving_variance")
-    return graph.node(
-        "BatchNormalization",
-        layer.name,
-        x,
-        *(graph.weight(layer, name) for name in weights),
-        epsilon=layer.epsilon,
-    )
+    names = ("gamma", "beta", "moving_mean", "moving_variance")
+    weights = [graph.weight(layer, name) for name in names]
+    epsilon = layer.epsilon
+    return graph.node("BatchNormalization", layer.name, x, *weights, epsilon=epsilon)
 
 
 def _max_pool(graph: _Graph, layer: layers.MaxPool, x: str) -> str:
@@ -283,19 +273,15 @@ def _dropout(graph: _Graph, layer: dropout.Dropout, x: str) -> str:
 
 def _activation(graph: _Graph, layer: keras.layers.Activation, x: str) -> str:
     """The net's end: the logits, whether or not a softmax follows."""
-    if layer.activation not in (keras.activations.linear, keras.activations.softmax):
-        raise UserError(
-            f"ONNX: the net ends with {layer.activation.__name__}; the writer knows "
-            "the classifier_activation None and softmax"
-        )
+    ending(layer, "ONNX")
     return x
 
 
 _WRITERS: dict[type, Callable[[_Graph, keras.layers.Layer, str], str]] = {
     layers.Convolution: _convolution,
     layers.Dense: _dense,
-    layers.ReLU: _relu,
-    layers.Tanh: _tanh,
+    layers.ReLU: lambda graph, layer, x: graph.node("Relu", layer.name, x),
+    layers.Tanh: lambda graph, layer, x: graph.node("Tanh", layer.name, x),
     layers.LocalResponseNormalization: _lrn,
     layers.MaxPool: _max_pool,
     normalization.SpatialResponseNormalization: _spatial_norm,
@@ -303,13 +289,3 @@ _WRITERS: dict[type, Callable[[_Graph, keras.layers.Layer, str], str]] = {
     dropout.Dropout: _dropout,
     keras.layers.Activation: _activation,
 }
-
-
-def _writer_of(layer: keras.layers.Layer) -> Callable:
-    if type(layer) not in _WRITERS:
-        raise UserError(
-            f"ONNX: the writer does not know {type(layer).__name__}, the kind of the "
-            f"layer {layer.name}; export the net as saved_model, or write it with "
-            "another tool"
-        )
-    return _WRITERS[type(layer)]

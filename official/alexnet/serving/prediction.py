@@ -33,10 +33,6 @@ _DAMAGED = "is not a whole JPEG or PNG image"
 _BEST = ("label", "probability")
 
 
-class _BadImageError(Exception):
-    """An image that is not labelled; the text is the reason, such as `is empty`."""
-
-
 def predict(
     export_dir: str,
     images: list[str],
@@ -76,9 +72,11 @@ def predict(
         _start(path, top)
     predictions: list[dict] = []
     bad_images: list[dict] = []
-    for answers in pictures.answers(
-        lambda encoded: classify(encoded)["probabilities"].numpy()
-    ):
+
+    def call(encoded: tf.Tensor) -> np.ndarray:
+        return classify(encoded)["probabilities"].numpy()
+
+    for answers in pictures.answers(call):
         for row, probabilities in answers:
             if probabilities is not None:
                 row["labels"] = _best(probabilities, labels, top)
@@ -108,9 +106,8 @@ def extract(
 
     Args:
         export_dir: what `export` wrote, with these layers among its `features`.
-        images: files, directories or patterns.
+        images, batch_size: as of `predict`.
         features: layers, such as `fc7`.
-        batch_size: images a call of the model.
         output_file: a new .npz or .parquet file, which appears when it is whole; see
             `feature_files`.
 
@@ -242,23 +239,16 @@ def _load(folder: pathlib.Path):
 
 def _answer(batch: list[tuple[str, str]], call: Callable) -> list[tuple[dict, object]]:
     """A row for each of `image_files.find`, with its answer, or None and an error."""
-    rows = [{"image": image_files.text(name)} for name, _ in batch]
-    answers: list = [None] * len(batch)
-    encoded, places = [], []
-    for place, (name, reason) in enumerate(batch):
-        try:
-            if reason:
-                raise _BadImageError(reason)
-            encoded.append(_read(name))
-            places.append(place)
-        except _BadImageError as error:
-            rows[place]["error"] = str(error)
-    for place, found in zip(places, _by_halves(call, encoded), strict=True):
-        if isinstance(found, str):
-            rows[place]["error"] = found
-        else:
-            answers[place] = found
-    return list(zip(rows, answers, strict=True))
+    read = [reason or _read(name) for name, reason in batch]
+    good = iter(_by_halves(call, [data for data in read if isinstance(data, bytes)]))
+    rows = []
+    for (name, _), data in zip(batch, read, strict=True):
+        row = {"image": image_files.text(name)}
+        answer = next(good) if isinstance(data, bytes) else data
+        if isinstance(answer, str):
+            row["error"], answer = answer, None
+        rows.append((row, answer))
+    return rows
 
 
 def _by_halves(call: Callable, encoded: list[bytes]) -> list:
@@ -302,20 +292,21 @@ def read_image(path: pathlib.Path) -> bytes:
     Raises:
         UserError: it is not a whole JPEG or PNG.
     """
-    try:
-        return _read(str(path))
-    except _BadImageError as error:
-        raise UserError(f"{image_files.text(path)} {error}") from error
+    data = _read(str(path))
+    if isinstance(data, str):
+        raise UserError(f"{image_files.text(path)} {data}")
+    return data
 
 
-def _read(name: str) -> bytes:
+def _read(name: str) -> bytes | str:
+    """The bytes of a JPEG or PNG file, or what is wrong with it, such as `is empty`."""
     path = pathlib.Path(name)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise _BadImageError("is no plain file")  # A pipe would be waited for.
+            return "is no plain file"  # A pipe would be waited for.
         if status.st_size == 0:
-            raise _BadImageError("is empty")
+            return "is empty"
         # Pillow says nothing on stderr of its own, as libjpeg does.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -323,16 +314,12 @@ def _read(name: str) -> bytes:
             with Image.open(path, formats=("JPEG", "PNG")) as image:
                 image.load()
         return path.read_bytes()
-    except _BadImageError:
-        raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise _BadImageError(f"has more than {MAX_PIXELS:,} pixels") from None
+        return f"has more than {MAX_PIXELS:,} pixels"
     # Pillow's decoders raise almost any exception on damaged bytes.
     except Exception as error:
         reason = getattr(error, "strerror", None)
-        raise _BadImageError(
-            f"cannot be read: {reason}" if reason else _DAMAGED
-        ) from error
+        return f"cannot be read: {reason}" if reason else _DAMAGED
 
 
 def _best(probabilities: np.ndarray, labels: list[str], top: int) -> list[dict]:
@@ -365,18 +352,12 @@ def _start(path: pathlib.Path, top: int) -> None:
 def _lines(path: pathlib.Path, rows: list[dict], top: int) -> str:
     if path.suffix.lower() != ".csv":
         return "".join(json.dumps(row) + "\n" for row in rows)
-    nothing = [""] * (top * len(_BEST))
-    return _csv(
-        [
-            row["image"],
-            *(
-                [best[key] for best in row.get("labels", ()) for key in _BEST]
-                or nothing
-            ),
-            row.get("error", ""),
-        ]
-        for row in rows
-    )
+    table = []
+    for row in rows:
+        best = [label[key] for label in row.get("labels", ()) for key in _BEST]
+        nothing = [""] * (top * len(_BEST))
+        table.append([row["image"], *(best or nothing), row.get("error", "")])
+    return _csv(table)
 
 
 def _csv(rows: list[list]) -> str:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from official.alexnet.backend import keras
 from official.alexnet.data import pictures, preprocessing
 from official.alexnet.errors import UserError
+from official.alexnet.modeling.normalization import BatchNormalization
 from official.alexnet.modeling.structure import whole_name
 
 # 33 megapixels: 100 MB when decoded, and as many pictures as _DECODED_AT_ONCE are in
@@ -100,11 +101,17 @@ class ServedAlexNet(tf.Module):
         )
         with tf.control_dependencies([check]):
             images = tf.identity(images)
-        squares = tf.cond(
-            tf.reduce_all(tf.shape(images)[1:3] == 256),
-            lambda: images,
-            lambda: self._resize(images),
-        )
+
+        def resized() -> tf.Tensor:
+            return tf.map_fn(
+                preprocessing.resize_to_square,
+                images,
+                fn_output_signature=tf.TensorSpec((256, 256, 3), tf.uint8),
+                parallel_iterations=_DECODED_AT_ONCE,
+            )
+
+        are_squares = tf.reduce_all(tf.shape(images)[1:3] == 256)
+        squares = tf.cond(are_squares, lambda: images, resized)
         return self._classify(tf.ensure_shape(squares, (None, 256, 256, 3)))
 
     @tf.function
@@ -146,14 +153,6 @@ class ServedAlexNet(tf.Module):
         with tf.control_dependencies([check]):
             return tf.identity(squares)
 
-    def _resize(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.map_fn(
-            preprocessing.resize_to_square,
-            images,
-            fn_output_signature=tf.TensorSpec((256, 256, 3), tf.uint8),
-            parallel_iterations=_DECODED_AT_ONCE,
-        )
-
     def _run(self, squares: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         crops = preprocessing.center_crop(squares, self.size)
         # An empty batch gets one image on the way: see `grouped_conv2d`.
@@ -177,20 +176,24 @@ class ServedAlexNet(tf.Module):
 def layer_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
     """The outputs of a net's layers by name: conv1, norm1, pool1, ..., fc8.
 
-    Those of convolutional and fully connected layers are after their nonlinearity;
-    fc8's are the logits. Columns stand side by side.
+    Those of convolutional and fully connected layers are after their nonlinearity, and
+    before LRN and pooling, though some nets put it later; fc8's are the logits. Columns
+    stand side by side.
     """
     outputs: dict[str, dict[int, keras.KerasTensor]] = {}
     weighted = ""
     for layer in model.layers:
-        name = whole_name(layer.name)
+        name, output = whole_name(layer.name), layer.output
         if name.startswith(("conv", "fc")):
             weighted = name
+        elif isinstance(layer, BatchNormalization):
+            outputs[weighted][layer.column] = output
         elif name.startswith(("relu", "tanh")):
-            name = weighted
+            function = keras.ops.relu if name.startswith("relu") else keras.ops.tanh
+            name, output = weighted, function(outputs[weighted][layer.column])
         elif not name.startswith(("norm", "pool")):
             continue
-        outputs.setdefault(name, {})[layer.column] = layer.output
+        outputs.setdefault(name, {})[layer.column] = output
     return {
         name: keras.ops.concatenate(list(parts.values()), -1)
         if len(parts) > 1
