@@ -397,19 +397,3 @@ def test_results_that_nobody_takes(stream, status, said):
     assert done.returncode == status, done.stderr
     assert done.stderr.startswith(said)
     assert len(done.stderr.splitlines()) == (1 if said else 0)
-
-
-def test_a_folder_that_is_gone_is_one_line(tmp_path):
-    file = tmp_path / "gone" / "features.npz"
-    code = (
-        f"from official.alexnet import cli; cli.run('x', lambda: open({str(file)!r}))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 2
-    line = f"x: {file}: No such file or directory; name another place"
-    assert result.stderr.splitlines() == [line]

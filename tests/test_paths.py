@@ -224,3 +224,19 @@ def test_a_binary_refuses_a_path_in_one_line(binary, arguments, word, tmp_path):
     done = test_cli.call(binary, *arguments, cwd=tmp_path)
     check_mistake(done, binary, word)
     assert contents(tmp_path) == {}
+
+
+def test_a_folder_that_is_gone_is_one_line(tmp_path):
+    file = tmp_path / "gone" / "features.npz"
+    code = (
+        f"from official.alexnet import cli; cli.run('x', lambda: open({str(file)!r}))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    line = f"x: {file}: No such file or directory; name another place"
+    assert result.stderr.splitlines() == [line]

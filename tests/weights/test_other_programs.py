@@ -187,5 +187,5 @@ def test_elements_that_would_crash_scipy_are_refused(at, byte, tmp_path):
     data = bytearray(path.read_bytes())
     data[data.index(b"\7\0\0\0\x30\0\0\0") + at] = byte
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"an element of type .* has no place there"):
+    with pytest.raises(UserError, match=r"of type 200 in it has no place|is cut off"):
         files.read(str(path), small_net("caffe"))

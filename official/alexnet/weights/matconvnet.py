@@ -17,6 +17,7 @@ from official.alexnet.weights.preprocessing import Preprocessing
 # Types of elements, and classes of arrays; the others are left out.
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _CHAR = 1, 2, 4
+_HEADS = 6, 5, 1  # Types of an array's flags, sides and name.
 _NUMBERS = {
     **{1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4"},
     **{7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"},
@@ -140,7 +141,11 @@ def _matrix(data: memoryview) -> tuple[str, object]:
     if not data:
         return "", np.zeros(0, np.float32)
     parts = _elements(data)
-    flags, sides, name = (next(parts)[1] for _ in range(3))
+    heads = [next(parts, (0, b"")) for _ in _HEADS]
+    for (kind, _), wanted in zip(heads, _HEADS, strict=True):
+        if kind != wanted:
+            raise ValueError(f"an element of type {kind} in it has no place there")
+    flags, sides, name = (body for _, body in heads)
     kind, shape = flags[0], np.frombuffer(sides, "<i4").tolist()
     count, name = math.prod(shape), bytes(name).decode("ascii")
     if kind == _CELL:
