@@ -30,7 +30,9 @@ def peak_bytes(step: Callable, variables: Iterable[tf.Variable]) -> dict[str, in
         ran = context.export_run_metadata().function_graphs
     finally:
         context.disable_run_metadata()
-    graphs = max(ran, key=lambda each: each.ByteSize()).partition_graphs
+    # Of a name that is in several, that of the largest: the step's.
+    ran = sorted(ran, key=lambda each: each.ByteSize())
+    graphs = [graph for each in ran for graph in each.partition_graphs]
     homes = {node.name: _short(node.device) for g in graphs for node in g.node}
     held: collections.Counter = collections.Counter()
     for variable in variables:
