@@ -42,7 +42,7 @@ setuptools.setup(
         "safetensors>=0.6.1,<1",
         # Decodes prepared records; the first with wheels for Python 3.13.
         "simplejpeg>=1.8.1,<2",
-        # The devkit's meta.mat.
+        # Tests of weights' distributions; the files of tools/make_sample_imagenet.py.
         "scipy>=1.12,<2",
         # TensorBoard 2.19 and 2.20 import pkg_resources, which 82 no longer has.
         # CVE-2025-47273.

@@ -5,7 +5,6 @@ that is told only by the devkit's `meta.mat`, and is NOT the order of the label 
 (sorted WordNet ids) that Caffe, TensorFlow and TFDS use.
 """
 
-import io
 import pathlib
 import re
 import tarfile
@@ -14,11 +13,11 @@ import zlib
 import numpy as np
 
 from official.alexnet.errors import UserError
+from official.alexnet.weights import mat_file
 
 _SYNSET = re.compile(r"n\d{8}")
 # Both files of a devkit are below 2 MB; what is packed to be huge is cut here.
 _MOST_BYTES = 2**26
-# A MAT-file of level 5 is a header and variables, each with its type and size.
 
 
 def read_synsets(path: pathlib.Path) -> list[tuple[str, str]]:
@@ -95,7 +94,7 @@ def read_devkit(path: pathlib.Path) -> tuple[dict[int, tuple[str, str]], list[st
         )
     try:
         return _parse_meta(meta), ground_truth.decode().split()
-    # SciPy raises almost any exception on damaged bytes.
+    # Of damaged bytes it may be almost any exception.
     except Exception:
         raise UserError(
             f"cannot read meta.mat of {path}; give --validation_ground_truth and "
@@ -105,19 +104,11 @@ def read_devkit(path: pathlib.Path) -> tuple[dict[int, tuple[str, str]], list[st
 
 def _parse_meta(mat: bytes) -> dict[int, tuple[str, str]]:
     """ILSVRC id -> (WordNet id, words), for every synset in a meta.mat."""
-    # Workers start in half the time without SciPy.
-    import scipy.io  # noqa: PLC0415
-
-    from official.alexnet.weights.matconvnet import inflated  # noqa: PLC0415
-
-    contents = scipy.io.loadmat(
-        io.BytesIO(inflated(mat)), variable_names=["synsets"], squeeze_me=True
-    )
-    synsets = np.atleast_1d(contents["synsets"])
+    synsets = mat_file.read(mat)["synsets"]
     identifier = next(
-        name for name in synsets.dtype.names if re.fullmatch(r"ILSVRC20\d\d_ID", name)
+        name for name in synsets[0] if re.fullmatch(r"ILSVRC20\d\d_ID", name)
     )
     return {
-        int(synset[identifier]): (str(synset["WNID"]), str(synset["words"]))
+        int(np.ravel(synset[identifier])[0]): (synset["WNID"], synset["words"])
         for synset in synsets
     }
