@@ -157,6 +157,7 @@ def evaluate(
 
     Raises:
         UserError: no checkpoint, or a mistake in the settings or the data.
+        WorkerLost: as `train` does.
     """
     folder = str(paths.of_checkpoints(model_dir, "--model_dir"))
     config = config_of(settings or {}, run_files.load_config(folder))

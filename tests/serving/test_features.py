@@ -11,8 +11,12 @@ from PIL import Image
 
 from official.alexnet.data.statistics import Statistics
 from official.alexnet.errors import UserError
+from official.alexnet.modeling import options, structure
+from official.alexnet.modeling.alexnet import AlexNet
+from official.alexnet.modeling.variants import VARIANTS
 from official.alexnet.serving import feature_files, prediction
 from official.alexnet.serving.prediction import extract
+from official.alexnet.serving.signatures import layer_outputs
 
 LAYERS = {"pool5": (1, 1, 32), "fc6": (512,), "fc7": (512,)}
 
@@ -132,3 +136,24 @@ def test_parquet_without_its_package_is_one_line(monkeypatch):
     monkeypatch.setattr(feature_files.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install 'official-alexnet\[parquet\]'"):
         feature_files.check(pathlib.Path("x.parquet"))
+
+
+@pytest.mark.parametrize(
+    "columns", ["grouped", pytest.param("apart", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_convolution_is_after_its_nonlinearity_and_before_pooling(name, columns):
+    net = options.change(VARIANTS[name], width=1 / 16)
+    model = AlexNet(net, 3, num_columns=1 if columns == "grouped" else net.num_columns)
+    outputs = layer_outputs(model)
+    for stage in structure.stages(net):
+        if stage.conv.filters:
+            shape = (None, stage.side, stage.side, stage.maps)
+            assert outputs[stage.conv.name].shape == shape
+    for weight in model.weights:
+        if weight.name == "bias":  # Some are drawn so that nearly all is above 0.
+            weight.assign(np.zeros(weight.shape))
+    convolutions = {key: x for key, x in outputs.items() if key.startswith("conv")}
+    noise = np.random.default_rng(0).normal(0, 60, (2, *model.input_shape[1:]))
+    for key, found in keras.Model(model.input, convolutions)(noise).items():
+        assert found.numpy().min() == 0, key

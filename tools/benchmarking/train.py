@@ -89,12 +89,15 @@ def end_to_end(
     A pipeline that keeps up has filled its buffer again when a segment ends.
     """
     data_dir, count = records.find(settings, work_dir), _STEPS_IN_A_SEGMENT
+    names = records.find_train(data_dir).label_names
+    net = {"num_classes": len(names)} if names else {}
     yield (
         [
             Row(
                 name,
                 functools.partial(
-                    stepper(config(settings, dtype, data_dir=source), work_dir), count
+                    stepper(config(settings, dtype, data_dir=source, **net), work_dir),
+                    count,
                 ),
                 count * settings.batch_size,
                 dtype,
@@ -139,10 +142,9 @@ def config(
     columns = net.get("num_columns", 1)
     return Config(
         ModelConfig(
-            num_classes=NUM_CLASSES,
             width=settings.width,
             input_size=settings.input_size,
-            **net,
+            **{"num_classes": NUM_CLASSES} | net,
         ),
         DataConfig(
             data_dir=data_dir,

@@ -114,7 +114,7 @@ def find_split(
 
     The net has `num_classes` and, where it was trained and the data may have others,
     `classes` by name, to which the data's are mapped. Raises UserError where the split
-    is not there, or not what the flags say, or a class of the data is not the net's.
+    is not there, or not what the flags say, or its classes are not the net's.
     """
     if data.use_synthetic_data:
         return Split(None, SYNTHETIC_EXAMPLES[split], num_classes)
@@ -131,17 +131,6 @@ def find_split(
             *(split, found.num_classes, num_classes),
         )
     return Split(found, found.num_examples, num_classes)
-
-
-def check_labels(split: Split) -> None:
-    """Raises UserError where the data names fewer classes than the net has."""
-    names, of_net = split.label_names, split.num_classes
-    if names and split.records.label_map is None and len(names) != of_net:
-        raise UserError(
-            f"{pathlib.Path(split.records.files[0]).parent} names {len(names)} classes,"
-            f" the net has {of_net}; pass --num_classes={len(names)}, or name the data "
-            "of the net's classes"
-        )
 
 
 def find_statistics(data: DataConfig, model_dir: pathlib.Path | None) -> Statistics:

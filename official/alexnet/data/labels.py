@@ -200,15 +200,17 @@ def check(
         for label, (number, _) in each.labels.items()
         if not first <= label <= last
     ]
-    for path, number, label in outside[:1]:
-        where, advice = f"below {first}", "a split without labels cannot be used"
-        if label >= first:
-            needed = max(label for *_, label in outside) - first + 1
-            where = f"outside {first}..{last}"
-            advice = f"pass --num_classes={needed} or more"
-        raise UserError(
-            f"{path}: record {number} has label {label}, {where} ({reason}); {advice}"
-        )
+    if not outside:
+        return
+    path, number, label = outside[0]
+    where, advice = f"below {first}", "a split without labels cannot be used"
+    if label >= first:
+        needed = max(label for *_, label in outside) - first + 1
+        where = f"outside {first}..{last}"
+        advice = f"pass --num_classes={needed} or more"
+    raise UserError(
+        f"{path}: record {number} has label {label}, {where} ({reason}); {advice}"
+    )
 
 
 def check_names(

@@ -116,13 +116,12 @@ def find_records(
     label_map = class_names.positions(names, classes, str(folder))
     if label_map is not None:
         num_classes = len(names)
-    elif names and len(names) > num_classes:
+    elif names and num_classes not in (len(names), labels.ANY_CLASSES):
         raise UserError(
             f"{folder} names {len(names)} classes, the net has {num_classes}; pass "
             f"--num_classes={len(names)}, or name the data of the net's classes"
         )
-    known = len(names) if names and num_classes != labels.ANY_CLASSES else num_classes
-    base, reason = found.base or labels.settle(stored, known, said, root)
+    base, reason = found.base or labels.settle(stored, num_classes, said, root)
     if found.base:
         reason = f"{base} is class 0, {reason}"
     files = tuple(map(str, found.files))

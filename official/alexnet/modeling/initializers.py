@@ -13,14 +13,14 @@ from official.alexnet.modeling.columns import register
 
 @dataclasses.dataclass(eq=False)
 class _Sliced(keras.initializers.Initializer):
-    """Part `column` of `num_columns`, counted along the last axis, of a seeded draw."""
+    """Part `column` of `num_columns`, counted along the last axis, of a seeded draw.
+
+    A subclass has `_draw`, of a shape and a seed of two numbers.
+    """
 
     seed: int
     column: int = 0
     num_columns: int = 1
-
-    def _draw(self, shape: list[int], seed: list[int]) -> tf.Tensor:
-        raise NotImplementedError
 
     def __call__(self, shape, dtype=None) -> tf.Tensor:
         *others, size = shape

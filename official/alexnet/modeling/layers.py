@@ -21,7 +21,8 @@ from official.alexnet.modeling.variants import LRN
 class _Weighted(ColumnLayer):
     """A layer of kernels and biases; given a list of tensors, it reads all of them.
 
-    `groups` is 2 where it holds both columns and each reads its own maps or numbers.
+    `groups` is 2 where it holds both columns and each reads its own maps or numbers. A
+    subclass has `_kernel_shape`, of its inputs' shapes, and `_apply_kernel`, to x.
     """
 
     groups: int = 1
@@ -38,12 +39,6 @@ class _Weighted(ColumnLayer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
         }
-
-    def _kernel_shape(self, shapes: list[tuple]) -> tuple[int, ...]:
-        raise NotImplementedError
-
-    def _apply_kernel(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        raise NotImplementedError
 
     def build(self, input_shape):
         shape = self._kernel_shape(_shapes(input_shape))

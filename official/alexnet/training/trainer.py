@@ -81,7 +81,6 @@ def train(
     lock = disk.locked(folder, f"--model_dir={folder}")
     with placement.watch, lock if placement.is_chief else contextlib.nullcontext():
         run = Trainer(config, folder, placement, clean)
-        dataset.check_labels(run.train_split)
         if preemption:
             preemption.check()
         step, results = run.start()
