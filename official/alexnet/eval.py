@@ -15,6 +15,7 @@ probabilities are averaged; each has its own net, statistics and input scale. --
 runs beside the training, and writes to evaluation/ in the run's directory.
 """
 
+import contextlib
 import math
 import pathlib
 
@@ -85,9 +86,8 @@ def _paths(flag: str) -> list[str]:
     value = cli.path(flag)
     if value is None:
         return []
-    if pathlib.Path(value).exists() or pathlib.Path(f"{value}.index").exists():
-        return [str(paths.of_checkpoints(value, f"--{flag}"))]
-    parts = value.split(",")
+    is_one = any(pathlib.Path(f"{value}{end}").exists() for end in ("", ".index"))
+    parts = [value] if is_one else value.split(",")
     if not all(parts):
         raise UserError(f"--{flag}={value} has an empty path between its commas")
     return [str(paths.of_checkpoints(part, f"--{flag}")) for part in parts]
@@ -97,17 +97,15 @@ def _weights(count: int) -> list[float]:
     texts = flags.FLAGS["ensemble_weights"].value
     if not texts:
         return [1.0] * count
-    try:
-        weights = [float(text) for text in texts]
-    except ValueError:
-        weights = []
-    fits = all(0 <= weight < math.inf for weight in weights) and sum(weights) > 0
-    if len(weights) != count or not fits:
-        raise UserError(
-            f"--ensemble_weights={','.join(texts)} should be a number of 0 or more for "
-            f"each of the {count} run(s), not all 0"
-        )
-    return weights
+    with contextlib.suppress(ValueError):
+        weights = list(map(float, texts))
+        fits = all(0 <= weight < math.inf for weight in weights) and sum(weights) > 0
+        if len(weights) == count and fits:
+            return weights
+    raise UserError(
+        f"--ensemble_weights={','.join(texts)} should be a number of 0 or more for "
+        f"each of the {count} run(s), not all 0"
+    )
 
 
 def run() -> None:

@@ -30,11 +30,7 @@ class RateRow:
 
     @classmethod
     def parse(cls, text: str) -> typing.Self:
-        """Reads a row.
-
-        Raises:
-            UserError: it is of another form, or a number is below 0 or not finite.
-        """
+        """Reads a row; UserError: its form is another, or a number not one of 0 on."""
         try:
             start, what, rate = text.split()
             row = cls(

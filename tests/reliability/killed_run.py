@@ -55,7 +55,7 @@ def arm(place: str, step: int, rng: random.Random) -> None:
             time.sleep(0.05)
             return result
         result = loop(batches, count)
-        present = int(self._optimizer.iterations.numpy())
+        present = int(self.optimizer.iterations.numpy())
         return result
 
     def killed_evaluate(self, batch):

@@ -23,9 +23,9 @@ def arm() -> None:
 
     def recorded(self, loop, batches, count):
         steps = loop(batches, count)
-        optimizer = self._optimizer
-        names = [variable.path for variable in self._model.trainable_variables]
-        tensors = {f"weight {v.path}": v for v in self._model.weights}
+        optimizer = self.optimizer
+        names = [variable.path for variable in self.model.trainable_variables]
+        tensors = {f"weight {v.path}": v for v in self.model.weights}
         pairs = zip(names, optimizer.velocities, strict=True)
         tensors |= {f"velocity {name}": velocity for name, velocity in pairs}
         bits = {n: zlib.crc32(v.numpy().tobytes()) for n, v in tensors.items()}

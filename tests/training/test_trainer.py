@@ -15,7 +15,7 @@ from official.alexnet.distribution.strategy import place
 from official.alexnet.errors import UserError
 from official.alexnet.training import checkpoints
 from official.alexnet.training.checkpoints import Progress
-from official.alexnet.training.clock import said
+from official.alexnet.training.pace import said
 from official.alexnet.training.step import Steps
 from official.alexnet.training.trainer import Trainer, train
 

@@ -38,13 +38,12 @@ def make_normalize(config: Config, statistics: Statistics) -> Callable[..., tf.T
     """The function from uint8 crops, and noise, to the model's input."""
     mean = preprocessing.central_mean(statistics, config.model.image_size)
     scale = preprocessing.input_scale(statistics, config.data.input_scale)
-    noisy_scale = scale
-    if config.data.color_noise == "standard_deviations":
-        # The 2012 source, so that noisy pixels are about as large as others.
-        noisy_scale = scale / (1 + config.data.color_noise_sigma)
 
     def normalize(images: tf.Tensor, noise: tf.Tensor | None = None) -> tf.Tensor:
-        factor = scale if noise is None else noisy_scale
+        factor = scale
+        if noise is not None and config.data.color_noise == "standard_deviations":
+            # The 2012 source, so that noisy pixels are about as large as others.
+            factor = scale / (1 + config.data.color_noise_sigma)
         return preprocessing.normalize(images, mean, noise=noise, input_scale=factor)
 
     return normalize
@@ -53,9 +52,7 @@ def make_normalize(config: Config, statistics: Statistics) -> Callable[..., tf.T
 def make_color_noise(
     config: Config, statistics: Statistics
 ) -> Callable[[tf.Tensor, slice], tf.Tensor] | None:
-    """The function from the number of steps taken, and a part of the global batch, to
-    the part's colour noise; the noise is drawn for the global batch.
-    """
+    """The function from the steps taken and a part of the global batch to its noise."""
     data, batch_size, seed = config.data, config.train.batch_size, config.train.seed
     if data.color_noise == "none":
         return None
@@ -75,22 +72,14 @@ def make_color_noise(
 
 
 def check_batch_size(config: Config, placement: Placement) -> None:
-    """Checks that the replicas share a batch out evenly.
-
-    Raises:
-        UserError: they do not.
-    """
+    """Raises UserError where the replicas do not share a batch out evenly."""
     size, replicas = config.train.batch_size, placement.strategy.num_replicas_in_sync
     if size % replicas:
         raise UserError(f"--batch_size={size} does not divide by {replicas} replicas")
 
 
 def check_layers(model: keras.Model, schedule: Schedule) -> None:
-    """Checks the learning rates of single layers.
-
-    Raises:
-        UserError: there is no such layer or weight, or none is left to train.
-    """
+    """Raises UserError where `--rates` name no layer or weight, or leave none."""
     weights = list(variables_by_name(model))
     layers = list(dict.fromkeys(name.partition("/")[0] for name in weights))
     for row in map(RateRow.parse, schedule.train.rates):
@@ -110,13 +99,9 @@ def check_placement(
     """Checks that each column's weights, statistics and velocities are with it."""
     if placement.grid is None:
         return
-    slots = zip(model.trainable_variables, optimizer.velocities, strict=True)
-    slot_of = {id(variable): slot for variable, slot in slots}
     placed: dict[int, list] = {}
-    for layer in model.layers:
-        for variable in layer.weights:
-            found = placed.setdefault(layer.column, [])
-            found.append(variable.value)
-            if variable.trainable:
-                found.append(slot_of[id(variable)].value)
+    for layer in filter(lambda layer: layer.weights, model.layers):
+        velocities = map(optimizer.velocity_of, layer.trainable_weights)
+        found = [variable.value for variable in (*layer.weights, *velocities)]
+        placed.setdefault(layer.column, []).extend(found)
     placement.grid.check(placed)

@@ -6,7 +6,6 @@ killed. None but a damaged one is replaced: what an evaluation changes after ste
 saved is in `ckpt-N.progress` beside it.
 """
 
-import contextlib
 import json
 import os
 import pathlib
@@ -45,54 +44,37 @@ def exists(model_dir: pathlib.Path) -> bool:
 
 
 def latest(model_dir: pathlib.Path) -> str:
-    """Path of the latest checkpoint.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = steps(model_dir)
-    if not found:
-        raise UserError(
-            f"--model_dir={model_dir} holds no checkpoint: train there first, or name "
-            "the directory of a run"
-        )
-    return prefix(model_dir, found[-1])
+    """Path of the latest checkpoint; UserError: there is none."""
+    if found := steps(model_dir):
+        return prefix(model_dir, found[-1])
+    raise UserError(
+        f"--model_dir={model_dir} holds no checkpoint: train there first, or name the "
+        "directory of a run"
+    )
 
 
 def write(checkpoint: tf.train.Checkpoint, model_dir: pathlib.Path, step: int) -> str:
     """Writes a checkpoint that appears when it is whole and on the disk.
 
-    Args:
-        checkpoint: what to write.
-        model_dir: where; made if it is not there.
-        step: N of its name; only a damaged one of this name is replaced.
-
-    Returns:
-        Its path.
-
-    Raises:
-        UserError: the disk is full or read-only; the earlier ones are intact.
+    The folder is made if it is not there; only a damaged one of this step is replaced.
+    Returns its path; UserError: the disk is full or read-only, and the earlier ones are
+    intact.
     """
-    with (
-        disk.saying_where(prefix(model_dir, step)),
-        _unfinished(model_dir) as folder,
-    ):
-        checkpoint.write(prefix(folder, step))
-        written = [*_index_last(folder, step)]
-        # A disk that is full after all says so here, before anything has its name.
-        for path in written:
-            disk.sync(path)
-        for path in written:
-            disk.move_into_place(path, model_dir / path.name)
+    with disk.saying_where(prefix(model_dir, step)):
+        model_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=model_dir) as aside:
+            checkpoint.write(f"{aside}/ckpt-{step}")
+            written = [*_index_last(pathlib.Path(aside), step)]
+            # A disk that is full after all says so here, before anything has its name.
+            for path in written:
+                disk.sync(path)
+            for path in written:
+                disk.move_into_place(path, model_dir / path.name)
     return prefix(model_dir, step)
 
 
 def write_progress(model_dir: pathlib.Path, step: int, progress: bytes) -> None:
-    """Keeps beside a checkpoint what has changed since, other than its tensors.
-
-    Raises:
-        UserError: the disk is full or read-only.
-    """
+    """Keeps beside a checkpoint what has changed since, other than its tensors."""
     disk.write_text(_progress_file(prefix(model_dir, step)), progress.decode())
 
 
@@ -106,20 +88,8 @@ def _progress_file(path: str) -> pathlib.Path:
     return pathlib.Path(f"{path}.progress")
 
 
-@contextlib.contextmanager
-def _unfinished(model_dir: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder to write in, which goes when it is left."""
-    model_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=model_dir) as folder:
-        yield pathlib.Path(folder)
-
-
 def check_readable(model_dir: pathlib.Path, step: int) -> None:
-    """Reads a checkpoint's bytes: it is the disk's fault where they do not come.
-
-    Raises:
-        UserError: they are there, but cannot be read.
-    """
+    """Raises UserError where a checkpoint's bytes are there, but the disk fails."""
     for path in _index_last(model_dir, step):
         try:
             with path.open("rb") as file:
@@ -166,9 +136,7 @@ def keep(model_dir: pathlib.Path, step: int, max_to_keep: int) -> None:
 def keep_best(model_dir: pathlib.Path, values: dict) -> None:
     """Keeps a checkpoint apart, in `best/`, where no later one takes its place.
 
-    Args:
-        model_dir: of the run; a checkpoint of the step is there.
-        values: `step` and the results there, for `best/info.json`.
+    `values` are its step and the results there, for `best/info.json`.
     """
     best, step = model_dir / BEST_DIR, values["step"]
     with disk.saying_where(best):

@@ -31,25 +31,20 @@ _TENSOR = re.compile(
 
 
 class Progress(tf.train.experimental.PythonState):
-    """What the loop remembers besides tensors.
-
-    Attributes:
-        plateau: state of the plateau rule.
-        sums: loss, top-1, top-5 and images since the last line of metrics.
-        evaluated: step of the last evaluation; 0: there was none.
-        best: the best evaluation: its step, loss, accuracy and top-5 accuracy.
-        epoch_steps: steps in one pass over the training set; None: not known yet.
-        offset: see `Schedule`.
-        loss_scale: the factor that float16 needs.
-    """
+    """What the loop remembers besides tensors."""
 
     def __init__(self, loss_scale: LossScale | None = None):
         self.loss_scale = loss_scale or LossScale(enabled=False)
         self.plateau = Plateau()
+        # Loss, top-1, top-5 and images since the last line of metrics.
         self.sums = [0.0] * 4
+        # Step of the last evaluation; 0: there was none.
         self.evaluated = 0
+        # The best evaluation: its step, loss, accuracy and top-5 accuracy.
         self.best: dict | None = None
+        # Steps in one pass over the training set; None: not known yet.
         self.epoch_steps: float | None = None
+        # See `Schedule`.
         self.offset = 0.0
 
     def change_pace(self, step: int, epoch_steps: float) -> None:
@@ -91,32 +86,20 @@ class Damaged(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """A checkpoint read into memory, as the grouped form holds it.
-
-    Attributes:
-        step: steps taken.
-        weights: by name, such as `conv1/kernel`.
-        velocity: the optimizer's, by the same names.
-        dropout: state of the dropout seeds, by layer.
-        progress: see `Progress`.
-    """
+    """A checkpoint read into memory, as the grouped form holds it."""
 
     step: int
-    weights: dict[str, np.ndarray]
-    velocity: dict[str, np.ndarray]
-    dropout: dict[str, np.ndarray]
-    progress: bytes
+    weights: dict[str, np.ndarray]  # By name, such as `conv1/kernel`.
+    velocity: dict[str, np.ndarray]  # By the same names.
+    dropout: dict[str, np.ndarray]  # State of the seeds, by layer.
+    progress: bytes  # See `Progress`.
 
 
 class Checkpoints:
     """Writes and restores `ckpt-N` in a model_dir, N being the step.
 
-    Args:
-        model_dir: where they are.
-        model: net of either form, built under the strategy.
-        optimizer: its optimizer, built.
-        progress: state of the loop.
-        max_to_keep: older ones are deleted; the best one is kept besides, in `best/`.
+    Model and optimizer are built, under the strategy. More than `max_to_keep` are
+    deleted; the best one is kept besides, in `best/`.
     """
 
     def __init__(
@@ -134,20 +117,20 @@ class Checkpoints:
         self._max_to_keep = max_to_keep
         # Step of the last one that was saved or restored.
         self._present = None
-        by_layer: dict[str, dict] = {}
-        velocity_by_layer: dict[str, dict] = {}
-        for layer in model.layers:
-            for variable in layer.weights:
-                by_layer.setdefault(layer.name, {})[variable.name] = variable.value
-            for variable in layer.trainable_weights:
-                velocity = optimizer.velocities[_index(model, variable)]
-                velocity_by_layer.setdefault(layer.name, {})[variable.name] = (
-                    velocity.value
-                )
+        layers = {layer.name: layer for layer in model.layers if layer.weights}
         self._checkpoint = tf.train.Checkpoint(
             step=optimizer.iterations.value,
-            weights=by_layer,
-            velocity=velocity_by_layer,
+            weights={
+                name: {variable.name: variable.value for variable in layer.weights}
+                for name, layer in layers.items()
+            },
+            velocity={
+                name: {
+                    variable.name: optimizer.velocity_of(variable).value
+                    for variable in layer.trainable_weights
+                }
+                for name, layer in layers.items()
+            },
             dropout={name: state.value for name, state in _dropout_states(model)},
             progress=progress,
         )
@@ -184,25 +167,17 @@ class Checkpoints:
     def restore(self) -> int:
         """Restores the latest checkpoint that is whole, if there is one.
 
-        Returns:
-            The step to resume from; 0 where there is no checkpoint.
-
-        Raises:
-            UserError: all are damaged, or it is of another net.
+        Returns the step to resume from, 0 where there is none; UserError: all are
+        damaged, or it is of another net.
         """
         if not exists(self._model_dir):
             return 0
         path, contents = find(self._model_dir)
-        check_fit(self._model, contents, path)
-        variables = weights.variables_by_name(self._model)
-        for name, parts in variables.items():
-            weights.assign_parts(parts, contents.weights[name])
-            if not parts[0].trainable:
-                continue
-            velocities = [
-                self._optimizer.velocities[_index(self._model, part)] for part in parts
-            ]
-            weights.assign_parts(velocities, contents.velocity[name])
+        set_weights(self._model, path, contents)
+        for name, parts in weights.variables_by_name(self._model).items():
+            if parts[0].trainable:
+                velocities = [self._optimizer.velocity_of(part) for part in parts]
+                weights.assign_parts(velocities, contents.velocity[name])
         for name, state in _dropout_states(self._model):
             state.assign(contents.dropout[name.rstrip("ab")])
         self._optimizer.iterations.assign(contents.step)
@@ -214,12 +189,9 @@ class Checkpoints:
 def find(
     model_dir: pathlib.Path, checkpoint_path: str | None = None
 ) -> tuple[str, Contents]:
-    """Reads a checkpoint: the one that is named, or the latest that is whole.
+    """Reads a run's checkpoint: `model_dir/ckpt-300`, or the latest that is whole.
 
-    Args:
-        model_dir: directory of a run.
-        checkpoint_path: such as `model_dir/ckpt-300`; None for the latest. One that is
-            damaged is named in the log, and the one before it is read.
+    Those that are passed over are named in the log.
 
     Returns:
         Its path and what it holds.
@@ -229,8 +201,7 @@ def find(
             other settings, or the disk fails.
     """
     if checkpoint_path is not None:
-        # As a shell completes it.
-        path = checkpoint_path.removesuffix(".index")
+        path = checkpoint_path.removesuffix(".index")  # As a shell completes it.
         run_files.check_checkpoint(model_dir, path)
         return path, read(path)
     newest = latest(paths.of_checkpoints(model_dir))
@@ -252,11 +223,9 @@ def find(
 
 
 def read(path: str) -> Contents:
-    """Reads a checkpoint of either form.
+    """Reads a checkpoint of either form; Damaged: it is missing, or not whole.
 
-    Raises:
-        Damaged: it is missing or damaged.
-        UserError: it is not one of this package, or TensorFlow cannot find it there.
+    Raises UserError where it is another program's, or TensorFlow cannot find it there.
     """
     paths.of_checkpoints(path)
     kinds: dict[str, dict[str, list]] = {"weights": {}, "velocity": {}, "dropout": {}}
@@ -296,44 +265,23 @@ def _whole(tensors: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def load_weights(model: keras.Model, path: str) -> int:
-    """Gives a model of either form the weights of a checkpoint; returns its step.
-
-    Raises:
-        UserError: the checkpoint cannot be read, or is of another net.
-    """
+    """`set_weights` of a checkpoint that is not read yet."""
     return set_weights(model, path, read(path))
 
 
 def set_weights(model: keras.Model, path: str, contents: Contents) -> int:
-    """Gives a model of either form weights that were read; returns their step.
+    """Gives a model of either form a checkpoint's weights; returns their step.
 
-    Raises:
-        UserError: they are of another net than the model.
-    """
-    check_fit(model, contents, path)
-    weights.set_weights(model, contents.weights)
-    return contents.step
-
-
-def check_fit(model: keras.Model, contents: Contents, path: str) -> None:
-    """Checks that a checkpoint is one of this net.
-
-    Raises:
-        UserError: it is not; nothing was changed.
+    Raises UserError, and changes nothing, where they are of another net.
     """
     try:
-        weights.check_fit(weights.variables_by_name(model), contents.weights)
+        weights.set_weights(model, contents.weights)
     except UserError as error:
         raise UserError(
             f"{path} does not fit the net of the flags (--variant, --num_classes, "
             f"--width, --input_size, ...): {error}"
         ) from error
-
-
-def _index(model: keras.Model, variable: keras.Variable) -> int:
-    return next(
-        i for i, other in enumerate(model.trainable_variables) if other is variable
-    )
+    return contents.step
 
 
 def _dropout_states(model: keras.Model) -> list[tuple[str, keras.Variable]]:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import operator
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -18,23 +19,15 @@ from official.alexnet.distribution import feeding
 from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.training import agreement, building, checkpoints, predictions
-from official.alexnet.training.predictions import PredictionsFile
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What an evaluation found.
+    """What an evaluation of `num_examples` found."""
 
-    Attributes:
-        loss: mean cross-entropy, in nats.
-        accuracy: share of examples whose class came first, 0..1.
-        top_5_accuracy: share of examples whose class was among the first five.
-        num_examples: how many examples were scored.
-    """
-
-    loss: float
-    accuracy: float
-    top_5_accuracy: float
+    loss: float  # Mean cross-entropy, in nats.
+    accuracy: float  # Share of examples whose class came first, 0..1.
+    top_5_accuracy: float  # Share of those whose class was among the first five.
     num_examples: int
 
     @classmethod
@@ -52,26 +45,18 @@ class Result:
 
     def scalars(self) -> dict[str, float]:
         """The values that TensorBoard and metrics.jsonl get."""
-        return {
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            "top_5_accuracy": self.top_5_accuracy,
-        }
+        values = dataclasses.asdict(self)
+        del values["num_examples"]
+        return values
 
 
 def score(
     labels: tf.Tensor, losses: tf.Tensor, scores: tf.Tensor, weights: tf.Tensor
 ) -> tf.Tensor:
-    """Sums a batch's results.
+    """Sums of a batch, (4,) float32: loss, right at first, among five, examples.
 
-    Args:
-        labels: (batch,) int32.
-        losses: (batch,) float32.
-        scores: (batch, num_classes), logits or probabilities.
-        weights: (batch,) float32: 1, or 0 where there is no example.
-
-    Returns:
-        (4,) float32: loss, examples right at first, right among five, examples.
+    Labels are (batch,) int32, losses and weights (batch,) float32, a weight 1, or 0
+    where there is no example; scores, (batch, num_classes), logits or probabilities.
     """
     # top_k breaks ties by index: a net that gives every class the same score is
     # right as often as chance, not always.
@@ -93,16 +78,10 @@ def predict_views(
     normalize: Callable[[tf.Tensor], tf.Tensor],
     crops: int,
 ) -> tf.Tensor:
-    """Averages the probabilities of one or ten crops of each image.
+    """Averages the probabilities of 1 or 10 crops of each image.
 
-    Args:
-        model: net with logits as its output.
-        images: (batch, 256, 256, 3) uint8.
-        normalize: from uint8 crops to the model's input.
-        crops: 1 or 10.
-
-    Returns:
-        (batch, num_classes) float32.
+    From (batch, 256, 256, 3) uint8, by a net with logits as its output, to (batch,
+    num_classes) float32; `normalize` makes the net's input of uint8 crops.
     """
     size = model.input_shape[1]
     views = [preprocessing.center_crop(images, size)]
@@ -119,52 +98,37 @@ def predict_views(
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """One of the models that an evaluation averages.
-
-    Attributes:
-        model: net with logits as its output.
-        normalize: from uint8 crops to the model's input.
-        weight: of its probabilities in the average; all weights add up to 1.
-    """
+    """One of the models that an evaluation averages, as `predict_views` takes it."""
 
     model: keras.Model
     normalize: Callable[[tf.Tensor], tf.Tensor]
-    weight: float = 1.0
+    weight: float = 1.0  # Of its probabilities; all weights add up to 1.
 
 
+@dataclasses.dataclass(eq=False)
 class Evaluator:
     """Evaluates models under their strategy; input and graph are traced once.
 
     Several models are evaluated as one whose probabilities are the weighted average
     of theirs (the paper's "5 CNNs"; `avg-test.py` of the 2012 source).
 
-    Args:
+    Attributes:
         strategy: the models'.
         members: the models.
         split: what to score them on.
         batch_size: images of a global batch.
         crops: 1 or 10.
         stop: float32; at 1 the evaluation ends after the batch under way.
-        predictions: gets what is said of each image; one replica.
+        add_predictions: gets what is said of each batch; one replica.
     """
 
-    def __init__(
-        self,
-        strategy: tf.distribute.Strategy,
-        members: Sequence[Member],
-        split: dataset.Split,
-        batch_size: int,
-        crops: int,
-        stop: tf.Variable | None = None,
-        predictions: PredictionsFile | None = None,
-    ):
-        self._strategy = strategy
-        self._members = members
-        self._split = split
-        self._batch_size = batch_size
-        self._crops = crops
-        self._stop = stop
-        self._predictions = predictions
+    strategy: tf.distribute.Strategy
+    members: Sequence[Member]
+    split: dataset.Split
+    batch_size: int
+    crops: int
+    stop: tf.Variable | None = None
+    add_predictions: Callable[..., None] | None = None
 
     def __call__(self) -> list[Result]:
         """Scores every example once: the average of the models first, then each.
@@ -173,47 +137,45 @@ class Evaluator:
             UserError: a record cannot be used.
             Interrupted: it was told to stop.
         """
-        with dataset.explaining(self._split):
-            return self._score_all(iter(self._batches))
+        sums = np.zeros((1 + len(self.members), 4))
+        steps = pipeline.evaluation_steps(self.split.num_examples, self.batch_size)
+        with dataset.explaining(self.split):
+            batches = iter(self._batches)
+            for _ in range(steps):
+                found, said = self._step(next(batches))
+                *rows, (stop, *_) = found.numpy()
+                if stop:
+                    raise Interrupted("stopped by a signal during an evaluation")
+                sums += rows
+                if self.add_predictions:
+                    self.add_predictions(*(value.numpy() for value in said))
+        return [Result.from_sums(row) for row in sums]
 
     @functools.cached_property
     def _batches(self) -> tf.data.Dataset | tf.distribute.DistributedDataset:
         return feeding.distribute(
-            self._strategy,
-            lambda context: self._split.evaluation(self._batch_size, context),
+            self.strategy,
+            lambda context: self.split.evaluation(self.batch_size, context),
         )
-
-    def _score_all(self, batches: Iterator) -> list[Result]:
-        sums = np.zeros((1 + len(self._members), 4))
-        for _ in range(
-            pipeline.evaluation_steps(self._split.num_examples, self._batch_size)
-        ):
-            found, said = self._step(next(batches))
-            *rows, (stop, *_) = found.numpy()
-            if stop:
-                raise Interrupted("stopped by a signal during an evaluation")
-            sums += rows
-            if self._predictions:
-                self._predictions.add(*(value.numpy() for value in said))
-        return [Result.from_sums(row) for row in sums]
 
     @tf.function(autograph=False)
     def _step(self, batch):
-        sums, said = self._strategy.run(self._replica_step, args=(batch,))
-        return self._strategy.reduce("sum", sums, axis=None), said
+        sums, said = self.strategy.run(self._replica_step, args=(batch,))
+        return self.strategy.reduce("sum", sums, axis=None), said
 
     def _replica_step(self, batch):
         average, rows = 0.0, []
-        for member in self._members:
+        for member in self.members:
             probabilities = predict_views(
-                member.model, batch["image"], member.normalize, self._crops
+                member.model, batch["image"], member.normalize, self.crops
             )
             average += member.weight * probabilities
             rows.append(_score_probabilities(batch, probabilities))
         # In all workers after the same batch.
-        stop = tf.zeros([]) if self._stop is None else self._stop.read_value()
+        stop = tf.zeros([]) if self.stop is None else self.stop.read_value()
         sums = [_score_probabilities(batch, average), *rows, tf.fill([4], stop)]
-        said = (batch["label"], average, batch["weight"]) if self._predictions else ()
+        wanted = self.add_predictions is not None
+        said = (batch["label"], average, batch["weight"]) if wanted else ()
         return tf.stack(sums), said
 
 
@@ -224,19 +186,12 @@ def _score_probabilities(batch, probabilities: tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A trained net.
-
-    Attributes:
-        config: settings of the run.
-        model_dir: its directory.
-        checkpoint_path: such as `model_dir/ckpt-300`; the latest by default.
-        weight: of its probabilities in an average, 0 or more.
-    """
+    """A trained net: the settings of a run, and its directory."""
 
     config: Config
     model_dir: str
-    checkpoint_path: str | None = None
-    weight: float = 1.0
+    checkpoint_path: str | None = None  # Such as `model_dir/ckpt-300`; or the latest.
+    weight: float = 1.0  # Of its probabilities in an average, 0 or more.
 
 
 def evaluate_run(
@@ -259,7 +214,7 @@ def evaluate_runs(runs: Sequence[Run], predictions_file: str | None = None) -> d
 
     Args:
         runs: the nets; images, batch size, crops and devices are the first one's.
-        predictions_file: a new .csv file, a line an image; see `PredictionsFile`.
+        predictions_file: a new .csv file, a line an image; see `predictions.writing`.
 
     Returns:
         Loss, accuracy and top-5 accuracy of the average of the probabilities, what
@@ -283,8 +238,7 @@ def evaluate_runs(runs: Sequence[Run], predictions_file: str | None = None) -> d
 def find_images(runs: Sequence[Run], placement: Placement) -> dataset.Split:
     """The validation images that nets are scored on, as the first one's settings say.
 
-    Raises:
-        UserError: there are none, or their labels or the batch size do not fit.
+    Raises UserError where there are none, or their labels or the batch size do not fit.
     """
     config = runs[0].config
     building.check_batch_size(config, placement)
@@ -310,16 +264,16 @@ def _evaluate_on(
     total = sum(each.weight for each in runs)
     members, models = [], []
     for each in runs:
-        folder = pathlib.Path(each.model_dir)
+        folder, weight = pathlib.Path(each.model_dir), each.weight / total
         path, contents = checkpoints.find(folder, each.checkpoint_path)
-        members.append(make_member(each, placement, each.weight / total))
+        members.append(make_member(each, placement, weight))
         models.append(
             {
                 "model_dir": each.model_dir,
                 "checkpoint": path,
                 "step": checkpoints.set_weights(members[-1].model, path, contents),
                 "variant": each.config.model.net().name,
-                "weight": each.weight / total,
+                "weight": weight,
             }
         )
     crops, size = config.train.eval_crops, config.train.batch_size
@@ -328,68 +282,44 @@ def _evaluate_on(
     placement.watch.agree(values | {"checkpoints of steps and weights": steps})
     logging.info("%s; %d crop(s) an image", placement.describe(), crops)
     classes = run_files.class_names(runs[0].model_dir) or split.label_names
-    with predictions.writing(predictions_file, split, size, classes) as file:
+    with predictions.writing(predictions_file, split, size, classes) as add:
         result, *own = Evaluator(
-            *(placement.strategy, members, split, size, crops), predictions=file
+            *(placement.strategy, members, split, size, crops), add_predictions=add
         )()
     for model, each in zip(models, own, strict=True):
-        model.update(_values(each))
+        model.update(each.scalars())
         if len(models) > 1:
             _log(f"{model['checkpoint']}, weight {model['weight']:.3g}", each)
     _log(f"average of {len(models)} models" if len(models) > 1 else path, result)
-    return (
-        _values(result)
-        | {
-            "num_examples": result.num_examples,
-            "eval_crops": crops,
-            "models": models,
-        }
-        | ({"predictions_file": predictions_file} if predictions_file else {})
-    )
+    found = dataclasses.asdict(result) | {"eval_crops": crops, "models": models}
+    return found | ({"predictions_file": predictions_file} if predictions_file else {})
 
 
 def _check_alike(first: Run, other: Run) -> None:
     """Checks that two nets tell the same classes of the same images apart."""
-
-    def images(run: Run) -> tuple:
-        data = run.config.data
-        return (data.data_dir, data.tfds_name, data.use_synthetic_data)
-
-    pair = f"{first.model_dir} and {other.model_dir}"
-    if first.config.model.num_classes != other.config.model.num_classes:
+    pair = f"--model_dir: {first.model_dir} and {other.model_dir}"
+    here, there = first.config, other.config
+    if here.model.num_classes != there.model.num_classes:
         raise UserError(
-            f"--model_dir: {pair} tell {first.config.model.num_classes} and "
-            f"{other.config.model.num_classes} classes apart: they cannot be averaged"
+            f"{pair} tell {here.model.num_classes} and {there.model.num_classes} "
+            "classes apart: they cannot be averaged"
         )
-    if images(first) != images(other):
+    images = operator.attrgetter("data_dir", "tfds_name", "use_synthetic_data")
+    if images(here.data) != images(there.data):
         raise UserError(
-            f"--model_dir: {pair} were trained on other data: say with --data_dir or "
-            "--tfds_name on which to evaluate them"
+            f"{pair} were trained on other data: say with --data_dir or --tfds_name on "
+            "which to evaluate them"
         )
     names = [run_files.class_names(run.model_dir) for run in (first, other)]
     if all(names) and not classes.are_same(*names):
-        raise UserError(
-            f"--model_dir: {pair} have other classes, or in another order (labels.txt)"
-        )
-
-
-def _values(result: Result) -> dict[str, float]:
-    return {
-        "accuracy": result.accuracy,
-        "top_5_accuracy": result.top_5_accuracy,
-        "loss": result.loss,
-    }
+        raise UserError(f"{pair} have other classes, or in another order (labels.txt)")
 
 
 def _log(what: str, result: Result) -> None:
+    top_1, top_5 = 100 * result.accuracy, 100 * result.top_5_accuracy
     logging.info(
         "%s | %d images | loss %.4f | top-1 %.2f %% (error %.2f %%) | top-5 %.2f %% "
         "(error %.2f %%)",
-        what,
-        result.num_examples,
-        result.loss,
-        100 * result.accuracy,
-        100 * (1 - result.accuracy),
-        100 * result.top_5_accuracy,
-        100 * (1 - result.top_5_accuracy),
+        *(what, result.num_examples, result.loss),
+        *(top_1, 100 - top_1, top_5, 100 - top_5),
     )

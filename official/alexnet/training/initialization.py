@@ -1,7 +1,6 @@
 """Initial weights: another run's, and such as give every output unit variance."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
@@ -33,9 +32,8 @@ def from_source(
     Args:
         model: net of either form.
         config: its settings: `init_from` is the model_dir of a run, a checkpoint or a
-            weight file; `init_layers` are the layers to take, the others stay as they
-            were drawn. Where none are named: all, but the last where it has other
-            classes.
+            weight file; `init_layers` are the layers to take. Where none are named:
+            all, but the last where it has other classes.
         names: of the net's classes; None: not known.
 
     Returns:
@@ -59,10 +57,8 @@ def from_source(
                 f"--init_layers={layer}: this net has {', '.join(here)} only"
             )
     wanted = list(layers) or list({**here, **there})
-    their_names = run_files.class_names(path)
-    has_other_classes = (
-        names and their_names and not classes.are_same(names, their_names)
-    )
+    theirs = run_files.class_names(path)
+    has_other_classes = names and theirs and not classes.are_same(names, theirs)
     if has_other_classes and OUTPUT_LAYER in layers:
         raise UserError(
             f"--init_layers={OUTPUT_LAYER}: the classes of --init_from={path} are "
@@ -96,11 +92,8 @@ def initialize(
 ) -> None:
     """Gives a model, whose weights were drawn as published, those it starts with.
 
-    Args:
-        model: net of either form.
-        config: its settings.
-        source: what `from_source` returned.
-        sample: gives the images to measure on, as `unit_variance` takes them.
+    They are what `from_source` returned and, where the settings say so, those that
+    `unit_variance` makes of the images that `sample` gives.
     """
     if config.model.init != "unit_variance":
         _assign(model, source)
@@ -122,11 +115,10 @@ def _assign(model: keras.Model, source: dict[str, np.ndarray]) -> None:
 
 
 def _read(path: str, net: Variant) -> files.WeightFile:
-    paths.local(path, "--init_from")
-    is_checkpoint = pathlib.Path(path + ".index").is_file()
-    if not is_checkpoint and not pathlib.Path(path).exists():
+    file = paths.local(path, "--init_from")
+    if not file.exists() and not file.with_name(file.name + ".index").is_file():
         raise UserError(f"--init_from={path}: there is no such run, checkpoint or file")
-    if pathlib.Path(path).is_dir() and not checkpoints.exists(pathlib.Path(path)):
+    if file.is_dir() and not checkpoints.exists(file):
         raise UserError(
             f"--init_from={path} holds no checkpoint: name the directory of a run, "
             "a checkpoint, or a weight file"
@@ -135,7 +127,7 @@ def _read(path: str, net: Variant) -> files.WeightFile:
 
 
 def _check_input(path: str, found: files.WeightFile, config: Config) -> None:
-    """The first layer is of use for pixels such as it was trained on."""
+    """Raises UserError where the first layer was trained on other pixels."""
     size, here = config.model.image_size, config.data.input_scale
     known = found.preprocessing or published(config.model.net().name, size)
     if known is None:

@@ -7,11 +7,9 @@ from official.alexnet.modeling.weights import variables_by_name
 
 
 def first_layer(model: keras.Model, num_columns: int) -> tuple[str, np.ndarray]:
-    """The first layer that a model has, and the picture of its kernels.
+    """The first layer of a model of either form, and the picture of its kernels.
 
-    Args:
-        model: of either form.
-        num_columns: of its variant, which the picture keeps apart.
+    The picture keeps the columns of its variant, `num_columns`, apart.
     """
     name, parts = next(iter(variables_by_name(model).items()))
     whole = np.concatenate([part.numpy() for part in parts], axis=-1)
@@ -21,33 +19,28 @@ def first_layer(model: keras.Model, num_columns: int) -> tuple[str, np.ndarray]:
 def kernel_picture(
     kernels: np.ndarray, num_columns: int = 2, zoom: int = 3
 ) -> np.ndarray:
-    """Draws the first layer's kernels as Figure 3 does, the columns apart.
+    """Draws the first layer's kernels as Figure 3 does, one column above the other.
 
     Args:
         kernels: (size, size, 3, count), the columns' kernels one after the other.
-        num_columns: blocks to draw, one above the other.
+        num_columns: blocks to draw.
         zoom: pixels a weight.
 
     Returns:
         (height, width, 3) uint8; each kernel is stretched to 0..255 by itself.
     """
-    tiles = stretched(kernels)
-    blocks = [mosaic(column, zoom) for column in np.split(tiles, num_columns)]
-    gap = np.full((4 * zoom, blocks[0].shape[1], 3), 255, np.uint8)
-    rows = [blocks[0]]
-    for block in blocks[1:]:
-        rows += [gap, block]
-    return np.concatenate(rows)
+    columns, gap = np.split(stretched(kernels), num_columns), 4 * zoom
+    blocks = [
+        np.pad(mosaic(column, zoom), ((0, gap), (0, 0), (0, 0)), constant_values=255)
+        for column in columns
+    ]
+    return np.concatenate(blocks)[:-gap]
 
 
 def stretched(kernels: np.ndarray) -> np.ndarray:
-    """Each kernel from its least weight, 0, to its greatest, 255.
+    """Each kernel of (size, size, 3, count) from its least weight to its greatest.
 
-    Args:
-        kernels: (size, size, 3, count).
-
-    Returns:
-        (count, size, size, 3) uint8.
+    They are 0 and 255 in (count, size, size, 3) uint8.
     """
     kernels = np.moveaxis(kernels, -1, 0)
     low = kernels.min(axis=(1, 2, 3), keepdims=True)
@@ -58,12 +51,7 @@ def stretched(kernels: np.ndarray) -> np.ndarray:
 def mosaic(tiles: np.ndarray, zoom: int) -> np.ndarray:
     """Lays kernels out on white, sixteen a row, each with a rim of one pixel.
 
-    Args:
-        tiles: (count, size, size, 3) uint8.
-        zoom: pixels a weight.
-
-    Returns:
-        (height, width, 3) uint8.
+    From (count, size, size, 3) uint8, `zoom` pixels a weight, to (height, width, 3).
     """
     tiles = tiles.repeat(zoom, axis=1).repeat(zoom, axis=2)
     tiles = np.pad(tiles, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)

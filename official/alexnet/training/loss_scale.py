@@ -13,10 +13,8 @@ class LossScale:
 
     A step in which any gradient of any replica overflowed changes no weight: `unscale`
     turns every gradient into NaN, which stays NaN in the sum over replicas, and
-    `PaperSGD(skip_nan=True)` leaves such a step out.
-
-    Args:
-        enabled: False: the factor is 1 and stays 1, as float32 and bfloat16 need it.
+    `PaperSGD(skip_nan=True)` leaves such a step out. Where it is not enabled, the
+    factor is 1 and stays 1, as float32 and bfloat16 need it.
     """
 
     def __init__(self, enabled: bool):
@@ -25,10 +23,9 @@ class LossScale:
         self.steps = tf.Variable(0, trainable=False)
 
     def unscale(self, gradients: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """In a replica: divides its gradients by the factor.
+        """In a replica: its gradients divided by the factor.
 
-        Returns:
-            The gradients, and float32: 1 where one of them overflowed, else 0.
+        Also float32: 1 where one of them overflowed, else 0.
         """
         if not self.enabled:
             return gradients, tf.zeros([])
@@ -47,11 +44,7 @@ class LossScale:
         return each(lambda g: g * factor), 1 - tf.cast(finite, tf.float32)
 
     def update(self, overflows: tf.Tensor) -> None:
-        """Across replicas: sets the factor of the next step.
-
-        Args:
-            overflows: number of replicas with an overflow in this step.
-        """
+        """Sets the next step's factor, by how many replicas had an overflow in this."""
         if not self.enabled:
             return
         finite = overflows == 0
@@ -64,9 +57,8 @@ class LossScale:
 
     def state(self) -> list[float]:
         """For a checkpoint; empty where there is no factor."""
-        if not self.enabled:
-            return []
-        return [float(self.scale.numpy()), int(self.steps.numpy())]
+        values = [float(self.scale.numpy()), int(self.steps.numpy())]
+        return values if self.enabled else []
 
     def restore(self, state: list[float]) -> None:
         """From a checkpoint; one of a run in another dtype is left aside."""

@@ -83,9 +83,8 @@ class PaperSGD(keras.optimizers.Optimizer):
     def set_multiples(self, multiple_of: Callable[[str], float]) -> None:
         """Gives each weight its learning rate as a multiple of `learning_rate`.
 
-        Args:
-            multiple_of: from a name such as `conv1/kernel`. A weight that comes to 0,
-                or from it, needs a step that is traced anew: see `multiple`.
+        `multiple_of` takes a name such as `conv1/kernel`. A weight that comes to 0, or
+        from it, needs a step that is traced anew: see `multiple`.
         """
         self._multiples = [float(multiple_of(name)) for name in self.names]
         self._rates.assign(self._multiples)
@@ -96,6 +95,10 @@ class PaperSGD(keras.optimizers.Optimizer):
         At 0 its update is left out of what is traced.
         """
         return self._multiples[self._get_variable_index(variable)]
+
+    def velocity_of(self, variable: keras.Variable | tf.Variable) -> keras.Variable:
+        """The velocity of a variable."""
+        return self.velocities[self._get_variable_index(variable)]
 
     @property
     def frozen(self) -> tuple[str, ...]:
@@ -121,8 +124,7 @@ class PaperSGD(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         if self.multiple(variable) == 0:
             return
-        index = self._get_variable_index(variable)
-        velocity = _on_same_device(self.velocities[index].value, variable)
+        velocity = _on_same_device(self.velocity_of(variable).value, variable)
         decays = self.decay_biases or not self._is_bias[self._var_key(variable)]
         # Compiled on a CPU: one pass over weights and velocity.
         is_large = math.prod(variable.shape) >= _COMPILED_FROM
@@ -145,16 +147,14 @@ class PaperSGD(keras.optimizers.Optimizer):
         strategy = tf.distribute.get_strategy()
         rates, *_ = strategy.experimental_local_results(self._rates)
         with tf.device(rates.device):
-            multiple = rates[index]
+            multiple = rates[self._get_variable_index(variable)]
         with tf.device(variable.device):
             gradient = tf.cast(gradient, variable.dtype)
             learning_rate = tf.cast(learning_rate, variable.dtype) * multiple
             if self.skip_nan:
                 is_number = tf.math.is_finite(tf.reshape(gradient, [-1])[0])
                 tf.cond(
-                    is_number,
-                    lambda: update(gradient, learning_rate),
-                    lambda: None,
+                    is_number, lambda: update(gradient, learning_rate), lambda: None
                 )
             else:
                 update(gradient, learning_rate)

@@ -4,8 +4,7 @@ import contextlib
 import csv
 import itertools
 import pathlib
-import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -17,48 +16,56 @@ from official.alexnet.data.records import Records
 _BEST = 5
 
 
-class PredictionsFile:
-    """Writes what a net says of images, in the order of an evaluation.
+@contextlib.contextmanager
+def writing(
+    path: str | None, split: Split, batch_size: int, classes: Sequence[str] | None
+) -> Iterator[Callable[..., None] | None]:
+    """A .csv file of what a net says of a split's images, in an evaluation's order.
+
+    Its columns are `image`, the name in its record or else `FILE:NUMBER`; `label`; and
+    `class_1`, `probability_1` and so on, the most probable first. It appears at its
+    path when the body has ended.
 
     Args:
-        file: to write to; the columns' names are its first line: `image`, the name in
-            its record or else `FILE:NUMBER`; `label`; and `class_1`, `probability_1`
-            and so on, the most probable first.
+        path: None: there is no file.
         split: the images.
         batch_size: of the evaluation, which their order depends on.
         classes: names of the net's classes; None: their numbers are written.
+
+    Yields:
+        What writes a batch of labels, int (batch,), probabilities, float (batch,
+        classes), and weights (batch,), 0 for no image; None without a path.
+
+    Raises:
+        UserError: the disk is full or read-only.
     """
-
-    def __init__(
-        self,
-        file: typing.TextIO,
-        split: Split,
-        batch_size: int,
-        classes: Sequence[str] | None,
+    if path is None:
+        yield None
+        return
+    names = map(str, itertools.count())
+    if split.records:
+        names = _names(split.records, batch_size)
+    classes = classes or range(split.num_classes)
+    with (
+        disk.atomic_write(pathlib.Path(path)) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
     ):
-        self._names = map(str, itertools.count())
-        if split.records:
-            self._names = _names(split.records, batch_size)
-        self._classes = classes or range(split.num_classes)
-        self._writer = csv.writer(file, lineterminator="\n")
-        best = range(1, min(_BEST, len(self._classes)) + 1)
+        writer = csv.writer(file, lineterminator="\n")
+        best = range(1, min(_BEST, len(classes)) + 1)
         columns = [f"{what}_{i}" for i in best for what in ("class", "probability")]
-        self._writer.writerow(["image", "label", *columns])
+        writer.writerow(["image", "label", *columns])
 
-    def add(
-        self, labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
-    ) -> None:
-        """Writes a batch: int (batch,), float (batch, classes), and 0 for no image."""
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :_BEST]
-        for label, row, best in zip(
-            labels[weights > 0],
-            probabilities[weights > 0],
-            order[weights > 0],
-            strict=True,
-        ):
-            pairs = [(self._classes[i], f"{row[i]:.6g}") for i in best]
-            known = [self._classes[label], *(value for pair in pairs for value in pair)]
-            self._writer.writerow([next(self._names), *known])
+        def add(
+            labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
+        ) -> None:
+            labels, probabilities = labels[weights > 0], probabilities[weights > 0]
+            order = np.argsort(-probabilities, axis=1, kind="stable")[:, :_BEST]
+            for label, row, best in zip(labels, probabilities, order, strict=True):
+                pairs = [(classes[i], f"{row[i]:.6g}") for i in best]
+                known = itertools.chain([classes[label]], *pairs)
+                writer.writerow([next(names), *known])
+
+        yield add
 
 
 def _names(records: Records, batch_size: int) -> Iterator[str]:
@@ -69,22 +76,3 @@ def _names(records: Records, batch_size: int) -> Iterator[str]:
         file, number = reading.place_of(int(tag))
         place = f"{pathlib.Path(records.files[file]).name}:{number}"
         yield schemas.file_name(serialized, records.schema) or place
-
-
-@contextlib.contextmanager
-def writing(
-    path: str | None, split: Split, batch_size: int, classes: Sequence[str] | None
-) -> Iterator[PredictionsFile | None]:
-    """The file at a path, which appears when the body has ended; None without one.
-
-    Raises:
-        UserError: the disk is full or read-only.
-    """
-    if path is None:
-        yield None
-        return
-    with (
-        disk.atomic_write(pathlib.Path(path)) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        yield PredictionsFile(file, split, batch_size, classes)

@@ -14,17 +14,11 @@ from official.alexnet.rate_rows import RateRow
 
 @dataclasses.dataclass(frozen=True)
 class Plateau:
-    """What the plateau rule remembers; saved with every checkpoint.
+    """What the plateau rule remembers; saved with every checkpoint."""
 
-    Attributes:
-        best: lowest validation error so far.
-        waited: evaluations since then.
-        reductions: how often the rate was divided by 10.
-    """
-
-    best: float = float("inf")
-    waited: int = 0
-    reductions: int = 0
+    best: float = float("inf")  # Lowest validation error so far.
+    waited: int = 0  # Evaluations since then.
+    reductions: int = 0  # How often the rate was divided by 10.
 
     def after(self, error: float, patience: int, most: int) -> typing.Self:
         """The state after one more evaluation.
@@ -43,9 +37,8 @@ class Plateau:
 class Rates:
     """Learning rates of one step.
 
-    Attributes:
-        scheduled: what the schedule says.
-        rows: those of `--rates` that hold by then, in the order of their starts.
+    They are what the schedule says, and the rows of `--rates` that hold by then, in
+    the order of their starts.
     """
 
     scheduled: float
@@ -104,22 +97,16 @@ class Schedule:
         return math.ceil(epoch * self.epoch_steps - self.offset - 1e-6)
 
     def rates(self, step: int, plateau: Plateau) -> Rates:
-        """Learning rates of the step after `step` steps.
-
-        Args:
-            step: steps taken.
-            plateau: state of the plateau rule.
-        """
+        """Learning rates of the step after `step` steps."""
         rows = [row for start, row in self._rows() if step >= start]
         return Rates(self._scheduled(step, plateau), tuple(rows))
 
     def changes(self) -> list[int]:
         """Steps at which a rate may change; the plateau rule's are evaluations."""
-        steps = {start for start, _ in self._rows()}
+        steps, stepsize = {start for start, _ in self._rows()}, self.train.stepsize
         if self.train.schedule == "dexp":
             steps.update(self._dexp_steps())
         elif self.train.schedule == "caffe":
-            stepsize = self.train.stepsize
             steps.update(range(stepsize, self.total_steps, stepsize))
         return sorted(step for step in steps if step > 0)
 
@@ -138,12 +125,8 @@ class Schedule:
             factor, levels = train.dexp
             level = sum(step >= start for start in self._dexp_steps())
             return train.learning_rate * factor ** (-level / (levels - 1))
-        reductions = {
-            "plateau": plateau.reductions,
-            "caffe": step // train.stepsize,
-            "constant": 0,
-        }
-        return train.learning_rate / 10 ** reductions[train.schedule]
+        reductions = {"plateau": plateau.reductions, "caffe": step // train.stepsize}
+        return train.learning_rate / 10 ** reductions.get(train.schedule, 0)
 
     def _dexp_steps(self) -> list[int]:
         levels = int(self.train.dexp[1])

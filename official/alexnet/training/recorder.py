@@ -1,5 +1,6 @@
 """What a run records: metrics.jsonl is the truth, TensorBoard's files are its view."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -26,7 +27,8 @@ class Recorder:
     `metrics.jsonl` holds the scalars, one JSON object a line; TensorBoard shows them
     from `model_dir/train` and `model_dir/validation`, with pictures. What an earlier
     process recorded of later steps than it saved is dropped, and files of TensorBoard
-    that do not show just what metrics.jsonl holds are written anew.
+    that do not show just what metrics.jsonl holds are written anew. A full or
+    read-only disk is a UserError, and what was there is intact.
 
     Args:
         model_dir: where to write.
@@ -36,9 +38,6 @@ class Recorder:
 
     Attributes:
         results: the last values of each split, as the binaries print them.
-
-    Raises:
-        UserError: the disk is full or read-only; what was there is intact.
     """
 
     def __init__(self, model_dir: pathlib.Path, step: int, is_evaluated: bool = True):
@@ -59,11 +58,7 @@ class Recorder:
             self._files[split] = new_file(folder)
 
     def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
-        """Records values of one step of the split `train` or `validation`.
-
-        Raises:
-            UserError: they cannot be written; what was there before is intact.
-        """
+        """Records values of one step of the split `train` or `validation`."""
         line = json.dumps({"step": step, "split": split, **values})
         disk.append(self._metrics, (line + "\n").encode())
         add_scalars(self._files[split], step, values)
@@ -102,23 +97,19 @@ def _values(row: dict) -> dict[str, float]:
 
 
 def kept_rows(path: pathlib.Path, last: dict[str, float]) -> list[dict]:
-    """Keeps the rows up to the last step of their split, and returns them.
+    """Keeps the rows of a metrics.jsonl up to the last step of their split.
 
-    Args:
-        path: of a metrics.jsonl, which need not be there.
-        last: by split; rows of others go.
+    Returns them; rows of splits that `last` does not name go.
     """
     if not path.exists():
         return []
     rows = []
     for line in path.read_text("utf-8", errors="replace").splitlines():
-        try:
+        # A kill may have cut a line short.
+        with contextlib.suppress(ValueError, LookupError, TypeError):
             row = json.loads(line)
-            is_kept = row["step"] <= last[row["split"]]
-        except (ValueError, LookupError, TypeError):  # Cut short by a kill.
-            continue
-        if is_kept:
-            rows.append(row)
+            if row["step"] <= last[row["split"]]:
+                rows.append(row)
     disk.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
@@ -196,3 +187,29 @@ def _framed(events: Iterable[tf.compat.v1.Event]) -> bytes:
         framed = file.read()
     tf.io.gfile.remove(path)  # Or the next one would be added to it.
     return framed
+
+
+class Profile:
+    """Records the steps from the first to before the last of `--profile_steps`.
+
+    A run may begin or end within them. TensorBoard looks for it in `folder`.
+    """
+
+    def __init__(self, folder: pathlib.Path, steps: tuple[int, ...]):
+        self._folder = folder
+        self._steps = range(*steps) if steps else ()
+        self._is_running = False
+
+    def move_to(self, step: int) -> None:
+        """Starts or stops where the run has come to `step`."""
+        if step not in self._steps:
+            self.stop()
+        elif not self._is_running:
+            tf.profiler.experimental.start(str(self._folder))
+            self._is_running = True
+
+    def stop(self) -> None:
+        """Writes what was recorded, if anything is."""
+        if self._is_running:
+            tf.profiler.experimental.stop()
+            self._is_running = False

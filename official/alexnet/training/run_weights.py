@@ -12,11 +12,7 @@ from official.alexnet import disk, paths, run_files
 from official.alexnet.backend import keras
 from official.alexnet.config import Config, DataConfig, ModelConfig
 from official.alexnet.data import classes
-from official.alexnet.data.statistics import (
-    IMAGE_SHAPE,
-    STATISTICS_FILE,
-    Statistics,
-)
+from official.alexnet.data.statistics import IMAGE_SHAPE, STATISTICS_FILE, Statistics
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import alexnet, structure
 from official.alexnet.modeling.variants import Variant
@@ -56,12 +52,9 @@ def read(
 ) -> WeightFile:
     """Reads weights of a run as well as those of a file, and what their input is.
 
-    Args:
-        path: the directory of a run, a checkpoint such as `runs/paper/ckpt-300`, or
-            what `weights.files.read` takes. Beside an export's .keras file stand the
-            settings and the mean image. In a directory, damaged checkpoints are
-            passed over.
-        net, sha256, channel_order, allow_nan: as `weights.files.read` takes them.
+    The path is the directory of a run, in which damaged checkpoints are passed over, a
+    checkpoint such as `runs/paper/ckpt-300`, or what `weights.files.read` takes, as the
+    rest. Beside an export's .keras file stand the settings and the mean image.
 
     Raises:
         UserError: there is no checkpoint, it is damaged, or the file cannot be read.
@@ -73,16 +66,16 @@ def read(
             raise UserError(f"--sha256 and --channel_order=bgr are for files: {path}")
         if is_old or (not is_folder and slim_checkpoint.is_one(str(source))):
             found = files.read_slim(str(source), net)
-            return found if allow_nan else files.finite(found)
-        home = run_files.folder_of(source)
-        place = (source, None) if is_folder else (home, str(source))
-        _, contents = checkpoints.find(*place)
-        lines = preprocessing = None
-        if (home / run_files.PARAMS_FILE).is_file():
-            lines = structure.lines(run_files.load_config(str(home)).model.net())
-            preprocessing = run_files.preprocessing(home)
-        weights = layouts.for_dropout_of(net, contents.weights, lines)
-        found = WeightFile(str(source), weights, preprocessing, lines)
+        else:
+            home = run_files.folder_of(source)
+            place = (source, None) if is_folder else (home, str(source))
+            _, contents = checkpoints.find(*place)
+            lines = preprocessing = None
+            if (home / run_files.PARAMS_FILE).is_file():
+                lines = structure.lines(run_files.load_config(str(home)).model.net())
+                preprocessing = run_files.preprocessing(home)
+            weights = layouts.for_dropout_of(net, contents.weights, lines)
+            found = WeightFile(str(source), weights, preprocessing, lines)
         return found if allow_nan else files.finite(found)
     options = {"sha256": sha256, "channel_order": channel_order}
     found = files.read(path, net, allow_nan=allow_nan, **options)
@@ -95,16 +88,9 @@ def read(
 def load_into(
     model: keras.Model, net: Variant, path: str, *, sha256: str | None = None
 ) -> None:
-    """Gives a model of either form the weights of a run or a file.
+    """Gives a model of either form of `net` the weights that `read` reads.
 
-    Args:
-        model: as `AlexNet` builds it from `net`.
-        net: the net, with its options.
-        path, sha256: as `read` takes them.
-
-    Raises:
-        UserError: they cannot be read, or are not those of the net; the model was not
-            changed.
+    Raises UserError, and changes nothing, where they are not those of the net.
     """
     found = read(path, net, sha256=sha256)
     files.check(found, net, whole_shapes(variables_by_name(model)))
@@ -138,19 +124,15 @@ def write(
             the colour PCA of ILSVRC-2012.
         labels: names of the classes.
 
-    Returns:
-        The files that were written.
-
-    Raises:
-        UserError: the folder is taken, or there is no setting for such an input.
+    Returns the files that were written; UserError: the folder is taken, or there is no
+    setting for such an input.
     """
     paths.of_checkpoints(folder, "--output")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output={folder} exists: name a new directory")
     data = DataConfig(input_scale=_input_scale(preprocessing, statistics))
     config = Config(model=model, data=data)
-    if statistics is None:
-        statistics = _statistics(preprocessing)
+    statistics = statistics or _statistics(preprocessing)
     folder.mkdir(parents=True, exist_ok=True)
     net = building.build_model(config)
     set_weights(net, weights)

@@ -15,19 +15,16 @@ from official.alexnet.training.rates import Rates
 
 
 class Totals(typing.NamedTuple):
-    """What a step adds up over its images and replicas; float32 scalars.
+    """What a step adds up over its images and replicas; float32 scalars."""
 
-    Attributes:
-        loss, top_1, top_5, examples: of `evaluation.score`.
-        stop: above 0 if the loop is to stop.
-        overflows: replicas in which a gradient overflowed.
-    """
-
+    # As `evaluation.score` has them.
     loss: tf.Tensor
     top_1: tf.Tensor
     top_5: tf.Tensor
     examples: tf.Tensor
+    # Above 0 if the loop is to stop.
     stop: tf.Tensor
+    # Replicas in which a gradient overflowed.
     overflows: tf.Tensor
 
 
@@ -54,10 +51,11 @@ class Steps:
         return cls(int(done), sums.numpy(), float(loss), stopped=float(stop) > 0)
 
 
+@dataclasses.dataclass(eq=False, kw_only=True)
 class TrainStep:
     """Steps of a model under its strategy.
 
-    Args:
+    Attributes:
         strategy: the model's.
         model: net with logits as its output.
         optimizer: its optimizer, built.
@@ -68,37 +66,24 @@ class TrainStep:
         batch_size: images of a global batch.
         loss_upper_bound: the loop ends after a step whose loss is above it, or NaN.
         enable_xla: compile a replica's step with XLA.
-
-    Attributes:
         stop: float32; at 1 the loop ends after the step under way, in all workers.
         loop: the compiled loop, from an iterator of global batches and a number of
             steps to what `Steps.of` reads. It takes fewer steps if it is told to stop,
             and none after one whose loss is out of bounds.
     """
 
-    def __init__(
-        self,
-        strategy: tf.distribute.Strategy,
-        model: keras.Model,
-        optimizer: PaperSGD,
-        loss_scale: LossScale,
-        *,
-        normalize: Callable[..., tf.Tensor],
-        color_noise: Callable[[tf.Tensor, slice], tf.Tensor] | None,
-        batch_size: int,
-        loss_upper_bound: float,
-        enable_xla: bool,
-    ):
+    strategy: tf.distribute.Strategy
+    model: keras.Model
+    optimizer: PaperSGD
+    loss_scale: LossScale
+    normalize: Callable[..., tf.Tensor]
+    color_noise: Callable[[tf.Tensor, slice], tf.Tensor] | None
+    batch_size: int
+    loss_upper_bound: float
+    enable_xla: bool
+
+    def __post_init__(self):
         self.stop = tf.Variable(0.0, trainable=False)
-        self._strategy = strategy
-        self._model = model
-        self._optimizer = optimizer
-        self._loss_scale = loss_scale
-        self._normalize = normalize
-        self._color_noise = color_noise
-        self._batch_size = batch_size
-        self._loss_upper_bound = loss_upper_bound
-        self._enable_xla = enable_xla
         self._traced_for = None
 
     def set_rates(self, rates: Rates, has_noise: bool) -> None:
@@ -106,7 +91,7 @@ class TrainStep:
 
         Only weights that freeze or thaw, and the noise, need another trace.
         """
-        optimizer = self._optimizer
+        optimizer = self.optimizer
         # Where the others are frozen, a rate that some weight has.
         shown = rates.learning_rate or max(map(rates.of, optimizer.names))
         optimizer.learning_rate.assign(shown)
@@ -114,7 +99,7 @@ class TrainStep:
         traced_for = (optimizer.frozen, has_noise)
         if traced_for != self._traced_for:
             self._traced_for = traced_for
-            self._has_noise = has_noise and self._color_noise is not None
+            self._has_noise = has_noise and self.color_noise is not None
             self.loop = tf.function(self._repeat)
 
     def _repeat(self, batches, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -127,7 +112,7 @@ class TrainStep:
             loss = totals.loss / tf.maximum(totals.examples, 1.0)
             stop = totals.stop
             # False for NaN, too.
-            goes_on = tf.logical_and(loss <= self._loss_upper_bound, stop == 0)
+            goes_on = tf.logical_and(loss <= self.loss_upper_bound, stop == 0)
             done += 1
         return sums, loss, done, stop
 
@@ -135,35 +120,31 @@ class TrainStep:
     def train_step(self, batch) -> Totals:
         """One step of every replica on its part of a global batch."""
         replica_step = self._replica_step
-        if self._enable_xla:
+        if self.enable_xla:
             replica_step = tf.function(replica_step, jit_compile=True)
-        sums = self._strategy.run(replica_step, args=(batch,))
-        sums = self._strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+        sums = self.strategy.run(replica_step, args=(batch,))
+        sums = self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
         totals = Totals(*tf.unstack(sums))
-        self._loss_scale.update(overflows=totals.overflows)
+        self.loss_scale.update(overflows=totals.overflows)
         return totals
 
     def _replica_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Forward, backward and update; gradients are summed over the replicas.
+        """Forward, backward and update; returns (6,) float32, a replica's `Totals`.
 
-        Returns:
-            (6,) float32: a replica's `Totals`.
+        Gradients are summed over the replicas.
         """
-        images = self._normalize(batch["image"], self._noise_here())
-        variables = [
-            variable
-            for variable in self._model.trainable_variables
-            if self._optimizer.multiple(variable) > 0
-        ]
+        images = self.normalize(batch["image"], self._noise_here())
+        trainable = self.model.trainable_variables
+        variables = [v for v in trainable if self.optimizer.multiple(v) > 0]
         with tf.GradientTape() as tape:
-            logits = self._model(images, training=True)
+            logits = self.model(images, training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
                 batch["label"], logits
             )
-            loss = tf.reduce_sum(losses) / self._batch_size * self._loss_scale.scale
+            loss = tf.reduce_sum(losses) / self.batch_size * self.loss_scale.scale
         gradients = tape.gradient(loss, [variable.value for variable in variables])
-        gradients, overflow = self._loss_scale.unscale(gradients)
-        self._optimizer.apply(gradients, variables)
+        gradients, overflow = self.loss_scale.unscale(gradients)
+        self.optimizer.apply(gradients, variables)
         sums = score(batch["label"], losses, logits, tf.ones_like(losses))
         # Last, so that a signal during this step ends the loop after it.
         with tf.control_dependencies(gradients):
@@ -175,7 +156,7 @@ class TrainStep:
         if not self._has_noise:
             return None
         replica = tf.distribute.get_replica_context()
-        count = self._batch_size // replica.num_replicas_in_sync
+        count = self.batch_size // replica.num_replicas_in_sync
         start = replica.replica_id_in_sync_group * count
-        step = tf.cast(self._optimizer.iterations.value, tf.int32)
-        return self._color_noise(step, slice(start, start + count))
+        step = tf.cast(self.optimizer.iterations.value, tf.int32)
+        return self.color_noise(step, slice(start, start + count))

@@ -29,14 +29,12 @@ from official.alexnet.training import (
     recorder,
 )
 from official.alexnet.training.checkpoints import Checkpoints, Progress
-from official.alexnet.training.clock import Clock, said
 from official.alexnet.training.evaluation import Evaluator, Member, Result
 from official.alexnet.training.loss_scale import LossScale
 from official.alexnet.training.optimizer import PaperSGD
-from official.alexnet.training.pace import Pace
+from official.alexnet.training.pace import Clock, Pace, said
 from official.alexnet.training.preemption import Preemption
-from official.alexnet.training.profile import Profile
-from official.alexnet.training.recorder import Recorder
+from official.alexnet.training.recorder import Profile, Recorder
 from official.alexnet.training.step import Steps, TrainStep
 
 # `unit_variance` measures on them, and the first of them are drawn.
@@ -134,8 +132,6 @@ class Trainer:
         self.placement = placement
         self.command = "the same command" + (" without --clean" if clean else "")
         self.strategy = placement.strategy
-        # Of the variant: the grouped form's kernels are of two columns, too.
-        self.num_columns = config.model.net().num_columns
         building.check_batch_size(config, placement)
         num_classes = config.model.num_classes
         self.train_split = dataset.find_split(config.data, "train", num_classes)
@@ -170,7 +166,7 @@ class Trainer:
         building.check_placement(self.model, self.optimizer, placement)
         building.check_layers(self.model, self.pace.schedule)
         self.initial_weights = {}
-        if earlier is None:
+        if not earlier:
             self.initial_weights = initialization.from_source(self.model, config, names)
         if placement.is_chief:
             if clean:
@@ -180,21 +176,19 @@ class Trainer:
         splits = (self.train_split, self.eval_split)
         placement.watch.agree(agreement.settings(config, splits))
         # What a run that never saved left there may be of other data.
-        trained = model_dir if earlier else None
-        self.statistics = dataset.find_statistics(config.data, trained)
+        self.statistics = dataset.find_statistics(
+            config.data, model_dir if earlier else None
+        )
         self.checkpoints = Checkpoints(
-            model_dir,
-            self.model,
-            self.optimizer,
-            self.progress,
+            *(model_dir, self.model, self.optimizer, self.progress),
             config.train.max_to_keep,
         )
         self.normalize = building.make_normalize(config, self.statistics)
         self.step = TrainStep(
-            self.strategy,
-            self.model,
-            self.optimizer,
-            self.loss_scale,
+            strategy=self.strategy,
+            model=self.model,
+            optimizer=self.optimizer,
+            loss_scale=self.loss_scale,
             normalize=self.normalize,
             color_noise=building.make_color_noise(config, self.statistics),
             batch_size=config.train.batch_size,
@@ -202,20 +196,15 @@ class Trainer:
             enable_xla=config.runtime.enable_xla,
         )
         self.evaluator = Evaluator(
-            self.strategy,
-            [Member(self.model, self.normalize)],
-            self.eval_split,
-            config.train.batch_size,
-            config.train.eval_crops,
-            self.step.stop,
+            *(self.strategy, [Member(self.model, self.normalize)], self.eval_split),
+            *(config.train.batch_size, config.train.eval_crops, self.step.stop),
         )
         self.set_rates(0)
 
     def start(self) -> tuple[int, dict]:
         """Restores the latest checkpoint, or draws the first weights.
 
-        Returns:
-            The step to train from, and the results that are there already.
+        Returns the step to train from, and the results that are there already.
         """
         step = self.checkpoints.restore()
         weights, given = self.model.weights, self.initial_weights
@@ -229,33 +218,38 @@ class Trainer:
             logging.info("Resumed at step %d in %s", step, self.model_dir)
         else:
             initialization.initialize(
-                self.model, self.config, self.initial_weights, self._measured_images
+                self.model,
+                self.config,
+                self.initial_weights,
+                lambda: self.normalize(tf.constant(self._first_images)),
             )
             self.initial_weights = {}  # The model has them now.
         results = {"step": step} | self._open(step)
         logging.info(
             "Training to step %d: %.2f epochs of %.1f steps of %d images.",
-            schedule.total_steps,
-            schedule.epoch_of(schedule.total_steps),
-            schedule.epoch_steps,
-            self.config.train.batch_size,
+            *(schedule.total_steps, schedule.epoch_of(schedule.total_steps)),
+            *(schedule.epoch_steps, self.config.train.batch_size),
         )
         self.set_rates(step)
         return step, results
 
     def _open(self, step: int) -> dict:
         """Prepares the model_dir; returns the results that are there already."""
-        self.writer = None
-        profiled = self.config.train.profile_steps if self.placement.is_chief else ()
-        self.profile = Profile(self.model_dir / "train", profiled)
-        if not self.placement.is_chief:
+        is_chief, folder = self.placement.is_chief, self.model_dir
+        profiled = self.config.train.profile_steps if is_chief else ()
+        self.profile, self.writer = Profile(folder / "train", profiled), None
+        if not is_chief:
             return {}
         self.checkpoints.keep_best()
-        self._write_settings()
-        is_evaluated = self.progress.evaluated == step
-        self.writer = Recorder(self.model_dir, step, is_evaluated)
+        disk.write_text(folder / run_files.PARAMS_FILE, self.config.to_yaml())
+        self.statistics.save(folder / STATISTICS_FILE)
+        names = self.train_split.label_names
+        if names or not step:
+            classes.write_labels(names, folder / run_files.LABELS_FILE)
+        self.writer = Recorder(folder, step, self.progress.evaluated == step)
         if step == 0:
-            self._write_first_pictures()
+            self._draw_kernels(0)
+            self.writer.pictures("input_images", 0, self._first_images[:8])
         return self.writer.results
 
     def set_rates(self, step: int) -> None:
@@ -314,13 +308,8 @@ class Trainer:
         left = (self.pace.total_steps - step) / speed
         logging.info(
             "step %d/%d | epoch %.2f | %s | lr %g | %.1f images/s | %s left",
-            step,
-            self.pace.total_steps,
-            self.pace.schedule.epoch_of(step),
-            result,
-            values["learning_rate"],
-            values["images_per_second"],
-            said(left),
+            *(step, self.pace.total_steps, self.pace.schedule.epoch_of(step), result),
+            *(values["learning_rate"], values["images_per_second"], said(left)),
         )
         return recorder.named("train", values)
 
@@ -339,17 +328,14 @@ class Trainer:
         self.progress.evaluated = step
         best = self.progress.best
         if best is None or result.accuracy > best["accuracy"]:
-            self.progress.best = {"step": step, **values}
+            best = self.progress.best = {"step": step, **values}
         if self.writer:
             self.writer.scalars("validation", step, values)
             self._draw_kernels(step)
         logging.info(
             "evaluation at step %d | %d images | %s | best: %.1f %% at step %d",
-            step,
-            result.num_examples,
-            result,
-            100 * self.progress.best["accuracy"],
-            self.progress.best["step"],
+            *(step, result.num_examples, result),
+            *(100 * best["accuracy"], best["step"]),
         )
         return recorder.named("validation", values)
 
@@ -370,23 +356,11 @@ class Trainer:
             is_saved=True,
         )
 
-    def _write_settings(self) -> None:
-        disk.write_text(self.model_dir / run_files.PARAMS_FILE, self.config.to_yaml())
-        self.statistics.save(self.model_dir / STATISTICS_FILE)
-        names = self.train_split.label_names
-        if names or not self.saved_step:
-            classes.write_labels(names, self.model_dir / run_files.LABELS_FILE)
-
-    def _write_first_pictures(self) -> None:
-        self._draw_kernels(0)
-        self.writer.pictures("input_images", 0, self._first_images[:8])
-
     def _draw_kernels(self, step: int) -> None:
-        layer, picture = kernels.first_layer(self.model, self.num_columns)
+        # Of the variant: the grouped form's kernels are of two columns, too.
+        num_columns = self.config.model.net().num_columns
+        layer, picture = kernels.first_layer(self.model, num_columns)
         self.writer.pictures(f"{layer}_kernels", step, picture[None])
-
-    def _measured_images(self) -> tf.Tensor:
-        return self.normalize(tf.constant(self._first_images))
 
     @functools.cached_property
     def _first_images(self) -> np.ndarray:
