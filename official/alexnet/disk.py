@@ -16,17 +16,15 @@ from collections.abc import Iterator
 from official.alexnet.errors import NoRoom, UserError
 
 LOCK_FILE = ".lock"
-FREE_SOME = "free some and run the same command again"
+_AGAIN = "and run the same command again"
 _NO_ROOM = {
-    errno.ENOSPC: FREE_SOME,
-    errno.EDQUOT: FREE_SOME,
-    errno.EFBIG: "raise the limit on the size of files (ulimit -f) and run the same "
-    "command again",
+    errno.ENOSPC: f"free some {_AGAIN}",
+    errno.EDQUOT: f"free some {_AGAIN}",
+    errno.EFBIG: f"raise the limit on the size of files (ulimit -f) {_AGAIN}",
 }
-_ELSEWHERE = "make it writable, or name another place"
 _REMEDIES = {
     **_NO_ROOM,
-    errno.EROFS: _ELSEWHERE,
+    errno.EROFS: "make it writable, or name another place",
     errno.EACCES: "allow it, or name another place",
     errno.ENAMETOOLONG: "name a shorter one",
 }
@@ -36,8 +34,7 @@ _REMEDIES = {
 def saying_where(path: str | pathlib.Path | None) -> Iterator[None]:
     """Turns what a full or read-only disk raises in the body into a UserError.
 
-    Args:
-        path: what the body writes; None for what the error names.
+    `path` is what the body writes; None stands for what the error names.
 
     Raises:
         NoRoom: the disk is full, or a file over its limit.
@@ -46,10 +43,9 @@ def saying_where(path: str | pathlib.Path | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        clear = explained(error, path)
-        if clear is None:
-            raise
-        raise clear from error
+        if clear := explained(error, path):
+            raise clear from error
+        raise
 
 
 def explained(
@@ -57,15 +53,16 @@ def explained(
 ) -> UserError | None:
     """The line for an error of a full or read-only disk; None for any other error.
 
-    Args:
-        error: an OSError, or what TensorFlow or HDF5 made of one.
-        path: what was being written, if that is known. Another place is named where
-            the error does: a full folder for temporary files, say.
+    The error is an OSError, or what TensorFlow or HDF5 made of one; `path` is what was
+    being written, if that is known. Another place is named where the error does: a
+    full folder for temporary files, say.
     """
     code, failed = _reason(error)
     if code is None:
         return None
-    if path is None or (failed and not _is_beside(failed, path)):
+    beside = pathlib.Path(path or "").absolute().parent
+    is_elsewhere = not pathlib.Path(failed).absolute().is_relative_to(beside)
+    if path is None or (failed and is_elsewhere):
         path = failed or "a file"
     kind = NoRoom if code in _NO_ROOM else UserError
     return kind(f"{path}: {os.strerror(code)}; {_REMEDIES[code]}")
@@ -85,26 +82,13 @@ def _reason(error: Exception) -> tuple[int | None, str]:
     return None, ""
 
 
-def _is_beside(failed: str, path: str | pathlib.Path) -> bool:
-    folder = pathlib.Path(path).absolute().parent
-    return pathlib.Path(failed).absolute().is_relative_to(folder)
-
-
 @contextlib.contextmanager
 def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives a temporary path beside `path` and moves it into place at the end.
 
     If the body fails, the temporary file is removed and `path` is left as it was. A
-    process that is killed leaves it behind, see `remove_unfinished`.
-
-    Args:
-        path: the final name; its folder must exist.
-
-    Yields:
-        The temporary path to write to.
-
-    Raises:
-        UserError: the disk is full or read-only.
+    process that is killed leaves it behind, see `remove_unfinished`. Raises UserError
+    where the disk is full or read-only.
     """
     # TensorBoard reads whatever has "tfevents" in its name.
     name = path.name.replace("tfevents", "events")
@@ -119,24 +103,13 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def remove_unfinished(folder: pathlib.Path) -> None:
-    """Removes what processes that were killed in `atomic_write` left in a folder.
-
-    Nobody else may be writing there.
-    """
+    """Removes what processes killed in `atomic_write` left; nobody else may write."""
     for leftover in folder.glob(".*.tmp"):
         leftover.unlink()
 
 
 def make_folder(folder: pathlib.Path, name: str) -> None:
-    """Makes a folder and its parents where they are missing.
-
-    Args:
-        folder: the folder.
-        name: how messages call it, as `--model_dir=x`.
-
-    Raises:
-        UserError: it cannot be made.
-    """
+    """Makes a folder and its parents, or a UserError of `name`, as `--model_dir=x`."""
     try:
         with saying_where(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -150,13 +123,9 @@ def locked(
 ) -> Iterator[None]:
     """Keeps other processes out of a folder, where its file system has locks.
 
-    Args:
-        folder: made if it is not there, and removed if nothing was written there.
-        name: how messages call it, as `--model_dir=x`.
-        is_shared: lets those in that say so too.
-
-    Raises:
-        UserError: another process is at work there, or it cannot be written.
+    It is made if it is not there, and removed if nothing was written there. Messages
+    call it `name`; `is_shared` lets those in that say so too. Raises UserError where
+    another process is at work there, or it cannot be written.
     """
     is_new = not folder.exists()
     make_folder(folder, name)
@@ -167,12 +136,13 @@ def locked(
         # Open for writing: NFS has no other exclusive locks.
         lock = (folder / LOCK_FILE).open("a")
     with lock:
-        with contextlib.suppress(OSError):  # Not every file system has locks.
-            try:
-                kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
-                fcntl.flock(lock, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise taken from None
+        try:
+            kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise taken from None
+        except OSError:
+            pass  # Not every file system has locks.
         # A process that made the folder and failed removes it: this lock would be none.
         if os.fstat(lock.fileno()).st_nlink == 0:
             raise taken
@@ -185,11 +155,7 @@ def locked(
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file, whole or not at all; one that says the same is left alone.
-
-    Raises:
-        UserError: the disk is full or read-only.
-    """
+    """As `atomic_write`, of a text; a file that says the same is left alone."""
     if path.is_file() and path.read_bytes() == text.encode():
         return
     with atomic_write(path) as temporary:
@@ -197,11 +163,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def append(path: pathlib.Path, data: bytes) -> None:
-    """Adds to a file, on the disk; what does not fit leaves it as it was.
-
-    Raises:
-        UserError: the disk is full or read-only.
-    """
+    """Adds to a file, on the disk; what does not fit leaves it as it was: UserError."""
     # Without a buffer, which would try once more when the file is closed.
     with saying_where(path), path.open("ab", buffering=0) as file:
         size = file.tell()
@@ -215,12 +177,7 @@ def append(path: pathlib.Path, data: bytes) -> None:
 
 
 def move_into_place(temporary: pathlib.Path, path: pathlib.Path) -> None:
-    """Flushes a finished file to the disk and gives it its final name.
-
-    Args:
-        temporary: a finished file on the same file system as `path`.
-        path: the final name; a file already there is replaced.
-    """
+    """Flushes a finished file to the disk and renames it, replacing what is there."""
     sync(temporary)
     temporary.replace(path)
     # A rename is safe from a power cut only once its folder is on the disk too.

@@ -27,31 +27,15 @@ METRICS_FILE = "metrics.jsonl"
 BEST_DIR = "best"
 EVALUATION_DIR = "evaluation"
 
-_WRITTEN = (
-    "checkpoint",
-    "ckpt-*",
-    ".ckpt-*",
-    BEST_DIR,
-    EVALUATION_DIR,
-    "train",
-    "validation",
-    PARAMS_FILE,
-    LABELS_FILE,
-    METRICS_FILE,
-    STATISTICS_FILE,
-)
+_WRITTEN = ["checkpoint", "ckpt-*", ".ckpt-*", "train", "validation", BEST_DIR]
+_WRITTEN += [EVALUATION_DIR, PARAMS_FILE, LABELS_FILE, METRICS_FILE, STATISTICS_FILE]
 
 
 def read_config(model_dir: str, flag: str = "model_dir") -> Config:
-    """Settings of an earlier run, as it wrote them.
+    """Settings of an earlier run, as it wrote them; `flag` named it, for messages.
 
-    Args:
-        model_dir: directory of the run, with its params.yaml, or of an export of it.
-        flag: that it was given with, for messages.
-
-    Raises:
-        UserError: `model_dir` is not the directory of a run, or its params.yaml is
-            malformed or of a version with other settings.
+    Raises UserError where `model_dir` is not the directory of a run or of an export of
+    it, or its params.yaml is malformed or of a version with other settings.
     """
     file = pathlib.Path(model_dir) / PARAMS_FILE
     if not file.is_file():
@@ -62,24 +46,15 @@ def read_config(model_dir: str, flag: str = "model_dir") -> Config:
 
 
 def load_config(model_dir: str, flag: str = "model_dir") -> Config:
-    """Settings of an earlier run, for the grouped form on any machine.
-
-    Args and errors are those of `read_config`. The mean image is the run's own copy.
-    """
-    run = read_config(model_dir, flag)
-    data = run.data
+    """As `read_config`, for the grouped form on any machine, with its own mean."""
+    run = read_config(model_dir, flag).replace(num_columns=1)
     if (pathlib.Path(model_dir) / STATISTICS_FILE).is_file():
-        data = dataclasses.replace(data, statistics=None)
-    model = dataclasses.replace(run.model, num_columns=1)
-    return dataclasses.replace(run, model=model, data=data, runtime=Config().runtime)
+        run = run.replace(statistics=None)
+    return dataclasses.replace(run, runtime=Config().runtime)
 
 
 def wait_for(model_dir: str, seconds: float) -> None:
-    """Waits until a run has written its settings.
-
-    Raises:
-        UserError: it has not within that time.
-    """
+    """Waits until a run has written its settings; UserError if it takes longer."""
     deadline = time.monotonic() + seconds
     while not (pathlib.Path(model_dir) / PARAMS_FILE).is_file():
         if time.monotonic() > deadline:
@@ -97,22 +72,14 @@ def folder_of(path: str | pathlib.Path) -> pathlib.Path:
 
 
 def class_names(path: str | pathlib.Path) -> tuple[str, ...] | None:
-    """The classes of the run or export that a path is of; None: not known.
-
-    Raises:
-        UserError: its labels.txt is not a text file.
-    """
+    """The classes of the run or export that a path is of; None: not known."""
     folder = folder_of(path)
     is_known = (folder / PARAMS_FILE).is_file()
     return classes.read_names(folder / LABELS_FILE) if is_known else None
 
 
 def check_classes(model_dir: pathlib.Path, names: Sequence[str] | None) -> None:
-    """Checks that a run that is resumed has the classes of its data, in their order.
-
-    Raises:
-        UserError: both are known, and differ.
-    """
+    """Checks that a run that is resumed has the classes of its data, in their order."""
     classes.check_same(
         class_names(model_dir),
         names,
@@ -122,15 +89,10 @@ def check_classes(model_dir: pathlib.Path, names: Sequence[str] | None) -> None:
 
 
 def check_checkpoint(model_dir: str | pathlib.Path, checkpoint_path: str) -> None:
-    """Checks that a checkpoint is not another run's: its settings would be others.
-
-    Raises:
-        UserError: it is.
-    """
+    """Refuses a checkpoint of another run: its settings would be others."""
     folder = folder_of(checkpoint_path)
-    if not (folder / PARAMS_FILE).is_file():
-        return
-    if folder.resolve() != pathlib.Path(model_dir).resolve():
+    is_other = folder.resolve() != pathlib.Path(model_dir).resolve()
+    if is_other and (folder / PARAMS_FILE).is_file():
         raise UserError(
             f"--checkpoint_path={checkpoint_path} is a checkpoint of {folder}, not of "
             f"--model_dir={model_dir}: give --model_dir={folder}"
@@ -138,14 +100,7 @@ def check_checkpoint(model_dir: str | pathlib.Path, checkpoint_path: str) -> Non
 
 
 def preprocessing(model_dir: pathlib.Path) -> Preprocessing | None:
-    """How images become the input of a run's net; None where its files are not there.
-
-    Args:
-        model_dir: directory of a run, or of an export of it.
-
-    Raises:
-        UserError: its files are malformed.
-    """
+    """How images become the input of a run's or export's net; None: not known."""
     if not all((model_dir / name).is_file() for name in (PARAMS_FILE, STATISTICS_FILE)):
         return None
     config = load_config(str(model_dir))
@@ -160,25 +115,18 @@ def preprocessing(model_dir: pathlib.Path) -> Preprocessing | None:
     return Preprocessing(
         config.model.image_size,
         scale=scale,
-        mean=tuple(float(value) for value in mean * scale),
-        std=tuple(float(value) for value in std),
+        mean=tuple((mean * scale).tolist()),
+        std=tuple(std.tolist()),
         mean_image=None if same else statistics.mean_image * np.float32(scale),
     )
 
 
 def other_net(run: Config, now: Config, *kinds: str) -> list[str]:
-    """The settings that would give a run's weights another meaning.
-
-    Args:
-        run: the settings that they were trained with.
-        now: those that they are to be used with.
-        kinds: of `config_files.differences` that are looked for besides.
-    """
+    """Settings of `now`, and of `kinds`, that give weights of `run` another meaning."""
 
     def meaning(model: ModelConfig) -> tuple:
-        net, classes = model.net(), model.num_classes
-        shapes = structure.weight_shapes(net, classes)
-        return structure.lines(net), shapes, model.image_size
+        shapes = structure.weight_shapes(model.net(), model.num_classes)
+        return structure.lines(model.net()), shapes, model.image_size
 
     # The net has --dropout=0.5 in any case, and that of inverted dropout is training's.
     if meaning(run.model) == meaning(now.model):
@@ -187,17 +135,10 @@ def other_net(run: Config, now: Config, *kinds: str) -> list[str]:
 
 
 def resume(config: Config, model_dir: pathlib.Path) -> tuple[Config, Config]:
-    """Settings of a run that is resumed; the log says what is changed.
+    """The earlier settings of a run with a checkpoint, and those to resume it with.
 
-    Args:
-        config: those given now.
-        model_dir: of the run, which has a checkpoint.
-
-    Returns:
-        The run's earlier settings, and those to resume it with.
-
-    Raises:
-        UserError: what the checkpoint's weights mean is not known, or would change.
+    `config` is given now; the log says what is changed. Raises UserError where what the
+    checkpoint's weights mean is not known, or would change.
     """
     advice = "or name another --model_dir (--init_from takes weights over)"
     try:

@@ -1,10 +1,11 @@
-"""A trained net and photographs, for what draws them."""
+"""A trained net and photographs, for what draws them; a small tree and its records."""
 
 import pathlib
 import sys
 
 import numpy as np
 import pytest
+from imagenet_inputs import files_of, prepare_here, write_tree
 from PIL import Image
 
 from official.alexnet import run_files
@@ -74,3 +75,16 @@ def photos(tmp_path_factory) -> pathlib.Path:
             image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
             image.save(root / folder / f"{i}.jpg", quality=95)
     return root
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> pathlib.Path:
+    return write_tree(tmp_path_factory.mktemp("tree") / "in")
+
+
+@pytest.fixture(scope="module")
+def whole(tree, tmp_path_factory) -> dict[str, bytes]:
+    """The files that one worker makes of the tree."""
+    output = tmp_path_factory.mktemp("whole")
+    prepare_here(tree, output, shards=(5, 2))
+    return files_of(output)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from imagenet_inputs import ROOT, files_of, prepare_here, run_tool, write_tree
+from imagenet_inputs import ROOT, files_of, prepare_here, run_tool
 
 from official.alexnet.preparation import shards
 
@@ -12,11 +12,6 @@ PROCESSES = (
     *("--", "--runner=DirectRunner", "--direct_running_mode=multi_processing"),
     "--direct_num_workers=2",
 )
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return write_tree(tmp_path_factory.mktemp("tree") / "in")
 
 
 def run_beam(tree, output, *flags):

@@ -6,22 +6,10 @@ import sys
 
 import pytest
 import yaml
-from imagenet_inputs import ROOT, environment, files_of, prepare_here, write_tree
+from imagenet_inputs import ROOT, environment, files_of
 
 JOBS = ROOT / "tools" / "jobs"
 SHARDS = ("--train_shards=5", "--validation_shards=2")
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return write_tree(tmp_path_factory.mktemp("tree") / "in")
-
-
-@pytest.fixture(scope="module")
-def whole(tree, tmp_path_factory):
-    output = tmp_path_factory.mktemp("whole")
-    prepare_here(tree, output, shards=(5, 2))
-    return files_of(output)
 
 
 @pytest.fixture

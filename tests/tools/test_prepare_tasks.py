@@ -12,25 +12,11 @@ from imagenet_inputs import (
     prepare_here,
     run_tool,
     start_tool,
-    write_tree,
 )
 
 from official.alexnet import disk
 from official.alexnet.data import framing, schemas
 from official.alexnet.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return write_tree(tmp_path_factory.mktemp("tree") / "in")
-
-
-@pytest.fixture(scope="module")
-def whole(tree, tmp_path_factory):
-    """The files of one worker."""
-    output = tmp_path_factory.mktemp("whole")
-    prepare_here(tree, output, shards=(5, 2))
-    return files_of(output)
 
 
 def test_two_workers_give_the_same_bits(tree, whole, tmp_path):

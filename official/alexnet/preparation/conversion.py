@@ -1,26 +1,29 @@
 """Any photograph to the stored form: RGB, 256x256, JPEG quality 95."""
 
 import contextlib
-import dataclasses
 import io
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
 
 STORED_SIZE = 256
-# When shrinking and when enlarging, both OpenCV's.
-RESIZED_BY = "area, cubic"
-JPEG_QUALITY = 95
-# What OpenCV's and libjpeg's defaults gave at quality 95: chroma at half resolution.
-# It is also the quicker to decode and the smaller on disk.
-JPEG_SUBSAMPLING = "4:2:0"
-# Pillow's own limit (a 256 MB picture), and that of data/pictures.py.
-MAX_PIXELS = 89_478_485
+# What OpenCV's and libjpeg's defaults gave at quality 95, 4:2:0 chroma, is also the
+# quicker to decode and the smaller on disk.
 _ENCODING = (
-    *(cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),
+    *(cv2.IMWRITE_JPEG_QUALITY, 95),
     *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420),
 )
+# Of a set: whatever of the conversion changes a byte of it.
+SETTINGS = {
+    "image_size": STORED_SIZE,
+    "resized_by": "area, cubic",  # OpenCV's, when shrinking and when enlarging.
+    "jpeg_quality": 95,
+    "jpeg_subsampling": "4:2:0",
+}
+# Pillow's own limit (a 256 MB picture), and that of data/pictures.py.
+_MAX_PIXELS = 89_478_485
 # The longer side of what is enlarged, in shorter sides.
 _LONGEST = 16
 
@@ -29,35 +32,21 @@ class BadImageError(Exception):
     """An image that cannot be read; the text is the reason."""
 
 
-@dataclasses.dataclass(frozen=True)
-class StoredImage:
-    """An image as the records hold it.
-
-    Attributes:
-        jpeg: the encoded image.
-        pixels: uint8 (256, 256, 3), RGB; what decoding `jpeg` gives.
-    """
+class StoredImage(NamedTuple):
+    """A JPEG as the records hold it, and what it decodes to: (256, 256, 3) RGB."""
 
     jpeg: bytes
     pixels: np.ndarray
 
 
 def convert_image(encoded: bytes) -> StoredImage:
-    """Converts an encoded picture to the stored form.
+    """Converts a JPEG or PNG, whatever its file's name says, to the stored form.
 
     As in section 2, with OpenCV's filters and the JPEG quality of cuda-convnet2's
-    make-data (2014): the shorter side becomes 256, by area averaging when shrinking
-    and bicubic when enlarging, and the central 256x256 is kept. EXIF orientation is
-    ignored, as it was then: the pixels count as they are stored.
-
-    Args:
-        encoded: the bytes of a JPEG or PNG, whatever the file's name says.
-
-    Returns:
-        The JPEG and its decoded pixels.
-
-    Raises:
-        BadImageError: the picture is damaged, too large or of another format.
+    make-data (2014): the shorter side becomes 256, by area averaging when shrinking and
+    bicubic when enlarging, and the central 256x256 is kept. EXIF orientation is
+    ignored, as it was then: the pixels count as they are stored. Raises BadImageError
+    where the picture is damaged, too large or of another format.
     """
     image = resize_and_crop(_decode(encoded))
     jpeg = cv2.imencode(".jpg", image, _ENCODING)[1]
@@ -66,14 +55,7 @@ def convert_image(encoded: bytes) -> StoredImage:
 
 
 def resize_and_crop(image: np.ndarray) -> np.ndarray:
-    """Scales the shorter side to 256 and keeps the central square.
-
-    Args:
-        image: uint8 (height, width, 3), of any size.
-
-    Returns:
-        uint8 (256, 256, 3).
-    """
+    """Scales uint8 (height, width, 3) to a shorter side of 256, keeps the middle."""
     height, width = image.shape[:2]
     shorter = min(height, width)
     if shorter < STORED_SIZE:
@@ -98,7 +80,7 @@ def _decode(encoded: bytes) -> np.ndarray:
     """The pixels as uint8 BGR, as OpenCV has them."""
     try:
         image = Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG"))
-        if image.width * image.height > MAX_PIXELS:
+        if image.width * image.height > _MAX_PIXELS:
             raise BadImageError(f"{image.width}x{image.height} pixels is too large")
         if image.mode == "CMYK" and "adobe" not in image.info:
             raise BadImageError(
@@ -106,11 +88,12 @@ def _decode(encoded: bytes) -> np.ndarray:
             )
         pixels = _decode_quickly(encoded, image)
         return _to_bgr(image) if pixels is None else pixels
-    except BadImageError:
-        raise
+    except Image.UnidentifiedImageError:
+        raise BadImageError("neither JPEG nor PNG") from None
     # Pillow's decoders raise almost any exception on damaged bytes.
     except Exception as error:
-        raise BadImageError(_reason(error)) from None
+        text = " ".join(str(error).split())
+        raise BadImageError(text or type(error).__name__) from None
 
 
 def _decode_quickly(encoded: bytes, image: Image.Image) -> np.ndarray | None:
@@ -133,9 +116,3 @@ def _to_bgr(image: Image.Image) -> np.ndarray:
         # 16-bit greyscale PNG: Pillow would clip at 255 instead of scaling.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "neither JPEG nor PNG"
-    return " ".join(str(error).split()) or type(error).__name__

@@ -15,42 +15,31 @@ import numpy as np
 from official.alexnet.errors import UserError
 from official.alexnet.weights import mat_file
 
-_SYNSET = re.compile(r"n\d{8}")
 # Both files of a devkit are below 2 MB; what is packed to be huge is cut here.
 _MOST_BYTES = 2**26
 
 
 def read_synsets(path: pathlib.Path) -> list[tuple[str, str]]:
-    """Reads lines such as `n01440764 tench, Tinca tinca`.
+    """(WordNet id, words) of each line such as `n01440764 tench, Tinca tinca`.
 
-    Args:
-        path: a text file; the words may be missing.
-
-    Returns:
-        (WordNet id, words) a line, in the order of the file.
-
-    Raises:
-        UserError: the file is missing or a line is of another form.
+    Without words, the id stands for them. Raises UserError where the file is missing or
+    a line is of another form.
     """
-    synsets = []
+    synsets = {}
     for number, line in enumerate(read_lines(path), 1):
         synset, _, words = line.partition(" ")
-        if not _SYNSET.fullmatch(synset):
+        if not re.fullmatch(r"n\d{8}", synset):
             raise UserError(
                 f"{path} line {number}: expected `nXXXXXXXX words`, not {line[:60]!r}"
             )
-        synsets.append((synset, words.strip() or synset))
-    if len({synset for synset, _ in synsets}) != len(synsets):
-        raise UserError(f"{path} names a synset twice")
-    return synsets
+        if synset in synsets:
+            raise UserError(f"{path} names a synset twice")
+        synsets[synset] = words.strip() or synset
+    return list(synsets.items())
 
 
 def read_lines(path: pathlib.Path) -> list[str]:
-    """The lines of a text file, stripped, without blank lines at its end.
-
-    Raises:
-        UserError: the file is missing or not text.
-    """
+    """The stripped lines of a text file; UserError where it is missing or not text."""
     try:
         text = path.read_text("utf-8-sig")
     except OSError as error:
@@ -63,24 +52,19 @@ def read_lines(path: pathlib.Path) -> list[str]:
 
 
 def read_devkit(path: pathlib.Path) -> tuple[dict[int, tuple[str, str]], list[str]]:
-    """Reads a devkit archive as it was downloaded.
-
-    Args:
-        path: `ILSVRC2012_devkit_t12.tar.gz` or `ILSVRC2010_devkit-1.0.tar.gz`.
+    """Reads a devkit's .tar.gz as it was downloaded, of 2012 or 2010.
 
     Returns:
         (id -> (WordNet id, words), lines of the validation ground truth).
 
-    Raises:
-        UserError: the archive is damaged or holds no meta.mat and ground truth.
+    Raises UserError where the archive is damaged or holds no meta.mat and ground truth.
     """
     wanted = {"meta.mat": b"", "ILSVRC_validation_ground_truth.txt": b""}
     try:
         with tarfile.open(path, "r:*") as tar:
             for member in tar:
-                name = re.sub(
-                    r"ILSVRC20\d\d", "ILSVRC", pathlib.PurePath(member.name).name
-                )
+                name = pathlib.PurePath(member.name).name
+                name = re.sub(r"ILSVRC20\d\d", "ILSVRC", name)
                 if member.isreg() and name in wanted:
                     wanted[name] = tar.extractfile(member).read(_MOST_BYTES)
     except (OSError, EOFError, tarfile.TarError, zlib.error):

@@ -1,6 +1,5 @@
-"""The folder of a preparation: whose it is, who works in it, with which settings."""
+"""The folder of a preparation: whose it is, and with which settings."""
 
-import collections
 import contextlib
 import json
 import pathlib
@@ -12,24 +11,19 @@ from official.alexnet.preparation.shards import WORK_DIR, ShardResult
 
 MANIFEST_FILE = "manifest.json"
 LABELS_FILE = "labels.txt"
-_RESULT_FILES = (STATISTICS_FILE, LABELS_FILE, MANIFEST_FILE)
-_SETTINGS_FILE = "settings.json"
+_RESULTS = ("*-?????-of-?????", STATISTICS_FILE, LABELS_FILE, MANIFEST_FILE)
 
 
 def reject_foreign(output_dir: pathlib.Path) -> None:
-    """Refuses a folder with records that `prepare` did not write.
-
-    Args:
-        output_dir: where they would be written.
-
-    Raises:
-        UserError: it holds records, or is a file.
-    """
+    """UserError for a file, or a folder with records that `prepare` did not write."""
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError(f"--output_dir: {output_dir} is a file")
-    if not output_dir.exists() or _is_own(output_dir):
-        return
-    for pattern in ("*-?????-of-?????", *_RESULT_FILES):
+    if (output_dir / WORK_DIR).is_dir():
+        return  # Begun.
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        if "settings" in json.loads((output_dir / MANIFEST_FILE).read_text("utf-8")):
+            return  # Finished.
+    for pattern in _RESULTS:
         for path in output_dir.glob(pattern):
             raise UserError(
                 f"{path} is there already, and not from a preparation that can be "
@@ -37,30 +31,14 @@ def reject_foreign(output_dir: pathlib.Path) -> None:
             )
 
 
-def _is_own(output_dir: pathlib.Path) -> bool:
-    """Whether `prepare` has begun a set in a folder, or finished it."""
-    if (output_dir / WORK_DIR).is_dir():
-        return True
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        manifest = (output_dir / MANIFEST_FILE).read_text("utf-8")
-        return "settings" in json.loads(manifest)
-    return False
-
-
 def begin(output_dir: pathlib.Path, settings: dict) -> dict[str, ShardResult]:
-    """Makes sure that earlier calls had the same settings, or writes them down.
+    """Makes sure that earlier calls had the same settings, and writes them down.
 
-    Args:
-        output_dir: the folder, which is locked.
-        settings: whatever changes a byte of the set.
-
-    Returns:
-        The shards of a finished set, by file.
-
-    Raises:
-        UserError: they had others, or what they wrote down is damaged.
+    `output_dir` is locked; `settings` are whatever changes a byte of the set. Returns
+    the shards of a finished set, by file. Raises UserError where they had others, or
+    what they wrote down is damaged.
     """
-    begun = output_dir / WORK_DIR / _SETTINGS_FILE
+    begun = output_dir / WORK_DIR / "settings.json"
     finished = {}
     for path in (begun, output_dir / MANIFEST_FILE):
         if not path.exists():
@@ -68,13 +46,12 @@ def begin(output_dir: pathlib.Path, settings: dict) -> dict[str, ShardResult]:
         try:
             contents = json.loads(path.read_text("utf-8"))
             earlier = dict(contents["settings"])
-            bad_images = collections.defaultdict(list)
-            for bad in contents.get("bad_images", ()):
-                bad_images[bad.get("file")].append(bad)
+            all_bad = contents.get("bad_images", ())
             for split in contents.get("splits", {}).values():
                 for record in split["shards"]:
                     file = record["file"]
-                    finished[file] = ShardResult(record, bad_images[file])
+                    bad_images = [bad for bad in all_bad if bad.get("file") == file]
+                    finished[file] = ShardResult(record, bad_images)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise UserError(
                 f"{path} is damaged; prepare into a new --output_dir"

@@ -7,50 +7,26 @@ from official.alexnet.errors import UserError
 
 # Names as downloaded, the newest year first; unpacked devkits count too.
 _NAMES = {
-    2012: {
-        "train_archive": ["ILSVRC2012_img_train.tar"],
-        "validation_archive": ["ILSVRC2012_img_val.tar"],
-        "devkit": ["ILSVRC2012_devkit_t12.tar.gz"],
-        "validation_ground_truth": ["ILSVRC2012_validation_ground_truth.txt"],
-        "test_archive": [],
-        "test_ground_truth": [],
+    "ILSVRC2012": {
+        "train_archive": "{0}_img_train.tar",
+        "validation_archive": "{0}_img_val.tar",
+        "devkit": "{0}_devkit_t12.tar.gz",
+        "validation_ground_truth": "{0}_validation_ground_truth.txt",
     },
-    2010: {
-        "train_archive": [
-            "ILSVRC2010_images_train.tar",
-            "ILSVRC2010_img_train.tar",
-            "train.tar",
-        ],
-        "validation_archive": [
-            "ILSVRC2010_images_val.tar",
-            "ILSVRC2010_img_val.tar",
-            "val.tar",
-        ],
-        "devkit": ["ILSVRC2010_devkit-1.0.tar.gz"],
-        "validation_ground_truth": ["ILSVRC2010_validation_ground_truth.txt"],
-        "test_archive": [
-            "ILSVRC2010_images_test.tar",
-            "ILSVRC2010_img_test.tar",
-            "test.tar",
-        ],
-        "test_ground_truth": ["ILSVRC2010_test_ground_truth.txt"],
+    "ILSVRC2010": {
+        "train_archive": "{0}_images_train.tar {0}_img_train.tar train.tar",
+        "validation_archive": "{0}_images_val.tar {0}_img_val.tar val.tar",
+        "devkit": "{0}_devkit-1.0.tar.gz",
+        "validation_ground_truth": "{0}_validation_ground_truth.txt",
+        "test_archive": "{0}_images_test.tar {0}_img_test.tar test.tar",
+        "test_ground_truth": "{0}_test_ground_truth.txt",
     },
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Archives:
-    """The parts of one year's ILSVRC; see the flags of tools/prepare_imagenet.py.
-
-    Attributes:
-        train_archive: tar of one tar per class.
-        validation_archive: flat tar.
-        validation_ground_truth: text, one class a line; None to take the devkit's.
-        devkit: the devkit's tar.gz, or None.
-        synsets: text, `nXXXXXXXX words` a line, line i being class id i; or None.
-        test_archive: flat tar, or None.
-        test_ground_truth: text, or None.
-    """
+    """The parts of one year's ILSVRC, as the flags of tools/prepare_imagenet.py."""
 
     train_archive: pathlib.Path
     validation_archive: pathlib.Path
@@ -63,13 +39,7 @@ class Archives:
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """A folder tree `<split>/<class>/<image>`.
-
-    Attributes:
-        train: the folder of the training classes.
-        validation: the folder of the validation classes.
-        synsets: text, `nXXXXXXXX words` a line, or None; gives classes their words.
-    """
+    """A folder tree `<split>/<class>/<image>`; `synsets` gives classes their words."""
 
     train: pathlib.Path
     validation: pathlib.Path
@@ -86,28 +56,23 @@ def locate(
             and `val` (or `validation`) folders; None if all is in `given`.
         given: fields of `Archives` named by the user; they win over what is found.
 
-    Returns:
-        The archives or the tree.
-
-    Raises:
-        UserError: nothing usable, or a part is missing.
+    Raises UserError where nothing is usable, or a part is missing.
     """
     for field, path in given.items():
         if not path.is_file():
             raise UserError(f"--{field}: no file {path}")
     if input_dir and not input_dir.is_dir():
         raise UserError(f"--input_dir: no folder {input_dir}")
-    if input_dir and "train_archive" not in given:
-        tree = _tree(input_dir, given)
-        if tree:
-            return tree
     found = _found(input_dir, given) | given
+    if input_dir and (input_dir / "train").is_dir() and "train_archive" not in found:
+        return _tree(input_dir, given)
     for field in ("train_archive", "validation_archive"):
         if field not in found:
-            names = " or ".join(years[field][0] for years in _NAMES.values())
+            known = [names[field].format(year) for year, names in _NAMES.items()]
+            first = " or ".join(name.split()[0] for name in known)
             raise UserError(
                 f"no {field.replace('_', ' ')}: {input_dir or '(no --input_dir)'} has "
-                f"no {names}, nor train/ and val/ folders; give --input_dir or "
+                f"no {first}, nor train/ and val/ folders; give --input_dir or "
                 f"--{field}"
             )
     if "test_archive" in found and "test_ground_truth" not in found:
@@ -118,38 +83,32 @@ def locate(
     return Archives(**found)
 
 
-def _tree(input_dir: pathlib.Path, given: dict[str, pathlib.Path]) -> Tree | None:
-    train = input_dir / "train"
-    if not train.is_dir() or _found(input_dir, {}).get("train_archive"):
-        return None
-    misplaced = sorted(given.keys() - {"synsets"})
-    if misplaced:
+def _tree(input_dir: pathlib.Path, given: dict[str, pathlib.Path]) -> Tree:
+    for field in sorted(given.keys() - {"synsets"}):
         raise UserError(
-            f"--{misplaced[0]} goes with archives, but {input_dir} is a folder tree"
+            f"--{field} goes with archives, but {input_dir} is a folder tree"
         )
     names = [name for name in ("val", "validation") if (input_dir / name).is_dir()]
-    if len(names) == 1:
-        return Tree(train, input_dir / names[0], given.get("synsets"))
-    if names:
+    if not names:
+        raise UserError(f"{input_dir} has train/ but neither val/ nor validation/")
+    if len(names) > 1:
         raise UserError(f"{input_dir} has val/ and validation/: move one of them away")
-    raise UserError(f"{input_dir} has train/ but neither val/ nor validation/")
+    return Tree(input_dir / "train", input_dir / names[0], given.get("synsets"))
 
 
 def _found(
     input_dir: pathlib.Path | None, given: dict[str, pathlib.Path]
 ) -> dict[str, pathlib.Path]:
     """The parts of one year in a folder: the year whose training archive is there."""
-    if input_dir is None:
-        return {}
-    for year, names in _NAMES.items():
-        found = {}
+    for year, names in _NAMES.items() if input_dir else ():
         # A devkit may have been unpacked; its ground truth then lies under data/.
-        folders = [input_dir, *sorted(input_dir.glob(f"ILSVRC{year}_devkit*/data"))]
+        folders = [input_dir, *sorted(input_dir.glob(f"{year}_devkit*/data"))]
+        found = {}
         for field, candidates in names.items():
-            paths = [folder / name for folder in folders for name in candidates]
-            paths = [path for path in paths if path.is_file()]
-            if paths:
-                found[field] = paths[0]
+            files = candidates.format(year).split()
+            paths = (folder / file for folder in folders for file in files)
+            if path := next(filter(pathlib.Path.is_file, paths), None):
+                found[field] = path
         if "train_archive" in found | given and found:
             return found
     return {}

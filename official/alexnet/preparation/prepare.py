@@ -52,15 +52,11 @@ def prepare(
 
     Killed at any moment and run again, it resumes with the next shard and ends with
     the same files, bit for bit. The number of workers and tasks changes no bit either.
+    Arguments and errors are those of `official.alexnet.prepare`, but for these:
 
     Args:
-        listing: the images.
-        output_dir: where to; made if it is not there.
         num_shards: split -> number of files.
-        seed: of the one shuffle of the training list.
-        max_bad_images: how many unreadable images may be left out.
         num_workers: processes; 1 works in this one.
-        remake: names of shards to write once more, though they are there.
         task: (i, n) writes shards i, i + n, i + 2n, ... and nothing else; any number
             of tasks may write to one folder at once, on any number of machines. A
             last call without it writes what is missing, and the other files.
@@ -69,10 +65,6 @@ def prepare(
 
     Returns:
         The manifest; None of a task.
-
-    Raises:
-        UserError: too many bad images, a class without any, too many shards, no such
-            shard to remake, or a folder in use otherwise.
     """
     for split, entries in listing.splits.items():
         if not 1 <= num_shards[split] <= len(entries):
@@ -81,7 +73,6 @@ def prepare(
                 f"give 1 to {len(entries)}"
             )
     settings = _settings(listing, num_shards, seed)
-    folder.reject_foreign(output_dir)
     jobs = list(_jobs(listing, num_shards, seed, output_dir))
     for name in remake:
         if name not in {job.file for job in jobs}:
@@ -119,9 +110,8 @@ def prepare(
                 done[job.file] = result
                 bar.update(len(job.entries))
                 for bad in result.bad_images:
-                    bar.write(
-                        f"bad image {bad['name']}: {bad['reason']}", file=sys.stderr
-                    )
+                    line = f"bad image {bad['name']}: {bad['reason']}"
+                    bar.write(line, file=sys.stderr)
                 _check_bad_images(done, max_bad_images)
         return None if task else _finish(done, listing, jobs, output_dir, settings)
 
@@ -137,10 +127,7 @@ def _settings(listing: Listing, num_shards: dict[str, int], seed: int) -> dict:
         "input_sha256": digest.hexdigest(),
         "seed": seed,
         "shards": {split: num_shards[split] for split in listing.splits},
-        "image_size": conversion.STORED_SIZE,
-        "resized_by": conversion.RESIZED_BY,
-        "jpeg_quality": conversion.JPEG_QUALITY,
-        "jpeg_subsampling": conversion.JPEG_SUBSAMPLING,
+        **conversion.SETTINGS,
     }
 
 
@@ -177,10 +164,7 @@ class _Lines:
 
     def write(self, text: str) -> None:
         if text.strip():
-            print(text.strip(), file=sys.stderr)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
+            print(text.strip(), file=sys.stderr, flush=True)
 
 
 def _progress_bar(jobs: list[ShardJob], todo: Todo) -> tqdm.tqdm:
@@ -202,8 +186,7 @@ def _write_shards(
     """Yields each shard as it is written, in any order."""
     num_workers = min(num_workers, len(todo))
     if num_workers <= 1:
-        for job, known in todo:
-            yield job, write_shard(job, known)
+        yield from ((job, write_shard(job, known)) for job, known in todo)
         return
     executor = concurrent.futures.ProcessPoolExecutor(
         num_workers,
@@ -261,15 +244,25 @@ def _finish(
 ) -> dict:
     """Writes statistics, labels and, as the sign that all is done, the manifest."""
     splits = {}
-    for split in listing.splits:
-        files = [job.file for job in jobs if job.file.startswith(f"{split}-")]
-        records = [done[file].record for file in files]
+    for split, entries in listing.splits.items():
+        results = [done[job.file] for job in jobs if job.file.startswith(f"{split}-")]
+        records = [result.record for result in results]
         count = sum(record["num_examples"] for record in records)
         if count == 0:
             raise UserError(f"not one image of {split} can be read")
         splits[split] = {"num_examples": count, "shards": records}
-        bad = {bad["name"] for file in files for bad in done[file].bad_images}
-        _check_classes(listing, split, bad)
+        bad = {bad["name"] for result in results for bad in result.bad_images}
+        seen = {entry.label for entry in entries if entry.name not in bad}
+        empty = [s for label, s in enumerate(listing.synsets) if label not in seen]
+        if not empty:
+            continue
+        text = f"{len(empty)} class(es) without an image in {split}, such as {empty[0]}"
+        if split == "train":
+            raise UserError(
+                f"{text}: mend their images or take the classes out of the input, and "
+                "prepare into a new --output_dir"
+            )
+        print(f"warning: {text}", file=sys.stderr)
     manifest = {
         "format": 1,
         "splits": splits,
@@ -277,35 +270,17 @@ def _finish(
         "settings": settings,
         "bad_images": [bad for job in jobs for bad in done[job.file].bad_images],
     }
-    labels = [
-        f"{synset} {words}\n"
-        for synset, words in zip(listing.synsets, listing.words, strict=True)
-    ]
     if not (output_dir / STATISTICS_FILE).exists():
         sums = StatisticsAccumulator()
         for job in jobs:
             if job.with_statistics:
                 read_notes(job, sums)
         sums.result().save(output_dir / STATISTICS_FILE)
-    disk.write_text(output_dir / folder.LABELS_FILE, "".join(labels))
-    disk.write_text(
-        output_dir / folder.MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n"
-    )
+    classes = zip(listing.synsets, listing.words, strict=True)
+    labels = "".join(f"{synset} {words}\n" for synset, words in classes)
+    disk.write_text(output_dir / folder.LABELS_FILE, labels)
+    text = json.dumps(manifest, indent=1) + "\n"
+    disk.write_text(output_dir / folder.MANIFEST_FILE, text)
     for job in jobs:
         job.notes.unlink(missing_ok=True)
     return manifest
-
-
-def _check_classes(listing: Listing, split: str, bad: set[str]) -> None:
-    """Looks for classes whose images were all left out, or that never had any."""
-    seen = {entry.label for entry in listing.splits[split] if entry.name not in bad}
-    empty = [s for label, s in enumerate(listing.synsets) if label not in seen]
-    if not empty:
-        return
-    text = f"{len(empty)} class(es) without an image in {split}, such as {empty[0]}"
-    if split == "train":
-        raise UserError(
-            f"{text}: mend their images or take the classes out of the input, and "
-            "prepare into a new --output_dir"
-        )
-    print(f"warning: {text}", file=sys.stderr)

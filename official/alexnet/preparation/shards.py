@@ -24,15 +24,10 @@ WORK_DIR = ".prepare"
 
 @dataclasses.dataclass(frozen=True)
 class ShardJob:
-    """A shard to write.
+    """A shard to write: `file`, such as `train-00000-of-01024`, of `entries` in order.
 
-    Attributes:
-        file: its name, such as `train-00000-of-01024`.
-        output_dir: where to.
-        entries: its images, in order.
-        synsets: class name by label.
-        words: class words by label.
-        with_statistics: whether its images count for the statistics.
+    `synsets` and `words` are those of the classes, by label; `with_statistics` says
+    whether its images count for the statistics.
     """
 
     file: str
@@ -52,9 +47,8 @@ class ShardJob:
 class ShardResult:
     """A shard as written.
 
-    Attributes:
-        record: its line of the manifest: file, num_examples, bytes, sha256.
-        bad_images: shard, name and reason of each image left out.
+    `record` is its line of the manifest: file, num_examples, bytes, sha256.
+    `bad_images` are the shard, name and reason of each image left out.
     """
 
     record: dict
@@ -64,17 +58,9 @@ class ShardResult:
 def write_shard(job: ShardJob, known: ShardResult | None = None) -> ShardResult:
     """Converts the images of a shard, and writes it and then its notes.
 
-    Killed between the two, a later run writes the same shard once more.
-
-    Args:
-        job: what to write.
-        known: how it came out before it was lost.
-
-    Returns:
-        What was written; the same bytes whenever the same job is done.
-
-    Raises:
-        UserError: the disk is full, or it comes out otherwise than before.
+    Killed between the two, a later run writes the same shard once more, the same bytes.
+    `known` is how it came out before it was lost. Raises UserError where the disk is
+    full, or it comes out otherwise than before.
     """
     cv2.setNumThreads(1)  # There is a process for each core.
     sums, bad_images, count = StatisticsAccumulator(), [], 0
@@ -86,30 +72,35 @@ def write_shard(job: ShardJob, known: ShardResult | None = None) -> ShardResult:
             warnings.simplefilter("ignore")
             for entry in job.entries:
                 try:
-                    stored = conversion.convert_image(_read(entry))
-                except conversion.BadImageError as error:
-                    bad = {"file": job.file, "name": entry.name, "reason": str(error)}
+                    stored = conversion.convert_image(entry.read())
+                except (OSError, conversion.BadImageError) as error:
+                    reason = getattr(error, "strerror", None) or str(error)
+                    bad = {"file": job.file, "name": entry.name, "reason": reason}
                     bad_images.append(bad)
                     continue
                 if job.with_statistics:
                     sums.add(stored.pixels)
-                record = framing.framed(_example(stored.jpeg, entry, job))
-                digest.update(record)
+                example = schemas.classic_example(
+                    stored.jpeg,
+                    height=conversion.STORED_SIZE,
+                    width=conversion.STORED_SIZE,
+                    label=entry.label,
+                    synset=job.synsets[entry.label],
+                    text=job.words[entry.label],
+                    filename=pathlib.PurePosixPath(entry.name).name,
+                )
+                digest.update(record := framing.framed(example))
                 file.write(record)
                 count += 1
             size = file.tell()
-        record = {
-            "file": job.file,
-            "num_examples": count,
-            "bytes": size,
-            "sha256": digest.hexdigest(),
-        }
-        if known and known.record != record:
+        line = {"file": job.file, "num_examples": count, "bytes": size}
+        line["sha256"] = digest.hexdigest()
+        if known and known.record != line:
             raise UserError(
                 f"{path} was lost, and comes out otherwise now (another OpenCV or "
                 "Pillow?); prepare into a new --output_dir"
             )
-    result = ShardResult(record, bad_images)
+    result = ShardResult(line, bad_images)
     arrays = {"state": np.array(json.dumps(dataclasses.asdict(result)))}
     if job.with_statistics:
         smallest = np.min_scalar_type(sums.pixel_sums.max())
@@ -123,14 +114,9 @@ def write_shard(job: ShardJob, known: ShardResult | None = None) -> ShardResult:
 def read_notes(
     job: ShardJob, sums: StatisticsAccumulator | None = None
 ) -> ShardResult | None:
-    """What an earlier run noted of a shard.
+    """How a shard came out by its notes; None where there are none, or damaged ones.
 
-    Args:
-        job: the shard.
-        sums: the shard's are added to it, if they are wanted.
-
-    Returns:
-        How it came out; None where there are no notes, or damaged ones.
+    The shard's sums are added to `sums`, if they are wanted.
     """
     with contextlib.suppress(
         OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile
@@ -144,22 +130,3 @@ def read_notes(
                 sums.num_images += result.record["num_examples"]
         return result
     return None
-
-
-def _read(entry: Entry) -> bytes:
-    try:
-        return entry.read()
-    except OSError as error:
-        raise conversion.BadImageError(error.strerror or str(error)) from None
-
-
-def _example(jpeg: bytes, entry: Entry, job: ShardJob) -> bytes:
-    return schemas.classic_example(
-        jpeg,
-        height=conversion.STORED_SIZE,
-        width=conversion.STORED_SIZE,
-        label=entry.label,
-        synset=job.synsets[entry.label],
-        text=job.words[entry.label],
-        filename=pathlib.PurePosixPath(entry.name).name,
-    )

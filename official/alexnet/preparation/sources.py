@@ -22,21 +22,16 @@ from official.alexnet.preparation import devkit
 from official.alexnet.preparation.locations import Archives, Tree
 
 _CLASS_ARCHIVE = re.compile(r"(n\d{8})\.tar")
-_TAR_BLOCK = 512
 # Class -> its images: name, offset in the archive, size.
 Index = dict[str, list[tuple[str, int, int]]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """One image, not yet read.
+    """One image, not yet read: `size` bytes at `offset` of the file `path`.
 
-    Attributes:
-        name: how messages call it, such as `n01440764/n01440764_18.JPEG`.
-        path: the file it lies in: an archive, or the image itself.
-        offset: of its first byte in that file.
-        size: in bytes.
-        label: 0-based index into the sorted synsets.
+    `name` is how messages call it, such as `n01440764/n01440764_18.JPEG`; `label` is
+    the 0-based index into the synsets.
     """
 
     name: str
@@ -54,14 +49,10 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """All images to convert.
+    """All images to convert: of each split, in the order they were found.
 
-    Attributes:
-        synsets: class names in label order (sorted).
-        words: what each class is called.
-        splits: split name -> its images, in the order they were found.
-        left_out: split name -> what else lies there, counted by
-            `image_files.kind`.
+    `synsets` and `words` are the classes' names, in label order. What else lies there
+    is counted for each split in `left_out`, by `image_files.kind`.
     """
 
     synsets: tuple[str, ...]
@@ -73,94 +64,59 @@ class Listing:
 def list_archives(archives: Archives, index_dir: pathlib.Path) -> Listing:
     """Finds every image in the archives of ILSVRC, without unpacking them.
 
-    Labels follow the sorted WordNet ids of the training archive.
-
-    Args:
-        archives: where they are.
-        index_dir: where to keep what was found, so that a second run need not look
-            through 140 GB again; made if it is not there.
-
-    Returns:
-        The images of `train`, `validation`, and `test` if there is one.
-
-    Raises:
-        UserError: an archive is missing, cut short, or does not fit the others.
+    Labels follow the sorted WordNet ids of the training archive. What was found is kept
+    in `index_dir`, made if it is not there, so that a second run need not look through
+    140 GB again. Raises UserError where an archive is missing, cut short, or does not
+    fit the others.
     """
-    left_out = {}
-    by_class, left_out["train"] = indexed(
-        archives.train_archive, index_dir, _index_classes
-    )
+    splits, left_out = {}, {}
+    path = archives.train_archive
+    by_class, left_out["train"] = indexed(path, index_dir, _index_classes)
     if not by_class:
         raise UserError(
-            f"{archives.train_archive} holds no class archives nXXXXXXXX.tar; expected "
+            f"{path} holds no class archives nXXXXXXXX.tar; expected "
             "ILSVRC2012_img_train.tar as downloaded"
         )
     synsets = tuple(sorted(by_class))
     labels = {synset: label for label, synset in enumerate(synsets)}
-    train = [
-        Entry(
-            f"{synset}/{name}",
-            str(archives.train_archive),
-            offset,
-            size,
-            labels[synset],
-        )
-        for synset in synsets
+    splits["train"] = [
+        Entry(f"{synset}/{name}", str(path), offset, size, label)
+        for synset, label in labels.items()
         for name, offset, size in by_class[synset]
     ]
-    words, identifiers, (truth_path, lines) = _ground_truth(archives)
+    words, identifiers, truth_path, lines = _ground_truth(archives)
     # A line of a ground truth is a WordNet id or the number of a class.
     classes = labels | {i: labels[s] for i, s in identifiers.items() if s in labels}
-    splits = {"train": train}
-    splits["validation"], left_out["validation"] = _list_flat(
-        archives.validation_archive, index_dir, truth_path, lines, classes
-    )
+    flat = {"validation": (archives.validation_archive, truth_path, lines)}
     if archives.test_archive:
         truth_path = archives.test_ground_truth
-        lines = devkit.read_lines(truth_path)
-        splits["test"], left_out["test"] = _list_flat(
-            archives.test_archive, index_dir, truth_path, lines, classes
-        )
+        flat["test"] = archives.test_archive, truth_path, devkit.read_lines(truth_path)
+    for split, (path, truth_path, lines) in flat.items():
+        index, left_out[split] = indexed(path, index_dir, _index_flat)
+        splits[split] = _label_flat(path, index[""], truth_path, lines, classes)
     return Listing(synsets, tuple(words.get(s, s) for s in synsets), splits, left_out)
 
 
 def list_tree(tree: Tree) -> Listing:
     """Finds every image of a tree `<split>/<class>/<image>`.
 
-    Labels follow the sorted names of the class folders of `train`, in NFC.
-
-    Args:
-        tree: where it is.
-
-    Returns:
-        The images of `train` and `validation`.
-
-    Raises:
-        UserError: a folder is missing, has no images, or a class of its own or of
-            another folder.
+    Labels follow the sorted names of the class folders of `train`, in NFC. Raises
+    UserError where a folder has no images, or a class of its own or of another folder.
     """
     words = dict(devkit.read_synsets(tree.synsets)) if tree.synsets else {}
     splits, left_out, labels = {}, {}, {}
-    for split, folder in (("train", tree.train), ("validation", tree.validation)):
+    for split, parent in (("train", tree.train), ("validation", tree.validation)):
         splits[split], left_out[split] = [], collections.Counter()
-        folders = _class_folders(folder, left_out[split])
+        folders = _class_folders(parent, left_out[split])
         labels = labels or {name: label for label, name in enumerate(folders)}
-        for name, folder_name in folders.items():
+        for name, folder in folders.items():
             if name not in labels:
-                raise UserError(
-                    f"{image_files.text(folder / folder_name)}: there is no such class "
-                    f"in {tree.train}"
-                )
-            splits[split] += _list_folder(
-                folder / folder_name, labels[name], left_out[split]
-            )
-    return Listing(
-        synsets=tuple(map(_synset, labels)),
-        # A line of labels.txt is a class, whatever its folder's name holds.
-        words=tuple(words.get(name, " ".join(name.splitlines())) for name in labels),
-        splits=splits,
-        left_out=left_out,
-    )
+                text = f"there is no such class in {tree.train}"
+                raise UserError(f"{image_files.text(folder)}: {text}")
+            splits[split] += _list_folder(folder, labels[name], left_out[split])
+    # A line of labels.txt is a class, whatever its folder's name holds.
+    texts = tuple(words.get(name, " ".join(name.splitlines())) for name in labels)
+    return Listing(tuple(map(_synset, labels)), texts, splits, left_out)
 
 
 def _synset(name: str) -> str:
@@ -169,59 +125,41 @@ def _synset(name: str) -> str:
 
 
 def _class_folders(
-    folder: pathlib.Path, left_out: collections.Counter
-) -> dict[str, str]:
-    """Class -> the name of its folder, sorted by class."""
+    parent: pathlib.Path, left_out: collections.Counter
+) -> dict[str, pathlib.Path]:
+    """Class -> its folder, sorted by class."""
     found = {}
-    try:
-        for child in folder.iterdir():
-            if child.name.startswith(".") or not child.is_dir():
-                left_out[image_files.kind(child.name, "outside class folders")] += 1
-                continue
-            name = image_files.class_name(child.name)
-            other = found.setdefault(_synset(name), (name, child.name))[1]
-            if other != child.name:
-                raise UserError(
-                    f"{folder}: {other!a} and {child.name!a} are folders of one class, "
-                    f"{_synset(name)}; rename one, or put them together"
-                )
-    except OSError as error:
-        raise UserError(f"cannot read {folder}: {error.strerror}") from None
+    for child in parent.iterdir():
+        if child.name.startswith(".") or not child.is_dir():
+            left_out[image_files.kind(child.name, "outside class folders")] += 1
+            continue
+        name = image_files.class_name(child.name)
+        _, other = found.setdefault(_synset(name), (name, child))
+        if other != child:
+            raise UserError(
+                f"{parent}: {other.name!a} and {child.name!a} are folders of one "
+                f"class, {_synset(name)}; rename one, or put them together"
+            )
     if not found:
-        raise UserError(f"{folder} has no class folders; expected <class>/<image>.jpg")
+        raise UserError(f"{parent} has no class folders; expected <class>/<image>.jpg")
     return dict(sorted(found.values()))
 
 
 def _list_folder(
     folder: pathlib.Path, label: int, left_out: collections.Counter
-) -> list[Entry]:
+) -> Iterator[Entry]:
     others = collections.Counter()
-    try:
-        names = image_files.scan(folder, others)
-    except OSError as error:
-        raise UserError(f"cannot read {folder}: {error.strerror}") from None
+    class_name, names = image_files.text(folder.name), image_files.scan(folder, others)
     if not names:
         line = f"; {image_files.said(others)}" if others else ""
         raise UserError(f"{folder} has no .jpg, .jpeg or .png image in it{line}")
     left_out += others
-    class_name = image_files.text(folder.name)
-    return [
-        Entry(
-            f"{class_name}/{image_files.text(name)}",
-            str(folder / name),
-            0,
-            _size(folder / name),
-            label,
-        )
-        for name in names
-    ]
-
-
-def _size(path: pathlib.Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # A link that leads nowhere: reading it will fail, and say so.
-        return 0
+    for path in map(folder.joinpath, names):
+        size = 0
+        with contextlib.suppress(OSError):  # A link that leads nowhere: reading fails.
+            size = path.stat().st_size
+        name = f"{class_name}/{image_files.text(path.name)}"
+        yield Entry(name, str(path), 0, size, label)
 
 
 def indexed(
@@ -270,24 +208,21 @@ def _index_flat(path: pathlib.Path, left_out: collections.Counter) -> Index:
         return {"": _images(tar, path, 0, left_out)}
 
 
-def _list_flat(
+def _label_flat(
     path: pathlib.Path,
-    index_dir: pathlib.Path,
+    images: list[tuple[str, int, int]],
     truth_path: pathlib.Path,
     lines: list[str],
     classes: dict[str, int],
-) -> tuple[list[Entry], collections.Counter]:
+) -> list[Entry]:
     """The images of a flat archive, image number i having the class of line i."""
-    index, left_out = indexed(path, index_dir, _index_flat)
-    images = sorted(index[""])
     if len(images) != len(lines):
         raise UserError(
             f"{path} has {len(images)} images but {truth_path} has {len(lines)} lines"
         )
     entries = []
-    for number, ((name, offset, size), line) in enumerate(
-        zip(images, lines, strict=True), 1
-    ):
+    for number, (line, image) in enumerate(zip(lines, sorted(images), strict=True), 1):
+        name, offset, size = image
         if not re.search(rf"_0*{number}\.\w+$", name):
             raise UserError(f"{path}: expected image number {number}, found {name}")
         if line not in classes:
@@ -296,15 +231,17 @@ def _list_flat(
                 "archive"
             )
         entries.append(Entry(name, str(path), offset, size, classes[line]))
-    return entries, left_out
+    return entries
 
 
-def _ground_truth(archives: Archives):
-    """Returns (synset -> words, id -> synset, (path, lines) of the ground truth)."""
+def _ground_truth(
+    archives: Archives,
+) -> tuple[dict[str, str], dict[str, str], pathlib.Path, list[str]]:
+    """Synset -> words, id -> synset, and the ground truth's file and lines."""
     words, identifiers, lines = {}, {}, None
     path = archives.devkit
-    if archives.devkit:
-        by_id, lines = devkit.read_devkit(archives.devkit)
+    if path:
+        by_id, lines = devkit.read_devkit(path)
         identifiers = {str(i): synset for i, (synset, _) in by_id.items()}
         words = dict(by_id.values())
     if archives.validation_ground_truth:
@@ -315,37 +252,31 @@ def _ground_truth(archives: Archives):
             "no validation ground truth: give --devkit=ILSVRC2012_devkit_t12.tar.gz "
             "or --validation_ground_truth"
         )
+    needs_ids = not identifiers and lines and lines[0].isdigit()
     if archives.synsets:
-        synsets = devkit.read_synsets(archives.synsets)
-        words |= dict(synsets)
-        if not identifiers and lines and lines[0].isdigit():
-            _reject_label_order(archives, [synset for synset, _ in synsets])
-            identifiers = {str(i): synset for i, (synset, _) in enumerate(synsets, 1)}
-    if not identifiers and lines and lines[0].isdigit():
+        named = dict(devkit.read_synsets(archives.synsets))
+        words |= named
+        if needs_ids:
+            # The ids of 2012 are not in this order: labels would be wrong unseen.
+            is_2012 = "2012" in archives.validation_archive.name
+            if is_2012 and list(named) == sorted(named):
+                raise UserError(
+                    f"{archives.synsets} is in label order, but the ids of ILSVRC2012 "
+                    "follow another: give --devkit, or --synsets in ILSVRC2012_ID order"
+                )
+            identifiers = {str(i): synset for i, synset in enumerate(named, 1)}
+    if needs_ids and not identifiers:
         raise UserError(
             f"{path} holds class ids; give --devkit (its meta.mat says which class "
             "has which id) or --synsets in the order of the ids"
         )
-    return words, identifiers, (path, lines)
-
-
-def _reject_label_order(archives: Archives, synsets: list[str]) -> None:
-    # The ids of 2012 are not in this order: labels would be wrong without a sign.
-    if "2012" in archives.validation_archive.name and synsets == sorted(synsets):
-        raise UserError(
-            f"{archives.synsets} is in label order, but the ids of ILSVRC2012 follow "
-            "another: give --devkit, or --synsets in ILSVRC2012_ID order"
-        )
+    return words, identifiers, path, lines
 
 
 def open_tar(
     where: pathlib.Path | str, file: IO[bytes] | None = None
 ) -> tarfile.TarFile:
-    """Opens an archive by its path, or one inside another by its open file.
-
-    Raises:
-        UserError: it cannot be read, or is no archive.
-    """
+    """Opens an archive, or one inside another by its file; UserError if it is none."""
     try:
         # The same names in every locale.
         return tarfile.open(None if file else where, "r:", file, encoding="utf-8")
@@ -362,7 +293,7 @@ def _images(
     where: str | os.PathLike,
     base: int,
     left_out: collections.Counter,
-) -> list:
+) -> list[tuple[str, int, int]]:
     """(base name, offset in the outer file, size) of the images in a tar."""
     images = []
     for name, member in regular_members(tar, where, left_out):
@@ -386,9 +317,9 @@ def regular_members(
             elif not member.isdir():
                 left_out["no plain file"] += 1
         tar.fileobj.seek(tar.offset)
-        end = tar.fileobj.read(_TAR_BLOCK)
+        end = tar.fileobj.read(tarfile.BLOCKSIZE)
     except (OSError, tarfile.TarError):
         raise UserError(cut) from None
     # tarfile takes a broken header for the end; the true end is a block of zeros.
-    if end != bytes(_TAR_BLOCK):
+    if end != bytes(tarfile.BLOCKSIZE):
         raise UserError(cut)

@@ -22,9 +22,8 @@ def list_tars(tree: Tree, index_dir: pathlib.Path) -> sources.Listing:
 
     Labels are the numbers in the tars. Line i, from 0, of `tree.synsets`, or of a file
     `classnames.txt` beside the folders, names class i; `index_dir` is as for archives.
-
-    Raises:
-        UserError: a tar is damaged, a picture has no class or two, or no such class.
+    Raises UserError where a tar is damaged, a picture has no class or two, or no such
+    class.
     """
     splits, left_out = {"train": [], "validation": []}, {}
     for split, folder in zip(splits, (tree.train, tree.validation), strict=True):
