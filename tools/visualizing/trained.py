@@ -62,7 +62,8 @@ class Trained:
     def normalize(self) -> Callable[..., tf.Tensor]:
         """The function from uint8 crops to the model's input."""
         statistics = dataset.find_statistics(self.config.data, self.folder)
-        return building.make_normalize(self.config, statistics)
+        size = self.config.model.image_size
+        return building.make_normalize(self.config.data, size, statistics)
 
     def split(self, name: str) -> dataset.Split:
         """The split `train` or `validation` of the run's records.

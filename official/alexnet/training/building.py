@@ -5,7 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from official.alexnet.backend import keras
-from official.alexnet.config import Config
+from official.alexnet.config import Config, DataConfig
 from official.alexnet.data import preprocessing
 from official.alexnet.data.statistics import Statistics
 from official.alexnet.distribution.strategy import Placement
@@ -34,26 +34,27 @@ def build_model(config: Config, placement: Placement | None = None) -> keras.Mod
     )
 
 
-def make_normalize(config: Config, statistics: Statistics) -> Callable[..., tf.Tensor]:
-    """The function from uint8 crops, and noise, to the model's input."""
-    mean = preprocessing.central_mean(statistics, config.model.image_size)
-    scale = preprocessing.input_scale(statistics, config.data.input_scale)
+def make_normalize(
+    data: DataConfig, image_size: int, statistics: Statistics
+) -> Callable[..., tf.Tensor]:
+    """The function from uint8 crops of a size, and noise, to the model's input."""
+    mean = preprocessing.central_mean(statistics, image_size)
+    scale = preprocessing.input_scale(statistics, data.input_scale)
 
     def normalize(images: tf.Tensor, noise: tf.Tensor | None = None) -> tf.Tensor:
         factor = scale
-        if noise is not None and config.data.color_noise == "standard_deviations":
+        if noise is not None and data.color_noise == "standard_deviations":
             # The 2012 source, so that noisy pixels are about as large as others.
-            factor = scale / (1 + config.data.color_noise_sigma)
+            factor = scale / (1 + data.color_noise_sigma)
         return preprocessing.normalize(images, mean, noise=noise, input_scale=factor)
 
     return normalize
 
 
 def make_color_noise(
-    config: Config, statistics: Statistics
+    data: DataConfig, batch_size: int, seed: int, statistics: Statistics
 ) -> Callable[[tf.Tensor, slice], tf.Tensor] | None:
     """The function from the steps taken and a part of the global batch to its noise."""
-    data, batch_size, seed = config.data, config.train.batch_size, config.train.seed
     if data.color_noise == "none":
         return None
 
@@ -71,11 +72,12 @@ def make_color_noise(
     return color_noise
 
 
-def check_batch_size(config: Config, placement: Placement) -> None:
+def check_batch_size(batch_size: int, num_replicas: int) -> None:
     """Raises UserError where the replicas do not share a batch out evenly."""
-    size, replicas = config.train.batch_size, placement.strategy.num_replicas_in_sync
-    if size % replicas:
-        raise UserError(f"--batch_size={size} does not divide by {replicas} replicas")
+    if batch_size % num_replicas:
+        raise UserError(
+            f"--batch_size={batch_size} does not divide by {num_replicas} replicas"
+        )
 
 
 def check_layers(model: keras.Model, schedule: Schedule) -> None:

@@ -241,7 +241,8 @@ def find_images(runs: Sequence[Run], placement: Placement) -> dataset.Split:
     Raises UserError where there are none, or their labels or the batch size do not fit.
     """
     config = runs[0].config
-    building.check_batch_size(config, placement)
+    replicas = placement.strategy.num_replicas_in_sync
+    building.check_batch_size(config.train.batch_size, replicas)
     known = filter(None, (run_files.class_names(each.model_dir) for each in runs))
     return dataset.find_split(
         config.data, "validation", config.model.num_classes, next(known, None)
@@ -250,10 +251,12 @@ def find_images(runs: Sequence[Run], placement: Placement) -> dataset.Split:
 
 def make_member(run: Run, placement: Placement, weight: float) -> Member:
     """A run's net without its weights, and its input."""
-    statistics = dataset.find_statistics(run.config.data, pathlib.Path(run.model_dir))
+    data, image_size = run.config.data, run.config.model.image_size
+    statistics = dataset.find_statistics(data, pathlib.Path(run.model_dir))
     with placement.strategy.scope():
         model = building.build_model(run.config, placement)
-    return Member(model, building.make_normalize(run.config, statistics), weight)
+    normalize = building.make_normalize(data, image_size, statistics)
+    return Member(model, normalize, weight)
 
 
 def _evaluate_on(

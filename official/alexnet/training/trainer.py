@@ -132,7 +132,8 @@ class Trainer:
         self.placement = placement
         self.command = "the same command" + (" without --clean" if clean else "")
         self.strategy = placement.strategy
-        building.check_batch_size(config, placement)
+        batch_size, seed = config.train.batch_size, config.train.seed
+        building.check_batch_size(batch_size, self.strategy.num_replicas_in_sync)
         num_classes = config.model.num_classes
         self.train_split = dataset.find_split(config.data, "train", num_classes)
         self.eval_split = None
@@ -183,21 +184,25 @@ class Trainer:
             *(model_dir, self.model, self.optimizer, self.progress),
             config.train.max_to_keep,
         )
-        self.normalize = building.make_normalize(config, self.statistics)
+        self.normalize = building.make_normalize(
+            config.data, config.model.image_size, self.statistics
+        )
         self.step = TrainStep(
             strategy=self.strategy,
             model=self.model,
             optimizer=self.optimizer,
             loss_scale=self.loss_scale,
             normalize=self.normalize,
-            color_noise=building.make_color_noise(config, self.statistics),
-            batch_size=config.train.batch_size,
+            color_noise=building.make_color_noise(
+                config.data, batch_size, seed, self.statistics
+            ),
+            batch_size=batch_size,
             loss_upper_bound=config.train.loss_upper_bound,
             enable_xla=config.runtime.enable_xla,
         )
         self.evaluator = Evaluator(
             *(self.strategy, [Member(self.model, self.normalize)], self.eval_split),
-            *(config.train.batch_size, config.train.eval_crops, self.step.stop),
+            *(batch_size, config.train.eval_crops, self.step.stop),
         )
         self.set_rates(0)
 
