@@ -142,7 +142,7 @@ def test_parquet_without_its_package_is_one_line(monkeypatch):
     "columns", ["grouped", pytest.param("apart", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_convolution_is_after_its_nonlinearity_and_before_pooling(name, columns):
+def test_maps_are_rectified_and_those_of_a_convolution_not_pooled(name, columns):
     net = options.change(VARIANTS[name], width=1 / 16)
     model = AlexNet(net, 3, num_columns=1 if columns == "grouped" else net.num_columns)
     outputs = layer_outputs(model)
@@ -153,7 +153,7 @@ def test_a_convolution_is_after_its_nonlinearity_and_before_pooling(name, column
     for weight in model.weights:
         if weight.name == "bias":  # Some are drawn so that nearly all is above 0.
             weight.assign(np.zeros(weight.shape))
-    convolutions = {key: x for key, x in outputs.items() if key.startswith("conv")}
+    rectified = {k: x for k, x in outputs.items() if k.startswith(("conv", "pool"))}
     noise = np.random.default_rng(0).normal(0, 60, (2, *model.input_shape[1:]))
-    for key, found in keras.Model(model.input, convolutions)(noise).items():
+    for key, found in keras.Model(model.input, rectified)(noise).items():
         assert found.numpy().min() == 0, key

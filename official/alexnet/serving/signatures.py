@@ -176,9 +176,9 @@ class ServedAlexNet(tf.Module):
 def layer_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
     """The outputs of a net's layers by name: conv1, norm1, pool1, ..., fc8.
 
-    Those of convolutional and fully connected layers are after their nonlinearity, and
-    before LRN and pooling, though some nets put it later; fc8's are the logits. Columns
-    stand side by side.
+    All but those of LRN and fc8, which are the logits, are after the nonlinearity, and
+    a convolution's are before pooling: some nets pool first, to the same numbers.
+    Columns stand side by side.
     """
     outputs: dict[str, dict[int, keras.KerasTensor]] = {}
     weighted = ""
@@ -189,6 +189,9 @@ def layer_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
         elif isinstance(layer, BatchNormalization):
             outputs[weighted][layer.column] = output
         elif name.startswith(("relu", "tanh")):
+            pooled = outputs.get(f"pool{name[4:]}", {})
+            if layer.column in pooled:
+                pooled[layer.column] = output
             function = keras.ops.relu if name.startswith("relu") else keras.ops.tanh
             name, output = weighted, function(outputs[weighted][layer.column])
         elif not name.startswith(("norm", "pool")):
