@@ -169,7 +169,7 @@ def test_no_such_file(small):
     small.with_name("layer-params-small.cfg").unlink()
     with pytest.raises(UserError, match=r"nothing.cfg: there is no such file"):
         options.find("nothing.cfg")
-    with pytest.raises(UserError, match=r"norm1a has no scale \(layers or --layer_par"):
+    with pytest.raises(UserError, match=r"norm1a has no scale, here or in layer-par"):
         options.find(str(small))
 
 

@@ -57,9 +57,11 @@ class _Layer:
     def text(self, setting: str, default: str | None = None) -> str:
         """A setting; one that is given for each input is the same for all."""
         found = self.values(setting) or {default}
-        if None in found or len(found) > 1:
-            text = "has no" if None in found else "has more than one"
-            raise self.error(f"{text} {setting} (layers or --layer_params)", setting)
+        if None in found:
+            where = "here or in layer-params beside it, or --layer_params"
+            raise self.error(f"has no {setting}, {where}", setting)
+        if len(found) > 1:
+            raise self.error(f"has more than one {setting}", setting)
         return found.pop()
 
     def number(self, setting: str, default=None, least: float = 0, kind=float):
