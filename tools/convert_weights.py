@@ -48,54 +48,35 @@ SETTINGS = (
     *("variant", "width", "input_size", "activation", "normalization", "dropout"),
     *("pool_size", "pool_stride", "remove"),
 )
+_FLAGS = {
+    "input": "File, checkpoint or directory of a run to read.",
+    "output": "What to write; a new name.",
+    "inspect": "File, checkpoint or run to look at, instead of --input and --output. "
+    "Without --variant all are tried.",
+    "sha256": "Of --input, or its first 8 digits or more: else it is refused.",
+    "preprocessing": "JSON of how images become the input, as --preprocessing_out "
+    "writes it. Default: what --input says, or what the variant's published weights "
+    "take.",
+    "mean": "Mean to subtract, in place of that of --preprocessing: three numbers "
+    "(red,green,blue, 0..255), or Caffe's mean image, BGR: a .binaryproto or a .npy of "
+    "(3, 256, 256).",
+    "statistics": "statistics.npz with the mean image, in place of --mean; a run keeps "
+    "it whole, with its colour PCA.",
+    "labels": "Names of the classes for a run, one a line, in their order.",
+    "preprocessing_out": "JSON file to write, for --output's channel order.",
+}
 
 
 def define_flags() -> None:
     """Defines the flags; done only when this file is the program."""
-    flags.DEFINE_string(
-        "input", None, "File, checkpoint or directory of a run to read."
-    )
-    flags.DEFINE_string("output", None, "What to write; a new name.")
-    flags.DEFINE_string(
-        "inspect",
-        None,
-        "File, checkpoint or run to look at, instead of --input and --output. Without "
-        "--variant all are tried.",
-    )
-    flags.DEFINE_string(
-        "sha256", None, "Of --input, or its first 8 digits or more: else it is refused."
-    )
+    for name, text in _FLAGS.items():
+        flags.DEFINE_string(name, None, text)
     flags.DEFINE_enum(
         "channel_order",
         None,
         ["rgb", "bgr"],
         "Of the images that --input was trained on, if it is a file of Caffe or "
         "PyTorch. Default: what the file says, bgr for a .caffemodel, else rgb.",
-    )
-    flags.DEFINE_string(
-        "preprocessing",
-        None,
-        "JSON of how images become the input, as --preprocessing_out writes it. "
-        "Default: what --input says, or what the variant's published weights take.",
-    )
-    flags.DEFINE_string(
-        "mean",
-        None,
-        "Mean to subtract, in place of that of --preprocessing: three numbers "
-        "(red,green,blue, 0..255), or Caffe's mean image, BGR: a .binaryproto or a "
-        ".npy of (3, 256, 256).",
-    )
-    flags.DEFINE_string(
-        "statistics",
-        None,
-        "statistics.npz with the mean image, in place of --mean; a run keeps it whole, "
-        "with its colour PCA.",
-    )
-    flags.DEFINE_string(
-        "labels", None, "Names of the classes for a run, one a line, in their order."
-    )
-    flags.DEFINE_string(
-        "preprocessing_out", None, "JSON file to write, for --output's channel order."
     )
     cli.define_config_flags(SETTINGS)
 

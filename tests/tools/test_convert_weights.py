@@ -22,8 +22,8 @@ from official.alexnet.modeling.weights import get_weights
 from official.alexnet.serving.export import export
 from official.alexnet.weights import files
 
-ROOT = TOOL.parents[1]
-PYTHONPATH = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+PYTHONPATH = os.pathsep.join([str(TOOL.parents[1]), os.environ.get("PYTHONPATH", "")])
+ENVIRONMENT = {"PATH": "", "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 def same(found, wanted):
@@ -32,20 +32,21 @@ def same(found, wanted):
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
-def in_process(*arguments, folder):
+def python(*arguments, folder=None):
     return subprocess.run(
-        [sys.executable, str(TOOL), *arguments],
+        [sys.executable, *arguments],
         capture_output=True,
         text=True,
         cwd=folder,
         check=False,
-        env={"PATH": "", "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        env=ENVIRONMENT,
     )
 
 
 def test_as_a_program(tmp_path):
     path, given, _, weights = small_file(tmp_path, "owt", ".safetensors")
-    done = in_process(f"--input={path}", "--output=o.keras", *given, folder=tmp_path)
+    arguments = (str(TOOL), f"--input={path}", "--output=o.keras", *given)
+    done = python(*arguments, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["written"] == ["o.keras"]
@@ -53,7 +54,7 @@ def test_as_a_program(tmp_path):
     assert result["num_parameters"] == sum(array.size for array in weights.values())
     assert result["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert result["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
-    again = in_process(f"--input={path}", "--output=o.keras", *given, folder=tmp_path)
+    again = python(*arguments, folder=tmp_path)
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr.splitlines() == [
         "convert_weights: --output=o.keras exists: give a new name"
@@ -67,16 +68,9 @@ def test_formats_of_others_need_no_tensorflow(tmp_path):
         f"sys.argv[0] = {str(TOOL)!r};"
         f"runpy.run_path({str(TOOL)!r}, run_name='__main__')"
     )
-    subprocess.run(
-        [
-            *(sys.executable, "-c", code),
-            *(f"--input={path}", "--output=o.safetensors", *given),
-        ],
-        check=True,
-        cwd=tmp_path,
-        capture_output=True,
-        env={"PATH": "", "PYTHONPATH": PYTHONPATH},
-    )
+    arguments = (f"--input={path}", "--output=o.safetensors", *given)
+    done = python("-c", code, *arguments, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_round_the_formats(tmp_path):
@@ -131,37 +125,24 @@ def test_a_run_of_torchvisions_net_sees_what_torchvision_sees(tmp_path):
     convert(tmp_path / "exported" / "alexnet.keras", tmp_path / "again", *given)
     assert (tmp_path / "again" / "labels.txt").read_text() == labels
     (tmp_path / "others.txt").write_text("a\nc\nb\nd\n")
+    given.append(f"--labels={tmp_path / 'others.txt'}")
     with pytest.raises(UserError, match="class 1 was 'b' and is 'c'"):
-        convert(
-            *(tmp_path / "exported" / "alexnet.keras", tmp_path / "others", *given),
-            f"--labels={tmp_path / 'others.txt'}",
-        )
+        convert(tmp_path / "exported" / "alexnet.keras", tmp_path / "others", *given)
 
 
 @pytest.mark.slow
 def test_the_binaries_take_the_directory(records_dir, tmp_path):
-    path, given, _, _ = small_file(tmp_path, "owt", ".safetensors")
-    net = options.change(find_variant("owt"), width=0.125, input_size=64)
-    weights = files.read(str(path), net).weights
+    _, given, net, weights = small_file(tmp_path, "owt", ".safetensors")
     weights |= {
         "fc8/kernel": weights["fc8/kernel"][:, :3],
         "fc8/bias": np.zeros(3, "f4"),
     }
     files.write(str(tmp_path / "three.safetensors"), weights, net)
     convert(tmp_path / "three.safetensors", tmp_path / "run", *given)
-    base = {"PATH": "", "PYTHONPATH": PYTHONPATH, "TF_CPP_MIN_LOG_LEVEL": "2"}
 
     def binary(name, *arguments):
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", f"official.alexnet.{name}"),
-                *(f"--model_dir={tmp_path / 'run'}", *arguments),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=base,
-        )
+        run = f"--model_dir={tmp_path / 'run'}"
+        done = python("-m", f"official.alexnet.{name}", run, *arguments)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 
@@ -182,11 +163,9 @@ MEAN_IMAGE = np.random.default_rng(3).uniform(90, 140, (3, 256, 256))
 
 def binaryproto(image):
     """A BlobProto, byte by byte: 1, 3, 256, 256 and packed floats."""
-    content = image.astype("<f4").tobytes()
-    length = bytes(
-        [len(content) & 127 | 128, len(content) >> 7 & 127 | 128, len(content) >> 14]
-    )
-    return b"\x08\x01\x10\x03\x18\x80\x02\x20\x80\x02\x2a" + length + content
+    # The length is 786,432 bytes.
+    head = b"\x08\x01\x10\x03\x18\x80\x02\x20\x80\x02\x2a\x80\x80\x30"
+    return head + image.astype("<f4").tobytes()
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".binaryproto"])
@@ -198,9 +177,8 @@ def test_caffes_mean_image(suffix, tmp_path):
     else:
         mean.write_bytes(binaryproto(MEAN_IMAGE))
     out = tmp_path / "input.json"
-    convert(
-        path, tmp_path / "run", *given, f"--mean={mean}", f"--preprocessing_out={out}"
-    )
+    given += [f"--mean={mean}", f"--preprocessing_out={out}"]
+    convert(path, tmp_path / "run", *given)
     statistics = Statistics.load(tmp_path / "run" / "statistics.npz")
     # Red is the last of Caffe's planes.
     wanted = np.stack([MEAN_IMAGE[2], MEAN_IMAGE[1], MEAN_IMAGE[0]], axis=-1)

@@ -7,28 +7,23 @@ import pytest
 from slow_cases import slow_but
 from weight_nets import (
     NUM_CLASSES,
+    V1_TYPES,
+    assert_refused,
     assert_same_bits,
+    by_layer,
     caffe_messages,
     random_weights,
+    read,
     small_net,
+    written,
 )
 
 from official.alexnet import AlexNet
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import VARIANTS
-from official.alexnet.weights import caffemodel, files
+from official.alexnet.weights import caffemodel
 
-V1_TYPES = {
-    "Convolution": 4,
-    "InnerProduct": 14,
-    "LRN": 15,
-    "Pooling": 17,
-    "ReLU": 18,
-    "Dropout": 6,
-    "Data": 5,
-    "SoftmaxWithLoss": 21,
-}
 # bvlc_alexnet's and CaffeNet's first layers, as their train_val.prototxt have them.
 HEADS = {
     "caffe": ("LRN", "Pooling", "Convolution", "ReLU", "LRN", "Pooling"),
@@ -47,16 +42,15 @@ def blob_of(array, legacy=False, kind="BlobProto", doubles=False):
     return blob
 
 
-def caffes_weights(net, seed=0):
+def caffes_weights(net):
     """Random weights in Caffe's layout, made without this package's conversion."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     arrays = {}
     for name, shape in structure.weight_shapes(net, NUM_CLASSES).items():
         axes = (3, 2, 0, 1) if len(shape) == 4 else range(len(shape))[::-1]
         array = rng.normal(0, 0.1, [shape[axis] for axis in axes])
-        layer = name.partition("/")[0]
-        arrays.setdefault(layer, []).append(array.astype(np.float32))
-    return arrays
+        arrays[name] = array.astype(np.float32)
+    return by_layer(arrays)
 
 
 def published_net(variant, arrays, v1=False, **options):
@@ -125,7 +119,6 @@ def published_net(variant, arrays, v1=False, **options):
 
 def in_our_layout(arrays, net):
     """By index, weight for weight."""
-    side = 1
     found = {}
     for layer, (kernel, bias) in arrays.items():
         if kernel.ndim == 4:
@@ -149,15 +142,9 @@ def test_what_caffe_saves(variant, form, tmp_path):
     # 131 pixels: fc6 reads 3 x 3 maps, so their order matters.
     net = small_net(variant, input_size=131)
     arrays = caffes_weights(net)
-    options = {
-        "unpacked": {"kind": "UnpackedBlob"},
-        "double": {"doubles": True},
-    }.get(form, {})
-    message = published_net(variant, arrays, v1=form == "V1", **options)
-    path = tmp_path / "net.caffemodel"
-    path.write_bytes(message.SerializeToString())
-    found = files.read(str(path), net)
-    files.check(found, net, structure.weight_shapes(net, NUM_CLASSES))
+    kind = "UnpackedBlob" if form == "unpacked" else "BlobProto"
+    options = {"v1": form == "V1", "doubles": form == "double", "kind": kind}
+    found = read(write(published_net(variant, arrays, **options), tmp_path), net)
     wanted = in_our_layout(arrays, net)
     assert found.weights["fc6/kernel"].shape[0] == 9 * len(arrays["conv5"][1])
     assert_same_bits(found.weights, wanted)
@@ -166,10 +153,9 @@ def test_what_caffe_saves(variant, form, tmp_path):
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
 def test_protobuf_reads_what_is_written(variant, tmp_path):
     net = small_net(variant)
-    weights = random_weights(net)
-    files.write(str(tmp_path / "net.caffemodel"), weights, net)
-    data = (tmp_path / "net.caffemodel").read_bytes()
-    message = caffe_messages()["NetParameter"].FromString(data)
+    weights, path = random_weights(net), tmp_path / "net.caffemodel"
+    written(path, net)
+    message = caffe_messages()["NetParameter"].FromString(path.read_bytes())
     by_name = {layer.name: layer for layer in message.layer}
     conv1 = by_name["conv1"]
     assert conv1.type == "Convolution"
@@ -180,6 +166,18 @@ def test_protobuf_reads_what_is_written(variant, tmp_path):
     np.testing.assert_array_equal(conv1.blobs[1].data, weights["conv1/bias"])
     assert message.layer[0].type == "Input"
     assert message.layer[-1].type == "Softmax"
+
+
+def assert_same_logits_in_opencv(net, path):
+    written(path, net)
+    model = AlexNet(net, NUM_CLASSES, classifier_activation=None, weights=str(path))
+    shape = (2, net.input_size, net.input_size, 3)
+    images = np.random.default_rng(1).normal(0, 60, shape).astype(np.float32)
+    ours = model(images).numpy()
+    before, after = net.convolutions[0].padding
+    theirs = logits_of_opencv(path, images, after - before)
+    assert np.abs(ours - ours[:1]).max() > 0.01 * np.abs(ours).max()
+    np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-4 * np.abs(ours).max())
 
 
 def logits_of_opencv(path, images, pad):
@@ -205,40 +203,22 @@ def test_opencv_computes_the_same_logits(variant, tmp_path):
     # OpenCV knows no k but 1. With alpha 30 times as large the rest of LRN matters.
     lrn = dataclasses.replace(net.lrn, k=1.0, alpha=30 * net.lrn.alpha)
     net = dataclasses.replace(net, lrn=lrn)
-    path = tmp_path / "net.caffemodel"
-    files.write(str(path), random_weights(net), net)
-    model = AlexNet(net, NUM_CLASSES, classifier_activation=None, weights=str(path))
-    shape = (2, net.input_size, net.input_size, 3)
-    images = np.random.default_rng(1).normal(0, 60, shape).astype(np.float32)
-    ours = model(images).numpy()
-    padding = net.convolutions[0].padding
-    theirs = logits_of_opencv(path, images, padding[1] - padding[0])
-    assert np.abs(ours - ours[:1]).max() > 0.01 * np.abs(ours).max()
-    np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-4 * np.abs(ours).max())
+    assert_same_logits_in_opencv(net, tmp_path / "net.caffemodel")
 
 
 @pytest.mark.parametrize("variant", ["caffe", "caffenet"])
 def test_opencv_on_the_published_nets(variant, tmp_path):
     net = small_net(variant, input_size=None)
-    path = tmp_path / "net.caffemodel"
-    files.write(str(path), random_weights(net), net)
-    model = AlexNet(net, NUM_CLASSES, classifier_activation=None, weights=str(path))
-    images = np.random.default_rng(1).normal(0, 60, (2, 227, 227, 3))
-    ours = model(images.astype(np.float32)).numpy()
-    theirs = logits_of_opencv(path, images.astype(np.float32), 0)
-    np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-4 * np.abs(ours).max())
+    assert_same_logits_in_opencv(net, tmp_path / "net.caffemodel")
 
 
 def test_wrong_variant(tmp_path):
-    path = tmp_path / "net.caffemodel"
     net, other = small_net("caffe"), small_net("caffenet")
-    arrays = caffes_weights(other)
-    path.write_bytes(published_net("caffenet", arrays).SerializeToString())
-    with pytest.raises(
-        UserError, match=r"pool1 \(Pooling\) stands where this net has norm1 \(LRN\)"
-    ):
-        AlexNet(net, NUM_CLASSES, weights=str(path))
-    AlexNet(other, NUM_CLASSES, weights=str(path))
+    path = write(published_net("caffenet", caffes_weights(other)), tmp_path)
+    text = r"pool1 \(Pooling\) stands where this net has norm1 \(LRN\)"
+    with pytest.raises(UserError, match=text):
+        AlexNet(net, NUM_CLASSES, weights=path)
+    AlexNet(other, NUM_CLASSES, weights=path)
 
 
 @pytest.mark.parametrize(
@@ -292,11 +272,10 @@ def test_ten_gigabytes_in_a_kilobyte(tmp_path):
     blob = layer.blobs.add()
     blob.shape.dim.extend([2_500_000_000, 1, 1, 1])
     blob.data.extend([1.0] * 200)
-    with pytest.raises(UserError, match="2500000000 numbers of 4 bytes"):
-        files.read(write(message, tmp_path), small_net("caffe"))
+    text = "2500000000 numbers of 4 bytes"
+    assert_refused(write(message, tmp_path), small_net("caffe"), text)
     blob.shape.dim[:] = [2**62, 2**62, 2**62, 0]
-    with pytest.raises(UserError, match="800 bytes"):
-        files.read(write(message, tmp_path), small_net("caffe"))
+    assert_refused(write(message, tmp_path), small_net("caffe"), "800 bytes")
 
 
 def test_a_first_generation_file_is_named(tmp_path):
@@ -313,25 +292,21 @@ def test_mean_image():
 
 
 def test_what_caffe_cannot_hold(tmp_path):
-    path = str(tmp_path / "net.caffemodel")
-    net = small_net("caffe", normalization="batch_norm")
+    path = tmp_path / "net.caffemodel"
     with pytest.raises(UserError, match="batch normalisation"):
-        files.write(path, random_weights(net), net)
+        written(path, small_net("caffe", normalization="batch_norm"))
     # Floor and ceiling differ here: 16 x 16 maps.
-    net = small_net("owt", input_size=68)
     with pytest.raises(UserError, match="Caffe's pooling keeps a last window"):
-        files.write(path, random_weights(net), net)
+        written(path, small_net("owt", input_size=68))
     assert not list(tmp_path.iterdir())
 
 
 def test_the_prototxt_says_what_the_input_is(tmp_path):
-    net = small_net("paper")
-    files.write(str(tmp_path / "net.caffemodel"), random_weights(net), net)
+    written(tmp_path / "net.caffemodel", small_net("paper"))
     text = (tmp_path / "net.prototxt").read_text()
     assert "# Input: BGR." in text
     assert "64 x 64 has 3 zeros at its bottom and right" in text
     assert text.split().count("67") == 2
     assert "OpenCV ignores k" in text
-    net = small_net("caffe")
-    files.write(str(tmp_path / "net.caffemodel"), random_weights(net), net)
+    written(tmp_path / "net.caffemodel", small_net("caffe"))
     assert "OpenCV" not in (tmp_path / "net.prototxt").read_text()

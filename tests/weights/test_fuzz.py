@@ -8,9 +8,9 @@ it stand for. What is asserted of every damaged file:
 - if it is accepted, names and shapes are the net's, and every weight is what was
   written, bit for bit. In files without checksums (.caffemodel and .safetensors of
   others, .npy, .mat that is not compressed, .pth from before PyTorch 1.6) there is one
-  exception: where a byte of a number
-  itself was changed, exactly that number is what its four bytes now say. Such damage
-  cannot be seen without a checksum of the file, which is what `sha256` is for.
+  exception: where a byte of a number itself was changed, exactly that number is what
+  its four bytes now say. Such damage cannot be seen without a checksum of the file,
+  which is what `sha256` is for.
 """
 
 import contextlib
@@ -29,11 +29,21 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import scipy.io
-from weight_nets import NUM_CLASSES, caffe_messages, random_weights, small_net
+from weight_nets import (
+    NUM_CLASSES,
+    V1_TYPES,
+    by_layer,
+    caffe_messages,
+    flip_a_bit,
+    random_weights,
+    read,
+    save_npy,
+    small_net,
+    with_member,
+)
 
 from official.alexnet import AlexNet
 from official.alexnet.errors import UserError
-from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import Variant
 from official.alexnet.modeling.weights import set_weights
 from official.alexnet.weights import files, layouts
@@ -123,7 +133,7 @@ def sample(kind, folder) -> Sample:
         case "the pickle in a pth":
             whole = written(folder, suffix, WEIGHTS[variant], net)
             data = zipfile.ZipFile(io.BytesIO(whole)).read("archive/data.pkl")
-            wrap = functools.partial(with_pickle, whole)
+            wrap = functools.partial(with_member, whole, "archive/data.pkl")
         case "V1 caffemodel":
             data = as_v1(written(folder, suffix, WEIGHTS[variant], net))
         case _:
@@ -136,7 +146,7 @@ def sample(kind, folder) -> Sample:
 
 def sample_by_layer(kind, suffix, folder) -> Sample:
     """Kernels and biases by layer, in this package's order of axes."""
-    path, layers = folder / f"whole{suffix}", {}
+    path = folder / f"whole{suffix}"
     channels = slice(None, None, -1 if suffix == ".npy" else 1)
 
     def theirs(found, _):
@@ -144,11 +154,10 @@ def sample_by_layer(kind, suffix, folder) -> Sample:
         return found.weights | {"conv1/kernel": first}
 
     arrays = theirs(files.WeightFile("", WEIGHTS["caffe"]), CAFFE_NET)
-    for name, array in arrays.items():
-        layers.setdefault(name.partition("/")[0], []).append(array)
     if suffix == ".npy":
-        np.save(path, np.array(layers, dtype=object), allow_pickle=True)
+        save_npy(path, WEIGHTS["caffe"])
     else:
+        layers = by_layer(arrays)
         cell = np.empty((1, len(layers)), object)
         cell[0, :] = [
             {"name": name, "filters": kernel, "biases": bias[None]}
@@ -172,28 +181,13 @@ def written(folder, suffix, weights, net) -> bytes:
     return path.read_bytes()
 
 
-def with_pickle(whole: bytes, pickled: bytes) -> bytes:
-    """The archive with another pickle, and checksums that fit it."""
-    buffer = io.BytesIO()
-    with (
-        zipfile.ZipFile(io.BytesIO(whole)) as old,
-        zipfile.ZipFile(buffer, "w") as new,
-    ):
-        for info in old.infolist():
-            same = info.filename != "archive/data.pkl"
-            new.writestr(info.filename, old.read(info) if same else pickled)
-    return buffer.getvalue()
-
-
 def as_v1(data: bytes) -> bytes:
     """The net in the form of 2014, put together by protobuf."""
     messages = caffe_messages()
-    types = {"Convolution": 4, "InnerProduct": 14, "LRN": 15, "Pooling": 17}
-    types |= {"ReLU": 18, "Dropout": 6, "Softmax": 20}
     old = messages["NetParameter"].FromString(data)
     new = messages["NetParameter"](name="AlexNet", input=["data"])
     for layer in old.layer[1:]:
-        other = new.layers.add(name=layer.name, type=types[layer.type])
+        other = new.layers.add(name=layer.name, type=V1_TYPES[layer.type])
         other.bottom.extend(layer.bottom)
         other.top.extend(layer.top)
         for blob in layer.blobs:
@@ -290,13 +284,6 @@ def fuzz(kind, count, folder) -> dict[str, int]:
     return outcomes
 
 
-def read(path, net) -> files.WeightFile:
-    """As `load_into` reads."""
-    found = files.read(str(path), net)
-    files.check(found, net, structure.weight_shapes(net, NUM_CLASSES))
-    return found
-
-
 def as_theirs(found: files.WeightFile, net: Variant) -> dict[str, np.ndarray]:
     order = "bgr" if found.layers else "rgb"
     return layouts.to_theirs(found.weights, net, order)
@@ -346,9 +333,7 @@ def test_a_checksum_finds_a_changed_number(tmp_path):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     files.read(str(path), CAFFE_NET, sha256=digest)
     files.read(str(path), CAFFE_NET, sha256=digest[:8].upper())
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    flip_a_bit(path)
     files.read(str(path), CAFFE_NET)
     for given in (digest, digest[:8], digest[:7], ""):
         with pytest.raises(UserError, match="its sha256 is"):

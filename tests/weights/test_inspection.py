@@ -11,7 +11,7 @@ import pytest
 import scipy.io
 import tensorflow as tf
 from test_other_programs import matconvnets, save_slim
-from weight_nets import random_weights, small_net
+from weight_nets import random_weights, save_npy, small_net
 from weight_tool import convert
 from weight_tool import inspect as inspect_file
 
@@ -100,18 +100,16 @@ def exchanged(weights, layer):
 def planted(weights, before):
     """Twenty faults: what should be named, and the arrays that are changed."""
     rng = np.random.default_rng(3)
-    layers = [name[: -len("/kernel")] for name in weights if name.endswith("/kernel")]
-    for layer in layers:
-        name = f"{layer}/kernel"
-        yield f"{layer}/kernel has no trace", {name: drawn(weights[name], rng)}
+    for name, array in weights.items():
+        if name.endswith("/kernel"):
+            yield f"{name} has no trace", {name: drawn(array, rng)}
     yield "all layers", {name: drawn(a, rng) + 0.001 for name, a in weights.items()}
     yield "conv3/kernel is 0", {"conv3/kernel": 0 * weights["conv3/kernel"]}
     nan = weights["fc6/kernel"].copy()
     nan[3, 4] = np.nan
     yield "fc6/kernel holds NaN", {"fc6/kernel": nan}
-    for layer, factor in (("fc7", 2), ("fc7", 0.5)):
-        name = f"{layer}/kernel"
-        yield f"{name} is", {name: np.float32(factor) * weights[name]}
+    for factor in np.float32([2, 0.5]):
+        yield "fc7/kernel is", {"fc7/kernel": factor * weights["fc7/kernel"]}
     both = ("fc7/kernel", "fc8/kernel")
     yield "fc7/kernel is", {name: 2 * weights[name] for name in both}
     fc6, maps = weights["fc6/kernel"], weights["conv5/bias"].size
@@ -194,11 +192,7 @@ def sound_files(folder, net, weights):
     content = matconvnets(theirs, net, is_old=False, mean=mean)
     scipy.io.savemat(folder / "net.mat", content)
     yield folder / "net.mat", given
-    theirs["conv1/kernel"] = theirs["conv1/kernel"][:, :, ::-1]
-    layers = {}
-    for name, array in theirs.items():
-        layers.setdefault(name.partition("/")[0], []).append(array)
-    np.save(folder / "net.npy", np.array(layers, dtype=object), allow_pickle=True)
+    save_npy(folder / "net.npy", theirs)
     yield folder / "net.npy", given
     if net.name == "slim":
         save_slim(folder / "net.ckpt", weights, net)

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import scipy.io
 import tensorflow as tf
-from weight_nets import NUM_CLASSES, assert_same_bits, random_weights, small_net
+from weight_nets import (
+    NUM_CLASSES,
+    assert_refused,
+    assert_same_bits,
+    by_layer,
+    flip_a_bit,
+    random_weights,
+    read,
+    small_net,
+)
 
 from official.alexnet import AlexNet
 from official.alexnet.errors import UserError
@@ -20,14 +29,12 @@ Saver = tf.compat.v1.train.Saver
 def as_windows(weights, net):
     """Dense kernels as convolutions: fc6 over the whole maps, the others over 1 x 1."""
     maps = net.convolutions[-1].filters
-    shapes = {}
+    windows = dict(weights)
     for name, array in weights.items():
         if name.startswith("fc") and name.endswith("kernel"):
             side = int((len(array) / maps) ** 0.5) if name == "fc6/kernel" else 1
-            shapes[name] = array.reshape(side, side, -1, array.shape[-1])
-        else:
-            shapes[name] = array
-    return shapes
+            windows[name] = array.reshape(side, side, -1, array.shape[-1])
+    return windows
 
 
 def save_slim(path, weights, net, version=None):
@@ -68,7 +75,7 @@ def test_a_checkpoint_of_slim(name, num_classes, slim, tmp_path):
     found = run_weights.read(path, slim)
     files.check(found, slim, structure.weight_shapes(slim, num_classes))
     assert found.num_classes == num_classes
-    assert_same_bits(dict(sorted(found.weights.items())), dict(sorted(weights.items())))
+    assert_same_bits(found.weights, weights, any_order=True)
     model = AlexNet(slim, num_classes, weights=path)
     np.testing.assert_array_equal(
         get_weights(model)["fc6/kernel"], weights["fc6/kernel"]
@@ -97,9 +104,7 @@ def test_slims_net_computes_what_slims_layers_do(slim):
 def test_a_damaged_checkpoint_of_slim(slim, tmp_path):
     path = save_slim(tmp_path / "model.ckpt", random_weights(slim), slim)
     (data,) = tmp_path.glob("*.data-*")
-    content = bytearray(data.read_bytes())
-    content[len(content) // 2] ^= 1
-    data.write_bytes(content)
+    flip_a_bit(data)
     with pytest.raises(UserError, match="not a checkpoint of TF-Slim") as caught:
         run_weights.read(path, slim)
     assert str(caught.value).isprintable()
@@ -111,15 +116,14 @@ def test_a_damaged_checkpoint_of_slim(slim, tmp_path):
 def matconvnets(weights, net, *, is_old, mean):
     """What vl_simplenn_tidy saves: a cell of structs, and meta data beside it."""
     layers = []
-    for name, array in as_windows(weights, net).items():
-        layer, kind = name.split("/")
-        if kind == "kernel":
-            bias = weights[f"{layer}/bias"][None]
-            pair = np.empty((1, 2), object)
-            pair[0, 0], pair[0, 1] = array, bias
-            given = {"filters": array, "biases": bias} if is_old else {"weights": pair}
-            layers.append({"name": layer, "type": "conv", "stride": 1.0} | given)
-            layers.append({"name": f"relu{layer[-1]}", "type": "relu"})
+    for layer, (kernel, bias) in by_layer(as_windows(weights, net)).items():
+        pair = np.empty((1, 2), object)
+        pair[0, :] = kernel, bias[None]
+        given = {"weights": pair}
+        if is_old:
+            given = {"filters": kernel, "biases": bias[None]}
+        layers.append({"name": layer, "type": "conv", "stride": 1.0} | given)
+        layers.append({"name": f"relu{layer[-1]}", "type": "relu"})
     cell = np.empty((1, len(layers)), object)
     cell[0, :] = layers
     names = np.empty((1, NUM_CLASSES), object)
@@ -145,8 +149,7 @@ def test_a_file_of_matconvnet(is_old, compressed, tmp_path):
     mean = np.random.default_rng(1).uniform(90, 130, (131, 131, 3)).astype("f4")
     content = matconvnets(weights, net, is_old=is_old, mean=mean)
     scipy.io.savemat(path, content, do_compression=compressed)
-    found = files.read(str(path), net)
-    files.check(found, net, structure.weight_shapes(net, NUM_CLASSES))
+    found = read(path, net)
     assert_same_bits(found.weights, weights)
     assert found.labels == tuple(f"class {i}" for i in range(NUM_CLASSES))
     known = found.preprocessing
@@ -169,14 +172,11 @@ def test_files_that_are_not_matconvnets(tmp_path):
             path.write_bytes(content)
         else:
             scipy.io.savemat(path, content, do_compression=True)
-        with pytest.raises(UserError, match=text) as caught:
-            files.read(str(path), net)
-        assert str(caught.value).isprintable()
+        assert_refused(path, net, text)
     weights = random_weights(net)
     content = matconvnets(weights, net, is_old=True, mean=np.full((7, 7, 3), 300.0))
     scipy.io.savemat(path, content)
-    with pytest.raises(UserError, match="averageImage"):
-        files.read(str(path), net)
+    assert_refused(path, net, "averageImage")
 
 
 @pytest.mark.parametrize(("at", "byte"), [(-2, 5), (-8, 200)])
@@ -187,5 +187,5 @@ def test_elements_that_would_crash_scipy_are_refused(at, byte, tmp_path):
     data = bytearray(path.read_bytes())
     data[data.index(b"\7\0\0\0\x30\0\0\0") + at] = byte
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"of type 200 in it has no place|is cut off"):
-        files.read(str(path), small_net("caffe"))
+    text = "of type 200 in it has no place|is cut off"
+    assert_refused(path, small_net("caffe"), text)

@@ -5,19 +5,14 @@ import json
 import numpy as np
 import pytest
 import safetensors.numpy
-from weight_nets import assert_same_bits, small_net
+from weight_nets import assert_refused, assert_same_bits, small_net
 
-from official.alexnet.errors import UserError
-from official.alexnet.weights import files, tensor_files
+from official.alexnet.weights import tensor_files
 
 ARRAYS = {
     "conv1.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
     "conv1.bias": np.float32([-0.0, 1e-45]),
 }
-
-
-def in_order(arrays):
-    return dict(sorted(arrays.items()))
 
 
 def file_of(header, content=b"") -> bytes:
@@ -39,9 +34,9 @@ def test_what_is_written_is_the_same_each_time(tmp_path):
         assert file.metadata()["format"] == "pt"
     for _ in range(10):
         assert tensor_files.write_safetensors(ARRAYS, "notes") == written
-    assert_same_bits(in_order(safetensors.numpy.load(written)), in_order(ARRAYS))
+    assert_same_bits(safetensors.numpy.load(written), ARRAYS, any_order=True)
     found, notes = tensor_files.read_safetensors(written)
-    assert_same_bits(in_order(found), in_order(ARRAYS))
+    assert_same_bits(found, ARRAYS, any_order=True)
     assert notes == "notes"
     for place in (written.index(b"notes"), len(written) - 1):
         damaged = bytearray(written)
@@ -51,12 +46,10 @@ def test_what_is_written_is_the_same_each_time(tmp_path):
 
 
 def test_what_the_package_writes():
-    arrays = ARRAYS | {
-        "half": np.float16([1, 2, 3]),
-        "double": np.array([[0.1, 0.2]]),
-    }
+    others = {"half": np.float16([1, 2, 3]), "double": np.array([[0.1, 0.2]])}
+    arrays = ARRAYS | others
     found, notes = tensor_files.read_safetensors(safetensors.numpy.save(arrays))
-    assert_same_bits(in_order(found), in_order(arrays))
+    assert_same_bits(found, arrays, any_order=True)
     assert notes == ""
 
 
@@ -84,7 +77,4 @@ def test_bfloat16():
 def test_headers_that_lie(data, tmp_path):
     path = tmp_path / "net.safetensors"
     path.write_bytes(data)
-    with pytest.raises(UserError) as caught:
-        files.read(str(path), small_net("owt"))
-    assert str(caught.value).isprintable()
-    assert len(str(caught.value)) < 700
+    assert_refused(path, small_net("owt"))

@@ -82,9 +82,7 @@ class _Unpickler(pickle._Unpickler):
 def read(data: bytes) -> object:
     """What a pickle holds: dictionaries, lists, texts, numbers and float arrays.
 
-    Args:
-        data: a pickle, or an .npy file that holds one, as `np.save` of a dictionary
-            writes it.
+    It may stand in an .npy file, as `np.save` of a dictionary writes it.
 
     Raises:
         UnpicklingError: it asks for anything else.

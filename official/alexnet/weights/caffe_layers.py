@@ -39,25 +39,17 @@ def settings(layer: Message) -> dict[str, Value]:
     return found
 
 
-def describe(net: Variant, num_classes: int, input_size: int) -> list[Message]:
-    """The layers of a net as Caffe computes it, from `data` to `fc8` and `prob`.
+def describe(net: Variant, num_classes: int) -> list[Message]:
+    """The LayerParameters of a net, without weights: `data` to `fc8` and `prob`.
 
     Two columns' own LRN stands between a Slice and a Concat. Zeros at the bottom and
     right of the image, as the 2012 source has them, belong to the input, for Caffe
     pads all sides alike.
 
-    Args:
-        net: the net, with its options.
-        num_classes: size of the output.
-        input_size: side of the image.
-
-    Returns:
-        LayerParameter messages without weights.
-
     Raises:
         UserError: Caffe has no such layers.
     """
-    side = input_side(net, input_size)
+    side = input_side(net)
     write = _Describer(net)
     write.add("data", "Input", bottoms=(), shape=[{"dim": (1, 3, side, side)}])
     for stage in structure.stages(net):
@@ -186,21 +178,18 @@ class _Describer:
             )
 
 
-def input_side(net: Variant, input_size: int) -> int:
+def input_side(net: Variant) -> int:
     """Side of what Caffe's net reads: the image, and zeros at its bottom and right."""
     first = next(conv for conv in net.convolutions if conv.filters)
     before, after = first.padding
-    return input_size + after if before == 0 else input_size
+    return net.input_size + (after if before == 0 else 0)
 
 
 def difference(found: list[Message], wanted: list[Message]) -> str | None:
-    """What the layers of a file compute otherwise than a net does.
+    """One line of what a file's layers compute otherwise than a net does, or None.
 
     Layers that only train, and weights, are not looked at. A file that holds nothing
     but layers with weights is compared in these alone.
-
-    Returns:
-        One line, or None.
     """
     for layer in found:
         if layer.type not in PARAMETERS:

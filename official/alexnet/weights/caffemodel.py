@@ -31,12 +31,8 @@ _CHECKSUM = re.compile(r" crc32:([0-9a-f]{8})$")
 def read(data: bytes) -> tuple[list[Message], dict[str, np.ndarray]]:
     """Reads a .caffemodel, of the present form or V1.
 
-    Args:
-        data: the whole file.
-
-    Returns:
-        Its layers, in order, as LayerParameter messages; and their blobs by PyTorch's
-        names, without axes of length 1 in front.
+    Returns its layers, in order, as LayerParameter messages; and their blobs by
+    PyTorch's names, without axes of length 1 in front.
 
     Raises:
         ValueError, DecodeError: it is damaged, or something else.
@@ -155,22 +151,16 @@ def _arrays(layer: Message, blobs, known: dict) -> dict[str, np.ndarray]:
 def write(
     arrays: dict[str, np.ndarray], net: Variant, file_name: str, formula: str
 ) -> tuple[bytes, str]:
-    """A net with its weights for Caffe, with a checksum in the net's name.
+    """A .caffemodel, with a checksum in the net's name, and the .prototxt that runs it.
 
-    Args:
-        arrays: by PyTorch's names, for BGR images.
-        net: the net, with its options.
-        file_name: of the .caffemodel.
-        formula: what the net's input is, for people.
-
-    Returns:
-        The .caffemodel and the .prototxt that runs it.
+    The arrays are by PyTorch's names, for BGR images. The .prototxt says `file_name`,
+    of the .caffemodel, and `formula`, what the net's input is, for people.
 
     Raises:
         UserError: Caffe has no such layers.
     """
-    size, side = net.input_size, caffe_layers.input_side(net, net.input_size)
-    layers = caffe_layers.describe(net, len(arrays["fc8.bias"]), size)
+    size, side = net.input_size, caffe_layers.input_side(net)
+    layers = caffe_layers.describe(net, len(arrays["fc8.bias"]))
     comments = [f"AlexNet, variant {net.name}, for the weights in {file_name}."]
     comments.append(f"Input: {formula}.")
     if side != size:

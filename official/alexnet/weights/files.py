@@ -17,24 +17,18 @@ from official.alexnet.weights import caffe_layers, layouts, slim_checkpoint
 from official.alexnet.weights.formats import FORMATS, SUFFIXES, format_of
 from official.alexnet.weights.preprocessing import Preprocessing
 
-_CHECKPOINT_ADVICE = "it is damaged, or not a checkpoint of TF-Slim's alexnet_v2"
 # Twice what the largest net of 2012 (110 million parameters) takes in float64.
 LARGEST_FILE = 2 * 2**30
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightFile:
-    """What a file of weights holds.
+    """What a file of weights holds; None is what it does not say.
 
-    Attributes:
-        path: where it was read.
-        weights: float32 by name, such as `conv1/kernel`, in this package's layout,
-            for RGB images and the dropout of the net that they were read for.
-        preprocessing: of the images, in RGB order; None where the file does not say.
-        lines: what its net computes, as `structure.lines` has it; None where the
-            file does not say.
-        layers: Caffe's LayerParameter messages, if it is a .caffemodel.
-        labels: names of the classes; None where the file does not say.
+    The weights are float32 by names such as `conv1/kernel`, in this package's layout,
+    for RGB images and the dropout of the net that they were read for. Preprocessing is
+    in RGB order, `lines` are those of `structure.lines`, `layers` the LayerParameter
+    messages of a .caffemodel, `labels` the names of the classes.
     """
 
     path: str
@@ -70,18 +64,10 @@ def read(
     (.pth, .keras, files written here), that every number is finite. That the weights
     are those of the net is for `check` to say. A .caffemodel or .safetensors file of
     others, an .npy and a .pth from before PyTorch 1.6 have no checksums: there a
-    damaged number is as good as a right one, unless `sha256` is given.
-
-    Args:
-        path: a file with a suffix of `FORMATS`.
-        net: the net that the weights are for, with its options.
-        sha256: of the file, or its first 8 digits or more.
-        channel_order: of the images that the weights are for, `rgb` or `bgr`; by
-            default what the file says, or what its format is for.
-        allow_nan: also reads what holds NaN or infinity.
-
-    Returns:
-        The weights and what else the file says.
+    damaged number is as good as a right one, unless `sha256` is given, or its first 8
+    digits or more. `channel_order`, `rgb` or `bgr`, is that of the images that the
+    weights are for: by default what the file says, or what its format is for. With
+    `allow_nan` NaN and infinity are read too.
 
     Raises:
         UserError: the file is missing, damaged, too large, of no known format, or
@@ -143,11 +129,8 @@ def read_bytes(
 def read_slim(path: str, net: Variant) -> WeightFile:
     """Reads a checkpoint of TF-Slim's `alexnet_v2`, of either of TensorFlow's forms.
 
-    NaN is left for the caller to look for.
-
-    Args:
-        path: of a single file, or without the `.index` of several.
-        net: as `read` takes it.
+    The path is of a single file, or without the `.index` of several. NaN is left for
+    the caller to look for.
 
     Raises:
         UserError: as `read` does.
@@ -157,7 +140,8 @@ def read_slim(path: str, net: Variant) -> WeightFile:
         arrays = layouts.from_kernels_and_biases(slim_checkpoint.read(path), net)
         return WeightFile(path, layouts.to_ours(arrays, net, "rgb"))
 
-    return parse(path, _CHECKPOINT_ADVICE, read_it)
+    advice = "it is damaged, or not a checkpoint of TF-Slim's alexnet_v2"
+    return parse(path, advice, read_it)
 
 
 def finite(found: WeightFile) -> WeightFile:
@@ -176,39 +160,31 @@ def finite(found: WeightFile) -> WeightFile:
 
 
 def check(found: WeightFile, net: Variant, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Checks that a file holds the weights of a net.
-
-    Args:
-        found: the file.
-        net: the net, with its options.
-        shapes: of its weights by name, as the grouped form has them.
+    """Checks that a file holds a net's weights, of these shapes in the grouped form.
 
     Raises:
         UserError: naming the layer, what was found, and what the net wants.
     """
-    for name in [*shapes, *(name for name in found.weights if name not in shapes)]:
-        here = found.weights.get(name)
-        if here is not None and shapes.get(name) == here.shape:
+    wanted = f"variant {net.name} has"
+    here = {name: array.shape for name, array in found.weights.items()}
+    for name in shapes | here:
+        if here.get(name) == shapes.get(name):
             continue
-        there = "" if here is None else f"{_printable(name)} of shape {here.shape}"
-        wanted = f"variant {net.name} has"
-        if here is None:
+        held = f"it holds {_printable(name)} of shape {here.get(name)}"
+        if name not in here:
             text = f"it lacks {name} of shape {shapes[name]}, which {wanted}"
         elif name not in shapes:
-            text = f"it holds {there}, which {wanted} not"
+            text = f"{held}, which {wanted} not"
         else:
-            text = f"it holds {there}, where {wanted} {shapes[name]}"
+            text = f"{held}, where {wanted} {shapes[name]}"
         raise UserError(f"{found.path}: {text}{_of(_by_shapes(found, net))}")
     if found.lines is not None:
         text = structure.difference(found.lines, structure.lines(net))
         fitting = structure.variants_of(found.lines)
     elif found.layers is not None:
         text = _caffe_difference(found, net)
-        fitting = [
-            name
-            for name, other in VARIANTS.items()
-            if text and not _caffe_difference(found, other)
-        ]
+        others = VARIANTS.items() if text else ()
+        fitting = [n for n, other in others if not _caffe_difference(found, other)]
     else:
         return
     if text:
@@ -220,7 +196,7 @@ def check(found: WeightFile, net: Variant, shapes: dict[str, tuple[int, ...]]) -
 
 def _caffe_difference(found: WeightFile, net: Variant) -> str | None:
     try:
-        wanted = caffe_layers.describe(net, found.num_classes, net.input_size)
+        wanted = caffe_layers.describe(net, found.num_classes)
     except UserError as error:
         return str(error)
     return caffe_layers.difference(found.layers, wanted)
@@ -253,21 +229,12 @@ def write(
     net: Variant,
     preprocessing: Preprocessing | None = None,
 ) -> list[str]:
-    """Writes weights for others.
+    """Writes weights, float32 in this package's layout, for others; returns the files.
 
     A .caffemodel is for BGR images, and a .prototxt of the same name that runs it
-    stands beside it; a .pth or .safetensors file is for RGB images, by torchvision's
-    names if the net is torchvision's, and otherwise as `conv1.weight`, and notes the
-    net and its input where other programs do not look.
-
-    Args:
-        path: a .caffemodel, .pth (.pt, .bin) or .safetensors file.
-        weights: float32 by name, in this package's layout.
-        net: the net, with its options.
-        preprocessing: of the images, to be noted.
-
-    Returns:
-        The files that were written.
+    stands beside it; a .pth (.pt, .bin) or .safetensors file is for RGB images, by
+    torchvision's names if the net is torchvision's, and otherwise as `conv1.weight`,
+    and notes the net and its input where other programs do not look.
 
     Raises:
         UserError: another suffix, or a net that the format cannot hold.

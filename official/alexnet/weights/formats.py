@@ -110,16 +110,11 @@ def _write_caffe(
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """One format of files.
+    """One format of files, by its name for people.
 
-    Attributes:
-        name: for people.
-        suffixes: of its files.
-        order: of the channels of its files' images.
-        read: from bytes, net and the channel order asked for, if any, to fields of a
-            WeightFile.
-        write: from path, weights, net and preprocessing to bytes by file; or None.
-        advice: what a file should be that cannot be read.
+    `order` is that of the channels of its files' images, `write` goes from path,
+    weights, net and preprocessing to bytes by file, and `advice` says what a file that
+    cannot be read should be.
     """
 
     name: str

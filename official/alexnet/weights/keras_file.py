@@ -15,24 +15,16 @@ import numpy as np
 from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import LRN
 
-_OPERATIONS = {
-    "ReLU": "relu",
-    "Tanh": "tanh",
-    "BatchNormalization": "batch_norm",
-}
+_OPERATIONS = {"ReLU": "relu", "Tanh": "tanh", "BatchNormalization": "batch_norm"}
 # The output's softmax changes no weight.
 _NO_ARITHMETIC = ("InputLayer", "Activation", "Edges", "Exchange")
 
 
 def read(data: bytes) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Reads a .keras file.
+    """Weights by our names, such as `conv1/kernel`, and lines, of a .keras file.
 
-    Args:
-        data: the whole file.
-
-    Returns:
-        Weights by our names, such as `conv1/kernel`, as the grouped form holds them;
-        and what the net computes, as `structure.lines` has it.
+    The weights are as the grouped form holds them, the lines as `structure.lines` has
+    them.
 
     Raises:
         Exception: what its libraries raise: it is damaged, or of another package.

@@ -15,7 +15,7 @@ import numpy as np
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.structure import input_factors, line_factors
 from official.alexnet.modeling.structure import lines as lines_of
-from official.alexnet.modeling.variants import OWT, Variant
+from official.alexnet.modeling.variants import OWT, Conv, Variant
 
 # Names of torchvision's `alexnet`: numbers of its modules.
 TORCHVISION = {
@@ -35,15 +35,10 @@ _KINDS = {"weight": "kernel", "bias": "bias"}
 def to_ours(
     arrays: Mapping[str, np.ndarray], net: Variant, channel_order: str
 ) -> dict[str, np.ndarray]:
-    """Weights in our layout.
+    """Arrays by PyTorch's names, `conv1.weight` or torchvision's, in our layout.
 
-    Args:
-        arrays: by PyTorch's names: `conv1.weight`, or torchvision's.
-        net: the net they are for, with its dropout.
-        channel_order: of the images that `arrays` are for, `rgb` or `bgr`.
-
-    Returns:
-        float32 by our names, such as `conv1/kernel`, for RGB images.
+    They are for `rgb` or `bgr` images, as `channel_order` says, and become float32 by
+    our names, such as `conv1/kernel`, for RGB images and the dropout of the net.
 
     Raises:
         UserError: a name that is not one of a layer's weights, or a shape that
@@ -58,8 +53,8 @@ def to_ours(
         if f"{layer}/{_KINDS[suffix]}" in named:
             raise UserError(f"it holds the {suffix} of {layer} twice")
         named[f"{layer}/{_KINDS[suffix]}"] = array
-    factors, first, reader = input_factors(net), _first(net), net.dense[0].name
-    connected = [dense.name for dense in net.dense]
+    factors, reader = input_factors(net), net.dense[0].name
+    first, connected = _own(net)[0].name, [dense.name for dense in net.dense]
 
     def kernel(layer: str, array: np.ndarray) -> np.ndarray:
         if array.ndim == 2 and layer == reader:
@@ -82,11 +77,9 @@ def to_ours(
 def from_kernels_and_biases(found: object, net: Variant) -> dict[str, np.ndarray]:
     """Arrays in the layout of TensorFlow and MATLAB, as `to_ours` takes them.
 
-    Args:
-        found: for each layer its kernel, (height, width, maps in a group, maps out)
-            or (in, out), and its biases. What fc6 reads is flattened pixel by pixel,
-            or its window.
-        net: the net they are for.
+    `found` holds for each layer its kernel, (height, width, maps in a group, maps out)
+    or (in, out), and its biases. What fc6 reads is flattened pixel by pixel, or its
+    window.
 
     Raises:
         UserError: it is something else.
@@ -94,7 +87,6 @@ def from_kernels_and_biases(found: object, net: Variant) -> dict[str, np.ndarray
     arrays = {}
     dense = {*(layer.name for layer in net.dense), "fc8"}
     names = {*(conv.name for conv in net.convolutions), *dense}
-    last = next(conv for conv in reversed(net.convolutions) if conv.filters)
     for layer, pair in found.items() if isinstance(found, dict) else ():
         is_pair = isinstance(pair, list) and len(pair) == 2
         if not is_pair or not all(isinstance(array, np.ndarray) for array in pair):
@@ -107,7 +99,7 @@ def from_kernels_and_biases(found: object, net: Variant) -> dict[str, np.ndarray
             raise UserError(f"it holds {layer}, which no AlexNet here has")
         kernel = kernel.transpose(axes)
         if layer == net.dense[0].name and kernel.ndim == 2:
-            kernel = _by_map(kernel, last.filters)
+            kernel = _by_map(kernel, _own(net)[-1].filters)
         arrays |= {f"{layer}.weight": kernel, f"{layer}.bias": bias}
     if not arrays:
         raise UserError("it holds no kernels and biases by the names of layers")
@@ -117,16 +109,13 @@ def from_kernels_and_biases(found: object, net: Variant) -> dict[str, np.ndarray
 def to_theirs(
     weights: Mapping[str, np.ndarray], net: Variant, channel_order: str
 ) -> dict[str, np.ndarray]:
-    """Weights in the layout of Caffe and PyTorch, the reverse of `to_ours`.
-
-    Returns:
-        float32 by the names `conv1.weight`, `conv1.bias`, ...
+    """Weights, float32 by the names `conv1.weight`, ..., the reverse of `to_ours`.
 
     Raises:
         UserError: there are weights that have no place there (batch normalisation).
     """
-    factors, first, reader = input_factors(net), _first(net), net.dense[0].name
-    last = next(conv for conv in reversed(net.convolutions) if conv.filters)
+    factors, reader = input_factors(net), net.dense[0].name
+    first, last = _own(net)[0], _own(net)[-1]
     apart = [dense.name for dense in net.dense if dense.reads == "own"]
 
     def weight(layer: str, array: np.ndarray) -> np.ndarray:
@@ -137,7 +126,7 @@ def to_theirs(
             array = array.reshape(side, side, maps, units)
         if layer in factors:
             array = array * np.float32(factors[layer])
-        if layer == first and channel_order == "bgr":
+        if layer == first.name and channel_order == "bgr":
             array = array[:, :, ::-1]
         array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
         flat = layer == reader and array.ndim == 2
@@ -164,13 +153,9 @@ def for_dropout_of(
     """Weights of a net of this package for one with dropout of another form or rate.
 
     As published it multiplies by 1 - rate after training: a kernel that reads it gets
-    the factor that is missing here.
-
-    Args:
-        net: the net that they are to be of.
-        weights: float32 by our names, such as `conv1/kernel`.
-        lines: of the net that they are of, as `structure.lines` has them; None where
-            they are not known.
+    the factor that is missing here. The weights are float32 by our names, for `net`;
+    `lines` are the `structure.lines` of the net that they are of, None where they are
+    not known.
     """
     here = line_factors(lines_of(net))
     there = here if lines is None else line_factors(lines)
@@ -185,10 +170,9 @@ def for_dropout_of(
 
 def torch_names(arrays: Mapping[str, np.ndarray], net: Variant) -> dict:
     """The arrays by torchvision's names, if the net is torchvision's."""
-    same = [conv.then for conv in net.convolutions] == [
-        conv.then for conv in OWT.convolutions
-    ] and all(conv.filters for conv in net.convolutions)
-    if not same:
+    operations = [conv.then for conv in _own(net)]
+    same = operations == [conv.then for conv in OWT.convolutions]
+    if not same or _own(net) != [*net.convolutions]:
         return dict(arrays)
     renamed = {}
     for name, array in arrays.items():
@@ -197,8 +181,9 @@ def torch_names(arrays: Mapping[str, np.ndarray], net: Variant) -> dict:
     return renamed
 
 
-def _first(net: Variant) -> str:
-    return next(conv.name for conv in net.convolutions if conv.filters)
+def _own(net: Variant) -> list[Conv]:
+    """The convolutions that have weights of their own."""
+    return [conv for conv in net.convolutions if conv.filters]
 
 
 def _maps(named: Mapping[str, np.ndarray], net: Variant) -> int:

@@ -12,12 +12,8 @@ def read(
 ) -> tuple[dict[str, list[np.ndarray]], Preprocessing | None, tuple[str, ...] | None]:
     """Reads a net of either form: `filters` and `biases`, or `weights`.
 
-    Args:
-        data: the whole file, of MATLAB's version 5 to 7.
-
-    Returns:
-        For each layer its kernel, (height, width, in, out), and biases; how images
-        become its input, RGB; and the names of the classes. None where it says neither.
+    Returns for each layer its kernel, (height, width, in, out), and biases; how images
+    become its input, RGB; and the names of the classes. None where it says neither.
 
     Raises:
         Exception: of many kinds, where it is damaged.

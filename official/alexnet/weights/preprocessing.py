@@ -17,25 +17,20 @@ CAFFE_MEAN = (104.00698793, 116.66876762, 122.67891434)
 class Preprocessing:
     """The input of a net: (pixels * scale - mean) / std, channel by channel.
 
-    Pixels are 0..255. A net of this package reads `rgb`; weights that come from or
-    go to a .caffemodel are turned round in their first layer, and nothing else is
-    changed: mean, scale and std stay as published.
+    Pixels are 0..255, and the input is square, of `input_size` pixels a side. A net of
+    this package reads `rgb`; weights that come from or go to a .caffemodel are turned
+    round in their first layer, and nothing else is changed: mean, scale and std stay as
+    published. The channel order is that of mean, mean_image and std too. Scale is 1 for
+    grey levels 0..255, 1/255 for 0..1; mean and std are those after scaling.
 
-    Attributes:
-        input_size: side of the square input, in pixels.
-        channel_order: `rgb` or `bgr`; that of mean, mean_image and std too.
-        scale: 1 for grey levels 0..255, 1/255 for 0..1.
-        mean: of each channel, after scaling.
-        std: of each channel, after scaling; 1 where nothing is divided.
-        mean_image: (256, 256, 3) float32; subtracted instead of `mean`, its centre
-            from the centre of the image.
-        resize: how an image becomes 256 x 256: `shorter_side` (scaled until the
-            shorter side is 256, the centre cut out), or `warp` (Caffe: both sides).
-        labels: order of the classes.
+    A mean image, (256, 256, 3) float32, is subtracted instead of `mean`, its centre
+    from the centre of the image. `resize` says how an image becomes 256 x 256:
+    `shorter_side` (scaled until that is 256, the centre cut out), or `warp` (Caffe:
+    both sides). `labels` says the order of the classes.
     """
 
     input_size: int
-    channel_order: str = "rgb"
+    channel_order: str = "rgb"  # Or `bgr`.
     scale: float = 1.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)

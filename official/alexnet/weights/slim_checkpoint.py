@@ -25,8 +25,7 @@ def is_one(path: str) -> bool:
 def read(path: str) -> dict[str, list[np.ndarray]]:
     """Kernel, (height, width, in, out), and biases by layer; the rest is left out.
 
-    Args:
-        path: as `tf.train.load_checkpoint` takes it.
+    The path is as `tf.train.load_checkpoint` takes it.
 
     Raises:
         Exception: what TensorFlow raises where it is damaged.

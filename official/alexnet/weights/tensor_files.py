@@ -33,12 +33,9 @@ def _torch():
 def read_torch(data: bytes) -> tuple[dict[str, np.ndarray], str]:
     """Reads what `torch.save(model.state_dict(), path)` wrote; runs nothing in it.
 
-    Args:
-        data: the whole file, an archive or the single stream of PyTorch before 1.6.
-
-    Returns:
-        Its tensors by name, float16, float32 or float64 (bfloat16 as float32), and
-        the notes that `write_torch` was given; none for files of others.
+    The file is an archive, or the single stream of PyTorch before 1.6. Returns its
+    tensors by name, float16, float32 or float64 (bfloat16 as float32), and the notes
+    that `write_torch` was given; none for files of others.
 
     Raises:
         UserError: PyTorch is not installed.
@@ -93,12 +90,8 @@ def _check_archive(data: bytes) -> str:
 def write_torch(arrays: Mapping[str, np.ndarray], notes: str) -> bytes:
     """The file that `torch.save` makes of a state_dict, and notes beside it.
 
-    Args:
-        arrays: float32 by name.
-        notes: for `read_torch`; PyTorch passes them over.
-
-    Returns:
-        The bytes of the file; the same for the same arrays.
+    PyTorch passes the notes over, which are for `read_torch`. The same float32 arrays
+    by name make the same bytes.
 
     Raises:
         UserError: PyTorch is not installed.
