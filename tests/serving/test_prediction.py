@@ -221,7 +221,7 @@ def test_memory_does_not_grow_with_the_pictures(
     row = np.float32([0.2, 0.3, 0.5])
     monkeypatch.setattr(prediction, "_read", lambda _: b"")
     monkeypatch.setattr(
-        prediction, "_classify", lambda _, images: [row for _ in images]
+        prediction, "_by_halves", lambda _, images: [row for _ in images]
     )
     peaks = []
     for count in (1000, 20_000):
