@@ -52,20 +52,24 @@ def start(
     *flags: str,
     script: tuple = (str(RECORDED_RUN),),
 ) -> subprocess.Popen:
-    """Starts a training in a child process, its stderr in `<model_dir>.log`."""
+    """Starts a training in a child process, its stderr in `<model_dir>.log`.
+
+    Its stdout is a file: oneDNN's lines would fill a pipe, and the child would wait
+    until somebody reads it.
+    """
     settings = model_dir.with_suffix(".yaml")
     settings.write_text(config.to_yaml())
+    stdout = tempfile.TemporaryFile("w+")  # noqa: SIM115 (`finish` closes it.)
     with model_dir.with_suffix(".log").open("a") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [
                 *(sys.executable, *script),
                 f"--config_file={settings}",
                 f"--model_dir={model_dir}",
                 *flags,
             ],
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=log,
-            text=True,
             env=os.environ
             | {
                 "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -73,6 +77,8 @@ def start(
                 BITS_FILE: str(model_dir.with_suffix(".bits")),
             },
         )
+    process.stdout = stdout
+    return process
 
 
 def finish(process: subprocess.Popen, seconds: float = 300) -> tuple[int, str]:
@@ -80,8 +86,10 @@ def finish(process: subprocess.Popen, seconds: float = 300) -> tuple[int, str]:
 
     oneDNN's plans, which are printed there too, go to <model_dir>.plans.
     """
-    stdout, _ = process.communicate(timeout=seconds)
-    lines = stdout.splitlines(keepends=True)
+    process.wait(timeout=seconds)
+    with process.stdout as file:
+        file.seek(0)
+        lines = file.readlines()
     plans = [line for line in lines if line.startswith(_PLAN)]
     (model_dir,) = (a for a in process.args if a.startswith("--model_dir="))
     path = pathlib.Path(model_dir.partition("=")[2]).with_suffix(".plans")
