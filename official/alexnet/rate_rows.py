@@ -30,7 +30,7 @@ class RateRow:
 
     @classmethod
     def parse(cls, text: str) -> typing.Self:
-        """Reads a row; UserError: its form is another, or a number not one of 0 on."""
+        """Reads a row; UserError where its form or a number of it is wrong."""
         try:
             start, what, rate = text.split()
             row = cls(

@@ -58,7 +58,7 @@ class _Layer:
         """A setting; one that is given for each input is the same for all."""
         found = self.values(setting) or {default}
         if None in found:
-            where = "here or in layer-params beside it, or --layer_params"
+            where = "here or in layer-params beside it (or --layer_params)"
             raise self.error(f"has no {setting}, {where}", setting)
         if len(found) > 1:
             raise self.error(f"has more than one {setting}", setting)

@@ -44,7 +44,7 @@ def exists(model_dir: pathlib.Path) -> bool:
 
 
 def latest(model_dir: pathlib.Path) -> str:
-    """Path of the latest checkpoint; UserError: there is none."""
+    """Path of the latest checkpoint; UserError where there is none."""
     if found := steps(model_dir):
         return prefix(model_dir, found[-1])
     raise UserError(

@@ -167,8 +167,8 @@ class Checkpoints:
     def restore(self) -> int:
         """Restores the latest checkpoint that is whole, if there is one.
 
-        Returns the step to resume from, 0 where there is none; UserError: all are
-        damaged, or it is of another net.
+        Returns the step to resume from, 0 where there is none. Raises UserError
+        where all are damaged, or it is of another net.
         """
         if not exists(self._model_dir):
             return 0
@@ -223,7 +223,7 @@ def find(
 
 
 def read(path: str) -> Contents:
-    """Reads a checkpoint of either form; Damaged: it is missing, or not whole.
+    """Reads a checkpoint of either form; Damaged where it is not whole, or not there.
 
     Raises UserError where it is another program's, or TensorFlow cannot find it there.
     """
