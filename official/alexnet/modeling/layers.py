@@ -1,6 +1,8 @@
 """Convolution, connection, nonlinearity, normalisation and pooling of a column."""
 
+import functools
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -211,19 +213,54 @@ class MaxPool(ColumnLayer):
 
     def call(self, x):
         bottom, right = (self._over(side) for side in x.shape[1:3])
+        pool, gradient = _max_pool(self.size, self.stride)
+        if not (is_portable() or _runs_on_gpu(self.grid)):
+            pool = _with_gradient(pool, gradient)
 
-        def pool(x):
+        def pool_all(x):
             if bottom or right:
                 borders = [[0, 0], [0, bottom], [0, right], [0, 0]]
                 x = tf.pad(x, borders, constant_values=x.dtype.min)
-            return tf.nn.max_pool2d(x, self.size, self.stride, padding="VALID")
+            return pool(x)
 
-        return self.run(pool, x)
+        return self.run(pool_all, x)
 
     def _over(self, side: int) -> int:
         """How far the last window reaches over the edge."""
         steps = -(-(side - self.size) // self.stride)
         return max(0, steps * self.stride + self.size - side) if self.ceil else 0
+
+
+@functools.cache
+def _max_pool(size: int, stride: int) -> tuple[Callable, Callable]:
+    """Max pooling, and its gradient of (x, dy) as a function that is not inlined.
+
+    oneDNN's gradient reads what its forward op leaves behind; without that, TensorFlow
+    takes a kernel of its own, which adds in another order. In a loop on two devices it
+    found the forward op in most processes and not in some: the bits of a run depended
+    on it. So both ops are here, outside the loop.
+    """
+
+    def pool(x):
+        return tf.nn.max_pool2d(x, size, stride, padding="VALID")
+
+    @tf.function(autograph=False, experimental_attributes={"_noinline": True})
+    def gradient(x, dy):
+        return tf.raw_ops.MaxPoolGrad(
+            orig_input=x,
+            orig_output=pool(x),
+            grad=dy,
+            ksize=[1, size, size, 1],
+            strides=[1, stride, stride, 1],
+            padding="VALID",
+        )
+
+    return pool, gradient
+
+
+def _with_gradient(function: Callable, gradient: Callable) -> Callable:
+    """A function of x whose gradient is `gradient(x, dy)`."""
+    return tf.custom_gradient(lambda x: (function(x), lambda dy: gradient(x, dy)))
 
 
 def _joined(parts: list[tf.Tensor], dtype: str) -> tf.Tensor:
