@@ -30,10 +30,15 @@ _SETS = ("small set", "large set")
 def input_pipeline(
     settings: Settings, work_dir: pathlib.Path
 ) -> Iterator[tuple[list[Row], list[Fact]]]:
-    """Our pipeline, a bare decoding loop and PyTorch's loader."""
-    data_dir = records.find(settings, work_dir)
+    """Our pipeline, a bare decoding loop and PyTorch's loader.
+
+    The pipeline reads a large set: in a small one, a lane begins within a file and
+    reads what stands before.
+    """
+    data_dir, whole = records.find(settings, work_dir), work_dir / "whole"
     jpegs = records.read_jpegs(settings, data_dir)
-    ours, count = TrainingBatches(settings, data_dir), settings.batches
+    records.repeat(data_dir, whole, settings.record_counts[-1])
+    ours, count = TrainingBatches(settings, str(whole)), settings.batches
     row = functools.partial(Row, images=count * settings.batch_size, calls=count)
     with contextlib.ExitStack() as children:
 

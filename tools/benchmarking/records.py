@@ -91,8 +91,8 @@ def repeat(data_dir: str, folder: pathlib.Path, count: int) -> int:
     shards = sorted([*source.glob("train-*-of-*"), *source.glob("train/train-*-of-*")])
     if not shards:
         raise UserError(
-            f"--data_dir={data_dir}: the suite scaling needs train-?????-of-????? "
-            "files; leave --data_dir out to draw pictures"
+            f"--data_dir={data_dir}: the suites input and scaling need "
+            "train-?????-of-????? files; leave --data_dir out to draw pictures"
         )
     sizes = [framing.count_records(shard) for shard in shards]
     links = max(1, round(count * len(shards) / sum(sizes)))
