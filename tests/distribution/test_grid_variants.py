@@ -188,12 +188,13 @@ def test_a_checkpoint_of_columns_with_batch_norm_fits_the_grouped_form(
     tiny_config, tmp_path
 ):
     trained(on_grid(tiny_config, "batch norm", "off", 2, 2), tmp_path)
-    grouped = building.build_model(on_grid(tiny_config, "batch norm", "off", 1, 1))
+    config = on_grid(tiny_config, "batch norm", "off", 1, 1)
+    grouped = building.build_model(config.model, config.runtime)
     checkpoints.load_weights(grouped, checkpoints.latest(tmp_path))
     saved = contents(tmp_path).weights
     for name, array in get_weights(grouped).items():
         np.testing.assert_array_equal(array, saved[name])
-    plain = building.build_model(tiny_config)
+    plain = building.build_model(tiny_config.model, tiny_config.runtime)
     with pytest.raises(UserError, match=r"the weights hold norm1/beta"):
         checkpoints.load_weights(plain, checkpoints.latest(tmp_path))
 

@@ -317,7 +317,9 @@ def through_serving(folder: pathlib.Path, count: int) -> Table:
     """Each beside a good picture, through one loaded SavedModel."""
     config = Config(model=ModelConfig(num_classes=10, width=0.125, input_size=64))
     saved = ServedAlexNet(
-        building.build_model(config), np.float32([[[128.0] * 3]]), 1.0
+        building.build_model(config.model, config.runtime),
+        np.float32([[[128.0] * 3]]),
+        1.0,
     )
     tf.saved_model.save(saved, str(folder / "saved"), saved.signatures())
     loaded = tf.saved_model.load(str(folder / "saved"))

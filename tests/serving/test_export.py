@@ -1,6 +1,5 @@
 """The exported net in a process that has TensorFlow alone."""
 
-import dataclasses
 import pathlib
 import re
 import shutil
@@ -55,7 +54,7 @@ def exported(records_dir, tmp_path_factory) -> pathlib.Path:
 def expected_logits(root: pathlib.Path, squares: np.ndarray) -> np.ndarray:
     """The trained net in this process, on centre crops cut by NumPy."""
     config = run_files.load_config(str(root / "run"))
-    model = building.build_model(config)
+    model = building.build_model(config.model, config.runtime)
     checkpoints.load_weights(model, checkpoints.latest(root / "run"))
     mean = dataset.find_statistics(config.data, root / "run").mean_image
     crops = squares.astype(np.float32) - mean
@@ -186,9 +185,8 @@ def test_features_are_fc7_after_its_relu(exported):
 
 
 def test_features_of_the_whole_net_have_4096_numbers():
-    assert building.build_model(
-        dataclasses.replace(Config(), runtime=RuntimeConfig(num_gpus=0))
-    ).get_layer("relu7").output.shape == (None, 4096)
+    net = building.build_model(Config().model, RuntimeConfig(num_gpus=0))
+    assert net.get_layer("relu7").output.shape == (None, 4096)
 
 
 @pytest.mark.slow
@@ -243,7 +241,8 @@ def test_keras_file_computes_probabilities(exported):
     model = keras.models.load_model(exported / "out" / "alexnet.keras")
     rng = np.random.default_rng(2)
     x = rng.normal(0, 50, (2, 64, 64, 3)).astype(np.float32)
-    original = building.build_model(run_files.load_config(str(exported / "run")))
+    config = run_files.load_config(str(exported / "run"))
+    original = building.build_model(config.model, config.runtime)
     checkpoints.load_weights(original, checkpoints.latest(exported / "run"))
     np.testing.assert_allclose(model(x), tf.nn.softmax(original(x)), atol=1e-6)
 

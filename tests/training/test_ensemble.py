@@ -53,7 +53,7 @@ def runs(records_dir, tmp_path_factory) -> pathlib.Path:
         own = folder / name
         own.mkdir()
         config = Config(model, dataclasses.replace(data, input_scale=scale))
-        net = building.build_model(config)
+        net = building.build_model(config.model, config.runtime)
         for variable in net.trainable_variables:
             fan_in = np.prod(variable.shape[:-1])
             variable.assign(rng.normal(0, np.sqrt(2 / fan_in), variable.shape))
@@ -99,7 +99,7 @@ def numpy_probabilities(folder: pathlib.Path, crops: int):
         "unit_variance": np.sqrt(statistics.covariance_eigenvalues.mean()),
         "torchvision": 255 * np.array([0.229, 0.224, 0.225]),
     }[config.data.input_scale]
-    model = building.build_model(config)
+    model = building.build_model(config.model, config.runtime)
     checkpoints.load_weights(model, checkpoints.latest(folder))
     total = 0
     for view in views:

@@ -52,7 +52,7 @@ def all_images(config) -> tuple[np.ndarray, np.ndarray]:
 def numpy_result(config, folder, crops: int) -> Result:
     """Crops, softmax and averages by NumPy; only the net's logits by TensorFlow."""
     images, labels = all_images(config)
-    model = building.build_model(config)
+    model = building.build_model(config.model, config.runtime)
     checkpoints.load_weights(model, checkpoints.latest(folder))
     statistics = dataset.find_statistics(config.data, folder)
     mean = statistics.mean_image[96:160, 96:160]

@@ -33,6 +33,15 @@ def changed(config: Config, columns: int = 1, **settings) -> Config:
     return Config(**sections)
 
 
+def net_of(config: Config):
+    return building.build_model(config.model, config.runtime, config.train.seed)
+
+
+def taken_for(model, config: Config) -> dict:
+    settings = config.model, config.train, config.data.input_scale
+    return initialization.from_source(model, *settings)
+
+
 def state(model_dir) -> checkpoints.Contents:
     return checkpoints.read(checkpoints.latest(model_dir))
 
@@ -273,7 +282,7 @@ def test_from_a_checkpoint_or_a_weight_file(source, tmp_path, kind):
     path = checkpoints.latest(folder)
     if kind == ".keras":
         path = str(tmp_path / "net.keras")
-        model = building.build_model(config)
+        model = net_of(config)
         checkpoints.load_weights(model, checkpoints.latest(folder))
         model.save(path)
     elif kind != "checkpoint":
@@ -281,8 +290,8 @@ def test_from_a_checkpoint_or_a_weight_file(source, tmp_path, kind):
             pytest.importorskip("torch")
         path = str(tmp_path / f"net{kind}")
         files.write(path, first.weights, config.model.net())
-    model = building.build_model(changed(config, 2, seed=5))
-    taken = initialization.from_source(model, changed(config, 2, init_from=path))
+    model = net_of(changed(config, 2, seed=5))
+    taken = taken_for(model, changed(config, 2, init_from=path))
     assert taken.keys() == first.weights.keys()
     for name, array in taken.items():
         np.testing.assert_allclose(array, first.weights[name], rtol=1e-6)
@@ -312,32 +321,30 @@ def test_weights_for_another_scale_are_refused(source, tmp_path, kind):
         # As torch.save leaves it: nothing is noted of the input.
         pytest.importorskip("torch")
         config = changed(config, variant="owt")
-        model = building.build_model(config)
+        model = net_of(config)
         path, scale, net = path.with_suffix(".pth"), "torchvision", config.model.net()
         weights = {n: v[0].numpy() for n, v in variables_by_name(model).items()}
         files.write(str(path), weights, net)
-    model = building.build_model(config)
+    model = net_of(config)
     other = changed(config, init_from=str(path), input_scale="none")
     with pytest.raises(
         UserError, match=f"--init_from=.* give --input_scale={scale} "
     ) as error:
-        initialization.from_source(model, other)
+        taken_for(model, other)
     assert len(str(error.value).splitlines()) == 1
     # The other layers do not read the pixels.
     rest = changed(other, init_layers=("conv2",))
-    assert initialization.from_source(model, rest).keys() == {
-        *("conv2/kernel", "conv2/bias")
-    }
+    assert taken_for(model, rest).keys() == {*("conv2/kernel", "conv2/bias")}
     right = changed(other, input_scale=scale)
     assert any(
         "was trained on RGB, " in line
-        for line in logged(lambda: initialization.from_source(model, right))
+        for line in logged(lambda: taken_for(model, right))
     )
 
 
 def test_a_scale_that_is_no_setting_or_not_known(source, tmp_path):
     config, folder = source
-    model, weights = building.build_model(config), state(folder).weights
+    model, weights = net_of(config), state(folder).weights
     for known in (Preprocessing(64, scale=1 / 255), None):
         path = str(tmp_path / f"{known is None}.safetensors")
         files.write(path, weights, config.model.net(), known)
@@ -346,9 +353,9 @@ def test_a_scale_that_is_no_setting_or_not_known(source, tmp_path):
             with pytest.raises(
                 UserError, match="no --input_scale does that; leave it out"
             ):
-                initialization.from_source(model, given)
+                taken_for(model, given)
             continue
-        lines = logged(lambda c=given: initialization.from_source(model, c))
+        lines = logged(lambda c=given: taken_for(model, c))
         assert any("does not say what its net's input was" in line for line in lines)
 
 
@@ -356,7 +363,7 @@ def test_a_scale_that_is_no_setting_or_not_known(source, tmp_path):
 def test_dropout_of_another_rate_changes_no_answer(source, tmp_path, kind):
     """As published, the rate is a factor after training."""
     config, folder = source
-    first = building.build_model(config)
+    first = net_of(config)
     checkpoints.load_weights(first, checkpoints.latest(folder))
     path = tmp_path / f"net.{kind}"
     if kind == "run":
@@ -366,12 +373,13 @@ def test_dropout_of_another_rate_changes_no_answer(source, tmp_path, kind):
     else:
         files.write(str(path), state(folder).weights, config.model.net())
     other = changed(config, init_from=str(path), dropout=0.2)
-    second = building.build_model(other)
-    taken = initialization.from_source(second, other)
-    initialization.initialize(second, other, taken, sample=None)
+    second = net_of(other)
+    taken = taken_for(second, other)
+    settings = other.model, other.runtime, other.train.seed
+    initialization.initialize(second, *settings, taken, sample=None)
     images = np.random.default_rng(0).normal(0, 50, (2, 64, 64, 3)).astype("f4")
     np.testing.assert_allclose(second(images), first(images), rtol=1e-4, atol=1e-5)
-    third = building.build_model(changed(config, dropout=0.2))
+    third = net_of(changed(config, dropout=0.2))
     checkpoints.load_weights(third, checkpoints.latest(folder))
     assert not np.allclose(third(images), first(images), rtol=1e-4, atol=1e-5)
 

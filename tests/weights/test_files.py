@@ -107,7 +107,7 @@ def test_channel_order_of_a_pth_can_be_said(tmp_path):
 def run_directory(folder, net_config):
     """A run that has been saved at step 7."""
     config = Config(model=net_config)
-    model = building.build_model(config)
+    model = building.build_model(config.model, config.runtime)
     optimizer = PaperSGD()
     optimizer.build(model.trainable_variables)
     optimizer.iterations.assign(7)

@@ -148,7 +148,7 @@ def _ours(job: Job, dtype: str) -> Row:
 def _served(job: Job, dtype: str) -> list[Row]:
     """The exported SavedModel, and the same work in process: 256x256 uint8 in."""
     config = train.config(job.settings, dtype)
-    model = building.build_model(config)
+    model = building.build_model(config.model, config.runtime)
     copy_weights(job.model, model)
     folder = job.work_dir / f"to_export_{dtype}"
     folder.mkdir()

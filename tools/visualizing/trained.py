@@ -51,7 +51,7 @@ class Trained:
         Raises:
             UserError: the weights are those of another net.
         """
-        model = building.build_model(self.config)
+        model = building.build_model(self.config.model, self.config.runtime)
         try:
             set_weights(model, self.weights)
         except UserError as error:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from official.alexnet import disk, paths
 from official.alexnet.backend import keras
-from official.alexnet.config import Config
+from official.alexnet.config import Config, ModelConfig, RuntimeConfig
 from official.alexnet.data import preprocessing
 from official.alexnet.data.classes import read_labels
 from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
@@ -72,7 +72,7 @@ def export(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"--export_dir={target} exists: name a new directory")
     path, contents = checkpoints.find(source, checkpoint_path)
-    model = build_model(config)
+    model = build_model(config.model, config.runtime)
     step = checkpoints.set_weights(model, path, contents)
     statistics = Statistics.load(source / STATISTICS_FILE)
     labels = read_labels(source / LABELS_FILE, config.model.num_classes)
@@ -83,7 +83,9 @@ def export(
     with _appearing_whole(target) as folder:
         for name, file in files.items():
             if name == "saved_model":
-                net = _in_columns(model, config) if portable else model
+                net = model
+                if portable:
+                    net = _in_columns(model, config.model, config.runtime)
                 served = ServedAlexNet(net, mean, scale, features)
                 with portable_ops() if portable else contextlib.nullcontext():
                     tf.saved_model.save(served, str(folder / file), served.signatures())
@@ -106,11 +108,13 @@ def export(
     }
 
 
-def _in_columns(model: keras.Model, config: Config) -> keras.Model:
+def _in_columns(
+    model: keras.Model, settings: ModelConfig, runtime: RuntimeConfig
+) -> keras.Model:
     """The columns form: without grouped ops, groups need not be split and joined."""
-    num_columns = config.model.net().num_columns
-    settings = dataclasses.replace(config.model, num_columns=num_columns)
-    columns = build_model(dataclasses.replace(config, model=settings))
+    num_columns = settings.net().num_columns
+    settings = dataclasses.replace(settings, num_columns=num_columns)
+    columns = build_model(settings, runtime)
     copy_weights(model, columns)
     return columns
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from official.alexnet.backend import keras
-from official.alexnet.config import Config, DataConfig
+from official.alexnet.config import DataConfig, ModelConfig, RuntimeConfig
 from official.alexnet.data import preprocessing
 from official.alexnet.data.statistics import Statistics
+from official.alexnet.distribution.grid import DeviceGrid
 from official.alexnet.distribution.strategy import Placement
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.alexnet import AlexNet
@@ -17,20 +18,27 @@ from official.alexnet.training.optimizer import PaperSGD
 from official.alexnet.training.rates import Plateau, Schedule
 
 
-def build_model(config: Config, placement: Placement | None = None) -> keras.Model:
-    """The net of the settings, with logits as its output."""
-    model = config.model
+def build_model(
+    model: ModelConfig,
+    runtime: RuntimeConfig,
+    seed: int = 0,
+    grid: DeviceGrid | None = None,
+) -> keras.Model:
+    """The net of the settings, with logits as its output.
+
+    `seed` is of its first weights and its dropout; `grid` says where columns are.
+    """
     types = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", None: None}
-    dtype = types[config.runtime.dtype]
+    dtype = types[runtime.dtype]
     return AlexNet(
         model.net(),
         model.num_classes,
         num_columns=model.num_columns,
         classifier_activation=None,
-        seed=config.train.seed,
-        grid=placement.grid if placement else None,
+        seed=seed,
+        grid=grid,
         dtype=dtype if dtype == "float32" else f"mixed_{dtype}",
-        exchange_dtype=types[config.runtime.exchange_dtype],
+        exchange_dtype=types[runtime.exchange_dtype],
     )
 
 

@@ -254,7 +254,9 @@ def make_member(run: Run, placement: Placement, weight: float) -> Member:
     data, image_size = run.config.data, run.config.model.image_size
     statistics = dataset.find_statistics(data, pathlib.Path(run.model_dir))
     with placement.strategy.scope():
-        model = building.build_model(run.config, placement)
+        model = building.build_model(
+            run.config.model, run.config.runtime, grid=placement.grid
+        )
     normalize = building.make_normalize(data, image_size, statistics)
     return Member(model, normalize, weight)
 

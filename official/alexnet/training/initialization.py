@@ -9,7 +9,7 @@ from absl import logging
 
 from official.alexnet import paths, run_files
 from official.alexnet.backend import keras
-from official.alexnet.config import Config
+from official.alexnet.config import ModelConfig, RuntimeConfig, TrainConfig
 from official.alexnet.data import classes
 from official.alexnet.errors import UserError
 from official.alexnet.modeling import weights
@@ -22,7 +22,11 @@ OUTPUT_LAYER = "fc8"
 
 
 def from_source(
-    model: keras.Model, config: Config, names: Sequence[str] | None = None
+    model: keras.Model,
+    settings: ModelConfig,
+    train: TrainConfig,
+    input_scale: str,
+    names: Sequence[str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Reads the weights that a net starts with from another one's, by layer name.
 
@@ -31,9 +35,11 @@ def from_source(
 
     Args:
         model: net of either form.
-        config: its settings: `init_from` is the model_dir of a run, a checkpoint or a
-            weight file; `init_layers` are the layers to take. Where none are named:
-            all, but the last where it has other classes.
+        settings: of the net.
+        train: `init_from` is the model_dir of a run, a checkpoint or a weight file;
+            `init_layers` are the layers to take. Where none are named: all, but the
+            last where it has other classes.
+        input_scale: what the net's input is divided by; see `DataConfig`.
         names: of the net's classes; None: not known.
 
     Returns:
@@ -43,11 +49,11 @@ def from_source(
         UserError: the source cannot be read, or a layer that should be taken is not
             in both nets, or of another shape.
     """
-    path, layers = config.train.init_from, config.train.init_layers
+    path, layers = train.init_from, train.init_layers
     if path is None:
         return {}
-    found = _read(path, config.model.net())
-    inspection.warn(path, found.weights, config.model.net())
+    found = _read(path, settings.net())
+    inspection.warn(path, found.weights, settings.net())
     source = found.weights
     there = _by_layer({name: array.shape for name, array in source.items()})
     here = _by_layer(weights.whole_shapes(weights.variables_by_name(model)))
@@ -75,7 +81,7 @@ def from_source(
                 + (f"--init_layers={','.join(fitting)} fit" if fitting else "none fits")
             )
     if next(iter(here)) in wanted:
-        _check_input(path, found, config)
+        _check_input(path, found, settings, input_scale)
     new = [layer for layer in here if layer not in wanted]
     logging.info(
         "From %s: %s. New: %s.", path, ", ".join(wanted), ", ".join(new) or "none"
@@ -86,7 +92,9 @@ def from_source(
 
 def initialize(
     model: keras.Model,
-    config: Config,
+    settings: ModelConfig,
+    runtime: RuntimeConfig,
+    seed: int,
     source: dict[str, np.ndarray],
     sample: Callable[[], tf.Tensor],
 ) -> None:
@@ -95,13 +103,13 @@ def initialize(
     They are what `from_source` returned and, where the settings say so, those that
     `unit_variance` makes of the images that `sample` gives.
     """
-    if config.model.init != "unit_variance":
+    if settings.init != "unit_variance":
         _assign(model, source)
         return
     images = sample()
     logging.info("Measuring unit-variance initial weights on %d images.", len(images))
-    net = dataclasses.replace(config.model, num_columns=1)
-    grouped = building.build_model(dataclasses.replace(config, model=net))
+    net = dataclasses.replace(settings, num_columns=1)
+    grouped = building.build_model(net, runtime, seed)
     _assign(grouped, source)
     kept = {name.partition("/")[0] for name in source}
     unit_variance(grouped, images, kept)
@@ -126,10 +134,12 @@ def _read(path: str, net: Variant) -> files.WeightFile:
     return run_weights.read(path, net)
 
 
-def _check_input(path: str, found: files.WeightFile, config: Config) -> None:
+def _check_input(
+    path: str, found: files.WeightFile, settings: ModelConfig, here: str
+) -> None:
     """Raises UserError where the first layer was trained on other pixels."""
-    size, here = config.model.image_size, config.data.input_scale
-    known = found.preprocessing or published(config.model.net().name, size)
+    size = settings.image_size
+    known = found.preprocessing or published(settings.net().name, size)
     if known is None:
         logging.info(
             "%s does not say what its net's input was; here it is --input_scale=%s, "

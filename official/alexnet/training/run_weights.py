@@ -134,7 +134,7 @@ def write(
     config = Config(model=model, data=data)
     statistics = statistics or _statistics(preprocessing)
     folder.mkdir(parents=True, exist_ok=True)
-    net = building.build_model(config)
+    net = building.build_model(config.model, config.runtime)
     set_weights(net, weights)
     optimizer = PaperSGD()
     optimizer.build(net.trainable_variables)

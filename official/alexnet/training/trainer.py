@@ -143,7 +143,9 @@ class Trainer:
         if earlier:
             run_files.check_classes(model_dir, names)
         with self.strategy.scope():
-            self.model = building.build_model(config, placement)
+            self.model = building.build_model(
+                config.model, config.runtime, seed, placement.grid
+            )
             self.optimizer = PaperSGD(
                 config.train.learning_rate,
                 config.train.momentum,
@@ -168,7 +170,9 @@ class Trainer:
         building.check_layers(self.model, self.pace.schedule)
         self.initial_weights = {}
         if not earlier:
-            self.initial_weights = initialization.from_source(self.model, config, names)
+            self.initial_weights = initialization.from_source(
+                self.model, config.model, config.train, config.data.input_scale, names
+            )
         if placement.is_chief:
             if clean:
                 run_files.delete(model_dir)
@@ -224,7 +228,7 @@ class Trainer:
         else:
             initialization.initialize(
                 self.model,
-                self.config,
+                *(self.config.model, self.config.runtime, self.config.train.seed),
                 self.initial_weights,
                 lambda: self.normalize(tf.constant(self._first_images)),
             )
