@@ -15,11 +15,10 @@ r"""Draws what a net has learned: Figures 3 and 4 of the paper, and learning cur
   predictions  photographs with their most probable labels (Figure 4, left)
   neighbors    photographs with the training images whose fc7 features are nearest
                (Figure 4, right)
-  inputs       the first training images as the net saw them
   curves       loss, top-1 and top-5 of one run or several, from metrics.jsonl
 
 Photographs are those of --images, labelled by the names of their folders, or
-validation images. All but the kernels and inputs need matplotlib:
+validation images. All but the kernels need matplotlib:
 pip install 'official-alexnet[plots]'. The last line on stdout is one JSON object with
 the numbers behind the pictures. TensorBoard shows them: tensorboard --logdir=pictures
 """
@@ -33,7 +32,7 @@ from official.alexnet.data import image_files
 from official.alexnet.errors import UserError, check_known
 
 FLAGS = flags.FLAGS
-PICTURES = ("kernels", "predictions", "neighbors", "inputs", "curves")
+PICTURES = ("kernels", "predictions", "neighbors", "curves")
 SETTINGS = "data_dir tfds_name statistics batch_size eval_crops dtype"
 
 
@@ -119,8 +118,6 @@ def main() -> dict:
             pixels, numbers = neighbors.picture(
                 net, shown, searched, FLAGS.num_neighbors
             )
-        elif name == "inputs":
-            pixels, numbers, step = drawing.first_inputs(model_dir), None, 0
         else:
             pixels, numbers = curves.picture(histories)
             step = max(history.rows[-1]["step"] for history in histories)

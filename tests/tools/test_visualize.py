@@ -1,7 +1,6 @@
 """tools/visualize.py: as a user runs it."""
 
 import dataclasses
-import io
 import json
 import pathlib
 import re
@@ -46,12 +45,12 @@ def images_of(photos, net) -> photographs.Images:
     return photographs.find(net, [str(photos / "*" / "*.jpg")], "images", "train")
 
 
-NAMES = ["kernels", "predictions", "neighbors", "inputs", "curves"]
+NAMES = ["kernels", "predictions", "neighbors", "curves"]
 
 
 @pytest.fixture(scope="module")
 def drawn(run_dir, photos, tmp_path_factory):
-    """All five pictures of a run."""
+    """All four pictures of a run."""
     pytest.importorskip("matplotlib")
     folder = tmp_path_factory.mktemp("drawn")
     done = visualize(
@@ -77,26 +76,9 @@ def test_every_picture_is_written_and_goes_to_tensorboard(drawn):
                 found[value.tag] = (event.step, value.tensor.string_val[2])
     assert list(found) == NAMES
     for name, (step, encoded) in found.items():
-        assert step == (0 if name == "inputs" else 12)
+        assert step == 12
         pixels = tf.io.decode_png(encoded, channels=3).numpy()
         np.testing.assert_array_equal(pixels, read_png(folder / f"{name}.png"))
-
-
-def test_inputs_are_the_first_of_training(drawn, run_dir):
-    """Eight, each resized to 112 pixels, with a gap of two."""
-    folder, _ = drawn
-    picture = read_png(folder / "inputs.png")
-    assert picture.shape == (112, 912, 3)
-    (event,) = (
-        value
-        for path in (run_dir / "train").glob("events*")
-        for record in tf.data.TFRecordDataset(str(path))
-        for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value
-        if value.tag == "input_images"
-    )
-    for i, encoded in enumerate(event.tensor.string_val[2:]):
-        one = Image.open(io.BytesIO(encoded)).resize((112, 112))
-        np.testing.assert_array_equal(picture[:, 114 * i : 114 * i + 112], one)
 
 
 def test_numbers_on_stdout(drawn, net, photos):

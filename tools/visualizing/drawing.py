@@ -64,27 +64,3 @@ def write(name: str, pixels: np.ndarray, folder: pathlib.Path, step: int) -> Non
         Image.fromarray(pixels).save(temporary, "PNG", optimize=True)
     with tf.summary.create_file_writer(str(folder)).as_default(step=step):
         tf.summary.image(name, pixels[None])
-
-
-def first_inputs(model_dir: str) -> np.ndarray:
-    """The first input images of a run's training, side by side, from its event files.
-
-    Raises:
-        UserError: there are none.
-    """
-    folder = pathlib.Path(model_dir) / "train"
-    files = [str(path) for path in sorted(folder.glob("events*"))]
-    found = [
-        (event.step, value.tensor.string_val[2:])  # After width and height.
-        for record in tf.data.TFRecordDataset(files).as_numpy_iterator()
-        for event in [tf.compat.v1.Event.FromString(record)]
-        for value in event.summary.value
-        if value.tag == "input_images"
-    ]
-    if not found:
-        raise UserError(f"{folder} holds no event file with input images")
-    _, images = min(found, key=lambda item: item[0])
-    row = Image.new("RGB", (114 * len(images), 112), "white")
-    for i, image in enumerate(images):
-        row.paste(Image.open(io.BytesIO(image)).resize((112, 112)), (114 * i, 0))
-    return np.asarray(row)
