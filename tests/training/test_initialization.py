@@ -278,12 +278,11 @@ def test_a_run_that_goes_on_does_not_start_again(source, tmp_path):
 @pytest.mark.parametrize("kind", ["checkpoint", ".pth", ".safetensors", ".keras"])
 def test_from_a_checkpoint_or_a_weight_file(source, tmp_path, kind):
     config, folder = source
-    first = state(folder)
-    path = checkpoints.latest(folder)
+    first, path = state(folder), checkpoints.latest(folder)
     if kind == ".keras":
-        path = str(tmp_path / "net.keras")
         model = net_of(config)
-        checkpoints.load_weights(model, checkpoints.latest(folder))
+        checkpoints.load_weights(model, path)
+        path = str(tmp_path / "net.keras")
         model.save(path)
     elif kind != "checkpoint":
         if kind == ".pth":

@@ -213,9 +213,9 @@ class MaxPool(ColumnLayer):
 
     def call(self, x):
         bottom, right = (self._over(side) for side in x.shape[1:3])
-        pool, gradient = _max_pool(self.size, self.stride)
-        if not (is_portable() or _runs_on_gpu(self.grid)):
-            pool = _with_gradient(pool, gradient)
+        plain, pool = _max_pool(self.size, self.stride)
+        if is_portable() or _runs_on_gpu(self.grid):
+            pool = plain
 
         def pool_all(x):
             if bottom or right:
@@ -233,7 +233,7 @@ class MaxPool(ColumnLayer):
 
 @functools.cache
 def _max_pool(size: int, stride: int) -> tuple[Callable, Callable]:
-    """Max pooling, and its gradient of (x, dy) as a function that is not inlined.
+    """Max pooling as TensorFlow has it, and with a gradient that is not inlined.
 
     oneDNN's gradient reads what its forward op leaves behind; without that, TensorFlow
     takes a kernel of its own, which adds in another order. In a loop on two devices it
@@ -255,12 +255,7 @@ def _max_pool(size: int, stride: int) -> tuple[Callable, Callable]:
             padding="VALID",
         )
 
-    return pool, gradient
-
-
-def _with_gradient(function: Callable, gradient: Callable) -> Callable:
-    """A function of x whose gradient is `gradient(x, dy)`."""
-    return tf.custom_gradient(lambda x: (function(x), lambda dy: gradient(x, dy)))
+    return pool, tf.custom_gradient(lambda x: (pool(x), lambda dy: gradient(x, dy)))
 
 
 def _joined(parts: list[tf.Tensor], dtype: str) -> tf.Tensor:
