@@ -64,13 +64,6 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("top", 5, "Labels a photograph.", lower_bound=1)
     flags.DEFINE_integer("num_neighbors", 6, "Neighbours a photograph.", lower_bound=1)
-    flags.DEFINE_enum(
-        "kernel_scale",
-        "each",
-        ["each", "all"],
-        "each: every kernel from its least weight (black) to its greatest (white); "
-        "all: one scale for all kernels, 0 is mid-grey.",
-    )
     cli.define_config_flags(SETTINGS.split())
 
 
@@ -108,7 +101,7 @@ def main() -> dict:
     for name in what:
         step = net.step if config else 0
         if name == "kernels":
-            pixels, numbers = kernels.picture(net, FLAGS.kernel_scale)
+            pixels, numbers = kernels.picture(net)
         elif name == "predictions":
             shown = images("images", "validation").spread(FLAGS.num_images or 8)
             pixels, numbers = predictions.picture(net, shown, FLAGS.top)

@@ -45,21 +45,18 @@ def labels_of(images: photographs.Images) -> list[int]:
 # Kernels
 
 
-@pytest.mark.parametrize("scale", ["each", "all"])
-def test_a_pixel_of_the_kernels_is_its_weight(net, scale):
+def test_a_pixel_of_the_kernels_is_its_weight(net):
     layer, columns = kernels.first_kernels(net)
     assert layer == "conv1"
     assert [column.shape for column in columns] == [(11, 11, 3, 8)] * 2
     whole = net.weights["conv1/kernel"]
-    picture = kernels.draw(columns, scale)
+    picture = kernels.draw(columns)
     top = 10
     for column in range(2):
         top += 24
         for i in range(8):
             kernel = whole[..., 8 * column + i]
             low, high = kernel.min(), kernel.max()
-            if scale == "all":
-                low, high = -abs(whole).max(), abs(whole).max()
             wanted = 255 * (kernel - low) / (high - low)
             left = 10 + i * 46
             inside = picture[top + 1 : top + 45, left + 1 : left + 45]

@@ -43,25 +43,17 @@ def color_shares(kernels: np.ndarray) -> np.ndarray:
     return np.sum(rest**2, axis=(0, 1, 2)) / np.maximum(whole, 1e-30)
 
 
-def draw(columns: Sequence[np.ndarray], scale: str) -> np.ndarray:
+def draw(columns: Sequence[np.ndarray]) -> np.ndarray:
     """The picture: a captioned block a column, one below the other.
 
     Args:
         columns: (size, size, 3, count) of each column.
-        scale: `each`: every kernel from its least weight, black, to its greatest,
-            white; `all`: 0 is mid-grey (127.5), and the greatest magnitude among all
-            kernels is black or white.
 
     Returns:
         (height, width, 3) uint8. A weight is a square of 4 pixels, a kernel has a
-        rim of one.
+        rim of one, and is drawn from its least weight, black, to its greatest, white.
     """
-    greatest = max(1e-12, *(np.abs(kernels).max() for kernels in columns))
-    blocks = []
-    for kernels in columns:
-        grey = np.moveaxis(127.5 * (1 + kernels / greatest), -1, 0)
-        tiles = stretched(kernels) if scale == "each" else np.uint8(grey)
-        blocks.append(mosaic(tiles, _ZOOM))
+    blocks = [mosaic(stretched(kernels), _ZOOM) for kernels in columns]
     font, texts = ImageFont.load_default(size=15), captions(columns)
     widest = max(blocks[0].shape[1], *(int(font.getlength(t)) + 1 for t in texts))
     height = _MARGIN + sum(_CAPTION + len(block) + _MARGIN for block in blocks)
@@ -82,9 +74,9 @@ def captions(columns: Sequence[np.ndarray]) -> list[str]:
     return [f"column {i} (GPU {i + 1}): colour {s:.2f}" for i, s in enumerate(shares)]
 
 
-def picture(net: Trained, scale: str) -> tuple[np.ndarray, dict]:
+def picture(net: Trained) -> tuple[np.ndarray, dict]:
     """The picture, and each column's kernels and how colourful they are."""
     layer, columns = first_kernels(net)
     shares = [color_shares(kernels) for kernels in columns]
     rows = [{"kernels": len(s), "color": round(float(s.mean()), 4)} for s in shares]
-    return draw(columns, scale), {"layer": layer, "columns": rows}
+    return draw(columns), {"layer": layer, "columns": rows}
