@@ -127,8 +127,7 @@ def main(engine: Callable | None = None) -> dict:
         for worker in multiprocessing.active_children():
             worker.terminate()
         print(
-            "prepare_imagenet: stopped; the same command resumes here",
-            file=sys.stderr,
+            "prepare_imagenet: stopped; the same command resumes here", file=sys.stderr
         )
         sys.exit(130)
 

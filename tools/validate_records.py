@@ -5,8 +5,8 @@ r"""Checks a set of TFRecords: files, checksums, records, labels, and pictures.
 A set that tools/prepare_imagenet.py made is checked against its manifest.json: every
 shard there, its size, sha256, number of records; the checksum of every length and
 record; schema; labels in range and, by the record's WordNet id, those of labels.txt;
-statistics.npz; with --decode every picture too. For each damaged shard the command that
-remakes just that one is printed. Of other sets, classic or TFDS, it checks what can be
+statistics.npz; with --decode every picture too. A command is printed that remakes just
+the damaged shards. Of other sets, classic or TFDS, it checks what can be
 checked without a manifest.
 
 Exit status 0: no damage; 1: damage, listed in the last line on stdout, which is one
@@ -19,6 +19,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import shlex
 import sys
 import time
 
@@ -26,6 +27,7 @@ from absl import flags
 
 from official.alexnet import cli
 from official.alexnet.errors import UserError
+from official.alexnet.library import num_cores
 
 
 def define_flags() -> None:
@@ -43,6 +45,8 @@ def main() -> dict:
     folder = pathlib.Path(cli.path("data_dir"))
     if not folder.is_dir():
         raise UserError(f"--data_dir={folder}: no such directory")
+    # A process a core would open each GPU, and a lack of memory looks like damage.
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     cli.start_tensorflow()
     from official.alexnet.data import schemas, validation  # noqa: PLC0415
 
@@ -50,7 +54,7 @@ def main() -> dict:
     manifest = validation.read_manifest(folder, problems)
     if not manifest:
         lost = "sizes, sha256 and numbers of records cannot be checked"
-        print(f"{folder} has no manifest.json: {lost}", flush=True)
+        print(f"{folder} has no whole manifest.json: {lost}", flush=True)
     jobs = validation.find_shards(folder, manifest, flags.FLAGS.decode, problems)
     todo = [(split, job) for split in jobs for job in jobs[split]]
     if not jobs and not problems:
@@ -79,7 +83,10 @@ def main() -> dict:
         validation.check_statistics(folder, manifest, problems)
     damaged = list(dict.fromkeys(p["file"] for p in problems if p["remake"]))
     if damaged and manifest:
-        print(f"To remake what is damaged:\n  {_command(folder, manifest, damaged)}")
+        print(
+            "To remake what is damaged, with --synsets and the other parts as before:\n"
+            f"  {_command(folder, manifest, damaged)}"
+        )
     seconds = time.monotonic() - loaded
     print(
         f"{num_examples:,} records in {len(todo)} files: {len(problems)} problem(s); "
@@ -104,8 +111,7 @@ def main() -> dict:
 
 def _map(function, jobs: list):
     """Yields the results for all jobs in order, made in as many processes as told."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    num_workers = min(flags.FLAGS.num_workers or cores, len(jobs))
+    num_workers = min(flags.FLAGS.num_workers or num_cores(), len(jobs))
     if num_workers <= 1:
         yield from map(function, jobs)
         return
@@ -123,7 +129,8 @@ def _command(folder: pathlib.Path, manifest: dict, damaged: list[str]) -> str:
     shards = [f"--{split}_shards={n}" for split, n in settings["shards"].items()]
     return (
         "python tools/prepare_imagenet.py --input_dir=WHERE_THE_ARCHIVES_ARE "
-        f"--output_dir={folder} {' '.join(shards)} --seed={settings['seed']} "
+        f"--output_dir={shlex.quote(str(folder))} {' '.join(shards)} "
+        f"--seed={settings['seed']} "
         f"--max_bad_images={len(manifest.get('bad_images', []))} "
         f"--remake={','.join(damaged)}"
     )

@@ -165,6 +165,8 @@ def test_names_of_classes_that_are_alike():
     assert same(["n01440764 tench, Tinca tinca"], ["n01440764"])
     assert same(["lime lime"], ["lime"])
     assert same(["dog house dog house"], ["dog house"])
+    assert same(["dog_house dog house"], ["dog house"])
+    assert not same(["dog_house cat house"], ["cat house"])
     assert same(["cafe\u0301"], ["caf\u00e9"])
     assert not same(["n01440764"], ["n01443537"])
     assert not same(["lime", "plum"], ["plum", "lime"])

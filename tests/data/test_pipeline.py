@@ -9,7 +9,7 @@ from PIL import Image
 from record_files import encode, photographs, pil_pixels, write_records
 from slow_cases import slow_but
 
-from official.alexnet.data import pipeline
+from official.alexnet.data import jpegs, pipeline
 from official.alexnet.data.lanes import Share
 from official.alexnet.data.records import Records, find_records
 from official.alexnet.errors import UserError
@@ -47,6 +47,24 @@ def train(
     share = Share.of(share) if isinstance(share, int) else share
     dataset = pipeline.training_dataset(records, share, **settings)
     return list(dataset.take(steps).as_numpy_iterator())
+
+
+def test_a_batch_that_fails_though_its_records_are_good(records, monkeypatch):
+    """For lack of memory, say: it is no batch of black pictures."""
+    decode = jpegs.decode_crops
+
+    def fail(encoded, *given, **sizes):
+        if len(encoded) > 1:
+            raise MemoryError
+        return decode(encoded, *given, **sizes)
+
+    monkeypatch.setattr(jpegs, "decode_crops", fail)
+    pipeline.decoder.cache_clear()
+    try:
+        with pytest.raises(tf.errors.OpError):
+            train(records, 1)
+    finally:
+        pipeline.decoder.cache_clear()
 
 
 def labels_of(batches: list[dict[str, np.ndarray]]) -> list[int]:
@@ -228,7 +246,6 @@ def test_evaluation_sees_each_example_once_on_any_grid(
     records, images, workers, replicas, batch
 ):
     steps = -(-NUM_EXAMPLES // batch)
-    assert pipeline.evaluation_steps(records.num_examples, batch) == steps
     replica_batch = batch // (workers * replicas)
     per_worker = [
         list(

@@ -72,18 +72,9 @@ def test_sums_keep_every_digit_at_the_size_of_imagenet():
     )
 
 
-def test_order_of_images_and_of_merging_changes_no_bit():
+def test_order_of_images_changes_no_bit():
     images = _images(6)
-    whole = _accumulated(images).result()
-    merged = _accumulated(images[4:])
-    merged.merge(_accumulated(images[1:4][::-1]))
-    merged.merge(StatisticsAccumulator())
-    merged.merge(_accumulated(images[:1]))
-    for name in ("mean_image", "covariance_eigenvalues", "covariance_eigenvectors"):
-        np.testing.assert_array_equal(
-            getattr(merged.result(), name), getattr(whole, name)
-        )
-    assert merged.result().num_images == 6
+    assert _accumulated(images).result().equals(_accumulated(images[::-1]).result())
 
 
 @pytest.mark.parametrize(
@@ -175,7 +166,11 @@ def test_load_refuses_missing_and_damaged_files(tmp_path):
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[1000] ^= 1
-    for damaged in (b"", b"hello", whole[:-100], whole[: len(whole) // 2], flipped):
+    deflated = bytearray(whole)  # So the list of contents says of the first.
+    deflated[whole.index(b"PK\x01\x02") + 10] = 8
+    deflated[whole.index(b"\x93NUMPY")] = 0xFF
+    cut = whole[:-100], whole[: len(whole) // 2]
+    for damaged in (b"", b"hello", *cut, flipped, deflated):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match="is damaged"):
             Statistics.load(path)

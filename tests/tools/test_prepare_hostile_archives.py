@@ -48,8 +48,10 @@ def test_nothing_is_written_outside_the_output(tmp_path):
         add_strange_members(path)
     before = everything(tmp_path)
     output = tmp_path / "a" / "out"
-    code, _, stderr = run_tool(TOOL, *arguments, f"--output_dir={output}")
+    arguments.append(f"--output_dir={output}")
+    code, _, stderr = run_tool(TOOL, *arguments, cwd=tmp_path / "a")
     assert code == 0, stderr
+    assert not [*pathlib.Path("/tmp").glob("evil*")]
     new = everything(tmp_path) - before
     assert all(path.startswith("a/out") for path in new)
     assert not [path for path in new if "evil" in path]

@@ -209,7 +209,8 @@ def test_it_shows_its_progress_and_nothing_of_tensorflow(tmp_path, num_workers):
         *("--train_shards=2", "--validation_shards=1", f"--num_workers={num_workers}"),
     )
     assert code == 0, stderr
-    assert all("image/s]" in line for line in stderr.splitlines() if line), stderr
+    lines = [line for line in stderr.splitlines() if line]
+    assert lines and all("image/s]" in line for line in lines), stderr
 
 
 def test_a_log_file_has_the_bar_as_lines(tmp_path, capsys):

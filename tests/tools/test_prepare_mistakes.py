@@ -22,6 +22,7 @@ from imagenet_inputs import (
 from official.alexnet import disk
 from official.alexnet.data.statistics import Statistics
 from official.alexnet.errors import UserError
+from official.alexnet.preparation import locations, sources
 from official.alexnet.preparation.shards import WORK_DIR
 
 # === Bad images ===
@@ -211,6 +212,52 @@ def test_mistakes_in_archives(tmp_path):
     assert not list(output.glob("train-*"))
     train.write_bytes(whole)
     prepare_here(archives, output, synsets=by_id)
+
+
+def test_a_tree_beside_what_it_was_unpacked_from(tmp_path):
+    tree = write_tree(tmp_path / "in")
+    for name in ("train.tar", "val.tar", "test.tar"):
+        (tree / name).write_bytes(tar_of({}))
+    assert prepare_here(tree, tmp_path / "out")["num_classes"] == 2
+
+
+def test_archives_of_2010_beside_what_was_unpacked_of_them(tmp_path):
+    """With a picture whose number is 2012."""
+    folder = write_archives(tmp_path / "in", year=2010)
+    train, validation = (
+        folder / f"ILSVRC2010_images_{x}.tar" for x in ("train", "val")
+    )
+    train = train.rename(folder / "train.tar")
+    (folder / "train").mkdir()
+    found = locations.locate(folder, {"synsets": folder / "by_id.txt"})
+    assert found.train_archive == train
+    pictures = {f"ILSVRC2010_val_{i:08d}.JPEG": b"x" for i in range(1, 2013)}
+    validation.write_bytes(tar_of(pictures))
+    truth = folder / "ILSVRC2010_validation_ground_truth.txt"
+    truth.write_text("1\n" * 2012)
+    label_order = tmp_path / "label_order.txt"
+    label_order.write_text("".join(f"{s} words\n" for s in sorted(SYNSETS)))
+    given = locations.locate(folder, {"synsets": label_order})
+    assert len(sources.list_archives(given, tmp_path).splits["validation"]) == 2012
+
+
+def test_labels_of_a_renamed_archive_of_2012(tmp_path):
+    """Its pictures' own names say which ids the ground truth holds."""
+    archives = write_archives(tmp_path / "in")
+    label_order = tmp_path / "label_order.txt"
+    label_order.write_text("".join(f"{s} words\n" for s in sorted(SYNSETS)))
+    (archives / "ILSVRC2012_img_val.tar").rename(archives / "flat.tar")
+    given = {"synsets": label_order, "validation_archive": archives / "flat.tar"}
+    with pytest.raises(UserError, match="is in label order"):
+        sources.list_archives(locations.locate(archives, given), tmp_path / "i")
+
+
+def test_an_archive_once_taken_for_another_is_looked_through_anew(tmp_path):
+    path = write_archives(tmp_path / "in") / "ILSVRC2012_img_val.tar"
+    found, _ = sources.indexed(path, tmp_path, sources._index_classes)
+    assert found == {}
+    found, _ = sources.indexed(path, tmp_path, sources._index_flat)
+    assert len(found[""]) == len(IDS)
 
 
 def test_strange_members_are_ignored(tmp_path):

@@ -1,5 +1,8 @@
 """Many processes at once write one set, and none of them needs TensorFlow."""
 
+import errno
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -17,6 +20,7 @@ from imagenet_inputs import (
 from official.alexnet import disk
 from official.alexnet.data import framing, schemas
 from official.alexnet.errors import UserError
+from official.alexnet.preparation import conversion, sources
 
 
 def test_two_workers_give_the_same_bits(tree, whole, tmp_path):
@@ -58,6 +62,63 @@ def test_damaged_notes_of_a_shard_have_it_written_again(tree, whole, tmp_path):
     (output / ".prepare" / "train-00000-of-00005.npz").write_bytes(b"PK damaged")
     prepare_here(tree, output, shards=(5, 2))
     assert files_of(output) == whole
+
+
+def test_damaged_sums_of_a_shard_have_it_written_again(tree, whole, tmp_path):
+    """They are read last of all, and the statistics would lack its images."""
+    output = tmp_path / "out"
+    prepare_here(tree, output, shards=(5, 2), task=(0, 3))
+    notes = output / ".prepare" / "train-00000-of-00005.npz"
+    damaged = bytearray(notes.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    notes.write_bytes(damaged)
+    with pytest.raises(UserError, match="was damaged: the same command writes that"):
+        prepare_here(tree, output, shards=(5, 2))
+    prepare_here(tree, output, shards=(5, 2))
+    assert files_of(output) == whole
+
+
+def test_a_disk_that_fails_for_a_while_makes_no_bad_image(
+    tree, whole, tmp_path, monkeypatch
+):
+    output, read, failed = tmp_path / "out", sources.Entry.read, []
+
+    def fail(entry):
+        if entry.name.endswith("3.jpg"):
+            failed.append(pathlib.Path(entry.path))
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(entry)
+
+    monkeypatch.setattr(sources.Entry, "read", fail)
+    line = r"3\.jpg: Input/output error; once that is mended, the same command resumes"
+    with pytest.raises(UserError, match=line):
+        prepare_here(tree, output, shards=(5, 2), max_bad_images=9)
+    monkeypatch.undo()
+    (picture,) = failed
+    encoded = picture.read_bytes()
+    listed = sources.list_tree
+
+    def cut(found):
+        listing = listed(found)
+        picture.write_bytes(encoded[:-9])
+        return listing
+
+    monkeypatch.setattr(sources, "list_tree", cut)
+    with pytest.raises(UserError, match=r"3\.jpg: it was cut since it was listed"):
+        prepare_here(tree, output, shards=(5, 2), max_bad_images=9)
+    monkeypatch.undo()
+    picture.write_bytes(encoded)
+    prepare_here(tree, output, shards=(5, 2))
+    assert files_of(output) == whole
+
+
+def test_a_lack_of_memory_makes_no_bad_image(tree, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(conversion.Image, "open", fail)
+    with pytest.raises(UserError, match="jpg: there is no memory to read it; once"):
+        prepare_here(tree, tmp_path / "out", shards=(5, 2), max_bad_images=9)
 
 
 def test_containers_with_one_process_number_write_beside_each_other(tmp_path):

@@ -7,14 +7,7 @@ import tracemalloc
 
 import pytest
 import tensorflow as tf
-from imagenet_inputs import (
-    ROOT,
-    encode,
-    files_of,
-    prepare_here,
-    run_tool,
-    write_tree,
-)
+from imagenet_inputs import ROOT, encode, files_of, prepare_here, run_tool, write_tree
 from PIL import Image
 
 from official.alexnet.data import validation
@@ -134,10 +127,7 @@ def test_a_manifest_that_lacks_something_is_damaged(prepared, tmp_path, part, ke
 @pytest.fixture
 def tfds_set(tmp_path):
     """Two shards of two records, in a folder that TFDS would have made."""
-    info = {
-        "name": "ours",
-        "splits": [{"name": "train", "shardLengths": ["2", "2"]}],
-    }
+    info = {"name": "ours", "splits": [{"name": "train", "shardLengths": ["2", "2"]}]}
     (tmp_path / "dataset_info.json").write_text(json.dumps(info))
     (tmp_path / "features.json").write_text("{}")
     shards = [tmp_path / f"ours-train.tfrecord-{i:05d}-of-00002" for i in range(2)]

@@ -102,6 +102,7 @@ def key(name: str) -> str:
     name = image_files.class_name(name.strip())
     if match := _WORDNET_ID.match(name):
         return match[0]
-    # A prepared folder tree has `lime lime`.
-    half = name[: len(name) // 2]
-    return half if name == f"{half} {half}" else name
+    # A prepared folder tree has `lime lime`, and `dog_house dog house`.
+    words = name[len(name) // 2 + 1 :]
+    synset = re.sub(r"\s", "_", words)
+    return words if name in (f"{words} {words}", f"{synset} {words}") else name

@@ -105,10 +105,7 @@ def _share(batch_size: int, context: tf.distribute.InputContext) -> lanes.Share:
 
 
 def find_split(
-    data: DataConfig,
-    split: str,
-    num_classes: int,
-    classes: Sequence[str] | None = None,
+    data: DataConfig, split: str, num_classes: int, classes: Sequence[str] | None = None
 ) -> Split:
     """Finds the split `train` or `validation` and says what it found.
 

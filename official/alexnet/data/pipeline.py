@@ -17,9 +17,6 @@ import tensorflow as tf
 from official.alexnet.data import jpegs, lanes, pictures, preprocessing, reading
 from official.alexnet.data.records import Records
 
-# About 330 MB of 256x256 JPEGs.
-SHUFFLE_BUFFER = 8192
-
 _PREFETCHED_BATCHES = 4
 
 
@@ -36,7 +33,7 @@ def training_dataset(
     start_step: int = 0,
     image_size: int = 256,
     crop_size: int = 224,
-    shuffle_buffer: int = SHUFFLE_BUFFER,
+    shuffle_buffer: int = 8192,
     augment: bool = True,
     num_batches: int = -1,
 ) -> tf.data.Dataset:
@@ -85,7 +82,7 @@ def evaluation_dataset(
 
     As of `training_dataset`, and "weight": float32 (replica_batch_size,), 1 for an
     example and 0 for the zeros that fill up the last batch, so that every replica has
-    `evaluation_steps` batches.
+    as many batches.
     """
     load = _loader(records, image_size, image_size)
 
@@ -107,11 +104,6 @@ def evaluation_dataset(
         batches = batches.concatenate(tf.data.Dataset.from_tensors(filling))
     # Of the last batches only: one of the right size is passed on as it is.
     return _ready(batches.rebatch(size, drop_remainder=True))
-
-
-def evaluation_steps(num_examples: int, global_batch_size: int) -> int:
-    """Steps that see each example once, the last perhaps with filling."""
-    return -(-num_examples // global_batch_size)
 
 
 def synthetic_dataset(
@@ -200,10 +192,9 @@ def _loader(
             batch,
             fn_output_signature=tf.bool,
         )
-        count = tf.shape(batch[0])[0]
+        # Where no record is to blame, for lack of memory say: that is raised then.
         with tf.control_dependencies([reading.refuse(batch[0], good)]):
-            images = tf.zeros((count, size, size, 3), tf.uint8)
-            return {"image": images, "label": tf.zeros((count,), tf.int32)}
+            return load(*map(tf.identity, batch))
 
     return lambda *batch: pictures.attempt(load, batch, refuse)
 

@@ -49,7 +49,8 @@ def resize_to_square(image: tf.Tensor, image_size: int = 256) -> tf.Tensor:
     source = tf.shape(image)[:2]
     shorter = tf.reduce_min(source)
     # float64, rounded half to even: the same sizes as Python's round() gives.
-    size = tf.cast(tf.round(source * image_size / shorter), tf.int32)
+    sides = tf.cast(source, tf.float64) * image_size
+    size = tf.cast(tf.round(sides / tf.cast(shorter, tf.float64)), tf.int32)
     offset = (size - image_size) // 2
     # Of a picture of 20,000x300 only what the square needs is scaled.
     is_long = tf.reduce_max(source) > _LONG * shorter

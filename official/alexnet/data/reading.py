@@ -9,7 +9,7 @@ from official.alexnet.data import framing, pictures, preprocessing, schemas
 from official.alexnet.data.records import Records
 from official.alexnet.errors import UserError
 
-_READ_BUFFER_BYTES = 1 << 20
+READ_BYTES = 1 << 20  # At once, of a file.
 
 # A record's tag is the index of its file times this, plus its number in the file.
 _RECORDS_A_FILE = 1 << 32
@@ -30,9 +30,7 @@ def read_pieces(pieces: tf.data.Dataset, records: Records) -> tf.data.Dataset:
     def read_piece(index, first, last) -> tf.data.Dataset:
         # Up to the end if it should be there: a file that has grown is noticed.
         count = tf.where(last == tf.gather(sizes, index), tf.int64.max, last - first)
-        piece = tf.data.TFRecordDataset(
-            tf.gather(paths, index), buffer_size=_READ_BUFFER_BYTES
-        )
+        piece = tf.data.TFRecordDataset(tf.gather(paths, index), buffer_size=READ_BYTES)
         piece = piece.skip(first).take(count)
         # Every example's number depends on each file being as long as was counted.
         piece = piece.apply(tf.data.experimental.assert_cardinality(last - first))
@@ -152,14 +150,14 @@ def _miscount(path: str, counted: int) -> UserError | None:
         return None
     return UserError(
         f"{path} holds {found} records and not the {counted} it is said to hold; "
-        "prepare the records again or remove manifest.json"
+        "tools/validate_records.py says which of the two is wrong"
     )
 
 
 def _damage(path: str) -> UserError | None:
     number = 0
     try:
-        for _ in tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES):
+        for _ in tf.data.TFRecordDataset(path, buffer_size=READ_BYTES):
             number += 1
     except tf.errors.OpError as error:
         return framing.compressed(path) or UserError(

@@ -126,8 +126,7 @@ def find_records(
         reason = f"{base} is class 0, {reason}"
     files = tuple(map(str, found.files))
     records = Records(
-        *(files, found.schema, base, sizes, num_classes),
-        *(names, reason, label_map),
+        *(files, found.schema, base, sizes, num_classes), *(names, reason, label_map)
     )
     labels.check(own, base, records.last_label, reason)
     labels.check_names(own, base, names)
@@ -191,7 +190,7 @@ def _manifest_sizes(
     """The examples a manifest counts in each file, if it lists just these files."""
     try:
         listed = json.loads(manifest.read_text("utf-8"))["splits"][split]["shards"]
-        listed = {x["file"]: (x["bytes"], int(x["num_examples"])) for x in listed}
+        listed = {x["file"]: (int(x["bytes"]), int(x["num_examples"])) for x in listed}
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if listed.keys() != {path.name for path in files}:

@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -24,7 +25,10 @@ TORCHVISION_MEAN = (0.485, 0.456, 0.406)
 TORCHVISION_STD = (0.229, 0.224, 0.225)
 
 # A damaged zip shows itself as any of these, by where it is damaged.
-_OF_DAMAGED_FILES = (OSError, ValueError, EOFError, MemoryError, RuntimeError)
+OF_DAMAGED_ZIPS = (
+    *(OSError, ValueError, EOFError, MemoryError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 _DTYPES_AND_SHAPES = {
     "mean_image": (np.float32, IMAGE_SHAPE),
     "covariance_eigenvalues": (np.float64, (3,)),
@@ -90,7 +94,7 @@ class Statistics:
         except KeyError as error:
             name = str(error.args[0]).split()[0]
             raise UserError(f"{path} has no array {name}; {remedy}") from None
-        except (*_OF_DAMAGED_FILES, zipfile.BadZipFile):
+        except OF_DAMAGED_ZIPS:
             raise UserError(f"{path} is damaged or not an .npz; {remedy}") from None
         for name, (dtype, shape) in _DTYPES_AND_SHAPES.items():
             array = arrays[name]
@@ -126,12 +130,6 @@ class StatisticsAccumulator:
             rows = np.einsum("ij,ij->i", planes[i], planes[j])
             self.products[i, j] += int(rows.sum(dtype=np.float64))
             self.products[j, i] = self.products[i, j]
-
-    def merge(self, other: "StatisticsAccumulator") -> None:
-        """Adds all that another accumulator has seen."""
-        self.num_images += other.num_images
-        self.pixel_sums += other.pixel_sums
-        self.products += other.products
 
     def result(self) -> Statistics:
         """The statistics of all images so far; ValueError where there is none."""

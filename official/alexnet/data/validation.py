@@ -25,7 +25,6 @@ from official.alexnet.errors import UserError
 
 # Bad records of a shard that are described; more are only counted.
 _DESCRIBED = 5
-_READ_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +116,7 @@ def _check_file(job: Job, report: Report) -> None:
 def _check_records(job: Job, report: Report) -> None:
     """Reads the records, which checks their checksums."""
     num_bad = 0
-    dataset = tf.data.TFRecordDataset(str(job.path), buffer_size=_READ_BYTES)
+    dataset = tf.data.TFRecordDataset(str(job.path), buffer_size=reading.READ_BYTES)
     for serialized in dataset.as_numpy_iterator():
         if fault := _fault(serialized, job, report):
             num_bad += 1
@@ -135,7 +134,7 @@ def _fault(serialized: bytes, job: Job, report: Report) -> str | None:
         return str(error)
     report.labels[label] += 1
     if fault := _fault_of_label(serialized, label, job):
-        if job.manifest is None or report.is_damaged:
+        if report.is_damaged:
             return fault
         if report.labels_fault is None:
             report.labels_fault = f"record {report.num_examples} {fault}"
@@ -217,7 +216,7 @@ def find_shards(
                 problems.add(shard["file"], "missing", True)
     for path in sorted(folder.glob("*-?????-of-?????")):
         if path.name not in listed:
-            problems.add(path.name, "not in the manifest; remove it")
+            problems.add(path.name, "not in the manifest; move it away")
     return jobs
 
 

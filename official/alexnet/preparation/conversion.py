@@ -90,6 +90,8 @@ def _decode(encoded: bytes) -> np.ndarray:
         return _to_bgr(image) if pixels is None else pixels
     except Image.UnidentifiedImageError:
         raise BadImageError("neither JPEG nor PNG") from None
+    except MemoryError:
+        raise  # It says nothing of the picture.
     # Pillow's decoders raise almost any exception on damaged bytes.
     except Exception as error:
         text = " ".join(str(error).split())

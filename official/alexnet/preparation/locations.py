@@ -64,7 +64,12 @@ def locate(
     if input_dir and not input_dir.is_dir():
         raise UserError(f"--input_dir: no folder {input_dir}")
     found = _found(input_dir, given) | given
-    if input_dir and (input_dir / "train").is_dir() and "train_archive" not in found:
+    own = found.get("train_archive")
+    # `train.tar` may be what a tree beside it was unpacked from.
+    is_twice = own and own.name == "train.tar" and not given.keys() - {"synsets"}
+    if is_twice and any((own.parent / x).is_dir() for x in ("val", "validation")):
+        own = None
+    if input_dir and (input_dir / "train").is_dir() and own is None:
         return _tree(input_dir, given)
     for field in ("train_archive", "validation_archive"):
         if field not in found:

@@ -84,9 +84,9 @@ def prepare(
         if not task:  # Others may be writing beside a task.
             disk.remove_unfinished(output_dir)
             disk.remove_unfinished(work_dir)
-        known = folder.begin(output_dir, settings)
+        finished = folder.begin(output_dir, settings)
         noted = {job.file: notes for job in jobs if (notes := read_notes(job))}
-        known |= noted
+        known = finished | noted
         # Sums are in the notes until they are in the statistics.
         is_counted = (output_dir / STATISTICS_FILE).exists()
         done = {
@@ -98,7 +98,8 @@ def prepare(
         }
         _check_bad_images(done, max_bad_images)
         mine = jobs[task[0] :: task[1]] if task else jobs
-        todo = [(job, known.get(job.file)) for job in mine if job.file not in done]
+        # Of a finished set a shard must come out as it was.
+        todo = [(job, finished.get(job.file)) for job in mine if job.file not in done]
         if not todo or not engine:
             engine = functools.partial(_write_shards, num_workers=num_workers)
         with (
@@ -273,8 +274,11 @@ def _finish(
     if not (output_dir / STATISTICS_FILE).exists():
         sums = StatisticsAccumulator()
         for job in jobs:
-            if job.with_statistics:
-                read_notes(job, sums)
+            if job.with_statistics and not read_notes(job, sums):
+                job.notes.unlink(missing_ok=True)
+                raise UserError(
+                    f"{job.notes} was damaged: the same command writes that shard again"
+                )
         sums.result().save(output_dir / STATISTICS_FILE)
     classes = zip(listing.synsets, listing.words, strict=True)
     labels = "".join(f"{synset} {words}\n" for synset, words in classes)

@@ -6,14 +6,13 @@ import hashlib
 import json
 import pathlib
 import warnings
-import zipfile
 
 import cv2
 import numpy as np
 
 from official.alexnet import disk
 from official.alexnet.data import framing, schemas
-from official.alexnet.data.statistics import StatisticsAccumulator
+from official.alexnet.data.statistics import OF_DAMAGED_ZIPS, StatisticsAccumulator
 from official.alexnet.errors import UserError
 from official.alexnet.preparation import conversion
 from official.alexnet.preparation.sources import Entry
@@ -73,8 +72,15 @@ def write_shard(job: ShardJob, known: ShardResult | None = None) -> ShardResult:
             for entry in job.entries:
                 try:
                     stored = conversion.convert_image(entry.read())
-                except (OSError, conversion.BadImageError) as error:
+                except (OSError, MemoryError, conversion.BadImageError) as error:
                     reason = getattr(error, "strerror", None) or str(error)
+                    # It was there when it was listed: this may pass.
+                    if entry.size and not isinstance(error, conversion.BadImageError):
+                        reason = reason or "there is no memory to read it"
+                        raise UserError(
+                            f"{entry.path}: {reason}; once that is mended, the same "
+                            "command resumes here"
+                        ) from error
                     bad = {"file": job.file, "name": entry.name, "reason": reason}
                     bad_images.append(bad)
                     continue
@@ -118,9 +124,7 @@ def read_notes(
 
     The shard's sums are added to `sums`, if they are wanted.
     """
-    with contextlib.suppress(
-        OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile
-    ):
+    with contextlib.suppress(*OF_DAMAGED_ZIPS, KeyError, TypeError):
         with np.load(job.notes, allow_pickle=False) as file:
             result = ShardResult(**json.loads(str(file["state"])))
             if sums:

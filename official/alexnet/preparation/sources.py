@@ -7,6 +7,7 @@ and its size, so that any process can read any image with one seek.
 import collections
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -41,10 +42,13 @@ class Entry:
     label: int
 
     def read(self) -> bytes:
-        """The encoded picture; shorter than `size` if the file was cut since."""
+        """The encoded picture; OSError too where the file was cut since."""
         with pathlib.Path(self.path).open("rb") as file:
             file.seek(self.offset)
-            return file.read(self.size)
+            encoded = file.read(self.size)
+        if len(encoded) < self.size:
+            raise OSError(errno.EIO, "it was cut since it was listed", self.path)
+        return encoded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +88,10 @@ def list_archives(archives: Archives, index_dir: pathlib.Path) -> Listing:
         for synset, label in labels.items()
         for name, offset, size in by_class[synset]
     ]
-    words, identifiers, truth_path, lines = _ground_truth(archives)
+    index, _ = indexed(archives.validation_archive, index_dir, _index_flat)
+    names = (archives.validation_archive.name, *(name for name, *_ in index[""]))
+    is_2012 = any(name.startswith("ILSVRC2012") for name in names)
+    words, identifiers, truth_path, lines = _ground_truth(archives, is_2012)
     # A line of a ground truth is a WordNet id or the number of a class.
     classes = labels | {i: labels[s] for i, s in identifiers.items() if s in labels}
     flat = {"validation": (archives.validation_archive, truth_path, lines)}
@@ -156,7 +163,8 @@ def _list_folder(
     left_out += others
     for path in map(folder.joinpath, names):
         size = 0
-        with contextlib.suppress(OSError):  # A link that leads nowhere: reading fails.
+        # A link that leads nowhere: reading fails.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             size = path.stat().st_size
         name = f"{class_name}/{image_files.text(path.name)}"
         yield Entry(name, str(path), 0, size, label)
@@ -172,7 +180,7 @@ def indexed(
     if not path.is_file():
         raise UserError(f"no archive {path}")
     status = path.stat()
-    key = [str(path.resolve()), status.st_size, status.st_mtime_ns]
+    key = [look.__name__, str(path.resolve()), status.st_size, status.st_mtime_ns]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         index = json.loads(index_file.read_text("utf-8"))
         if index["key"] == key:
@@ -235,7 +243,7 @@ def _label_flat(
 
 
 def _ground_truth(
-    archives: Archives,
+    archives: Archives, is_2012: bool
 ) -> tuple[dict[str, str], dict[str, str], pathlib.Path, list[str]]:
     """Synset -> words, id -> synset, and the ground truth's file and lines."""
     words, identifiers, lines = {}, {}, None
@@ -258,7 +266,6 @@ def _ground_truth(
         words |= named
         if needs_ids:
             # The ids of 2012 are not in this order: labels would be wrong unseen.
-            is_2012 = "2012" in archives.validation_archive.name
             if is_2012 and list(named) == sorted(named):
                 raise UserError(
                     f"{archives.synsets} is in label order, but the ids of ILSVRC2012 "
