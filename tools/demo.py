@@ -29,6 +29,7 @@ TRAIN_STEPS = flags.DEFINE_integer(
     "train_steps", None, "Steps of training. Default: those of the demo's YAML."
 )
 TOOLS = pathlib.Path(__file__).parent
+FIRST_CLASS = b"n90000012 "  # Of those that make_sample_imagenet.py draws.
 
 
 def main() -> dict:
@@ -36,8 +37,18 @@ def main() -> dict:
     root = pathlib.Path(cli.path("output_dir", of_checkpoints=True))
     names = ("archives", "data", "run", "exported", "pictures")
     archives, data, run, exported, pictures = (root / name for name in names)
-    if not archives.exists():
-        _call("make_sample_imagenet.py", output_dir=archives)
+    words = archives / "synset_words.txt"
+    lists = [path for path in (words, data / "labels.txt") if path.is_file()]
+    are_ours = all(path.read_bytes().startswith(FIRST_CLASS) for path in lists)
+    is_drawn = words.is_file() and are_ours
+    has_others = any(root.joinpath(name).exists() for name in names)
+    if has_others and not (lists and are_ours):
+        raise UserError(f"--output_dir={root} holds what is no demo's: name a new one")
+    if not is_drawn:
+        drawn = root / "archives.tmp"  # Where it may be stopped half-way.
+        shutil.rmtree(drawn, ignore_errors=True)
+        _call("make_sample_imagenet.py", output_dir=drawn)
+        drawn.rename(archives)
     shards = {"train_shards": 4, "validation_shards": 2}
     _call("prepare_imagenet.py", input_dir=archives, output_dir=data, **shards)
     steps = {"train_steps": TRAIN_STEPS.value} if TRAIN_STEPS.value else {}

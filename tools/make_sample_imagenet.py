@@ -29,6 +29,7 @@ from absl import flags
 from PIL import Image
 
 from official.alexnet import cli
+from official.alexnet.errors import UserError
 
 # Of every twenty pictures, these are awkward, in this way.
 _PERIOD = 20
@@ -286,7 +287,10 @@ def main() -> dict:
     """Writes the archives; returns the results to print."""
     names = ("num_classes", "train_per_class", "validation_per_class", "seed")
     values = [flags.FLAGS[name].value for name in names]
-    return write_archives(pathlib.Path(cli.path("output_dir")), *values)
+    folder = pathlib.Path(cli.path("output_dir"))
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"--output_dir={folder} is not empty: name a new directory")
+    return write_archives(folder, *values)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 from absl import flags
 
 from official.alexnet import cli, disk
+from official.alexnet.errors import UserError
 
 RATES, FACTOR = (0.0005, 0.001, 0.002, 0.004), 2
 ERROR, MOST_EPOCHS = 0.25, 60
@@ -100,7 +101,10 @@ def lrn(run: Callable[..., dict]) -> dict:
     from scipy import stats  # noqa: PLC0415
 
     def error(net: str, seed: int) -> float:
-        return run(net, "relu", 0.001, LRN_EPOCHS, seed)["test_error_9_crops"]
+        found = run(net, "relu", 0.001, LRN_EPOCHS, seed)
+        if "test_error_9_crops" not in found:
+            raise UserError(f"{net} of seed {seed} has diverged: there is no gain")
+        return found["test_error_9_crops"]
 
     gains = [100 * (error("13pct", seed) - error("11pct", seed)) for seed in LRN_SEEDS]
     low, high = stats.ttest_1samp(gains, 0).confidence_interval(0.95)

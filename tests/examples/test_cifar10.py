@@ -241,6 +241,11 @@ def test_the_best_rate_and_the_gain_are_found_once(tmp_path, monkeypatch):
     assert results() == found
 
 
+def test_a_run_that_diverged_gives_no_gain():
+    with pytest.raises(UserError, match="13pct of seed 1 has diverged"):
+        cifar10.lrn(lambda *_: {"errors": []})
+
+
 @pytest.mark.slow
 def test_a_run_of_section_3_3(blots):
     row = train.train("11pct", "relu", 0.001, 1, *blots, seed=1)

@@ -196,3 +196,26 @@ def test_command_line(tmp_path):
         assert "Traceback" not in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
         assert not (tmp_path / "b").exists()
+
+
+def test_archives_that_are_there_are_not_written_over(tmp_path):
+    (tmp_path / "ILSVRC2012_img_train.tar").write_text("138 GB")
+    command = [sys.executable, str(TOOL), f"--output_dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is not empty: name a new directory" in done.stderr
+    assert (tmp_path / "ILSVRC2012_img_train.tar").read_text() == "138 GB"
+
+
+@pytest.mark.parametrize("name", ["exported", "archives"])
+def test_the_demo_takes_no_folder_of_others(tmp_path, name):
+    (tmp_path / name).mkdir()
+    command = [
+        sys.executable,
+        str(TOOL.with_name("demo.py")),
+        f"--output_dir={tmp_path}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "holds what is no demo's: name a new one" in done.stderr
+    assert (tmp_path / name).is_dir()
