@@ -6,6 +6,7 @@ import pathlib
 import types
 import typing
 
+import numpy as np
 import pytest
 import yaml
 from absl import flags
@@ -25,6 +26,7 @@ from official.alexnet.errors import UserError
 
 PACKAGE = pathlib.Path(official.alexnet.__file__).parent
 SYNTHETIC = Config(data=DataConfig(use_synthetic_data=True))
+config_of = functools.partial(setting_flags.config_of, reads_data=False)
 FIELDS = [(section, name) for name, (section, _) in SETTINGS.items()]
 
 
@@ -132,6 +134,33 @@ def test_every_setting_has_a_flag_that_arrives(parse_flags, section, name):
 def test_a_home_directory_is_found(parse_flags, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert parse_flags("--data_dir=~/set").data.data_dir == str(tmp_path / "set")
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = config_of({"learning_rate": np.float64(0.5), "batch_size": np.int64(8)})
+    assert (config.train.learning_rate, config.train.batch_size) == (0.5, 8)
+    assert "learning_rate: 0.5" in config.to_yaml()
+
+
+def test_epochs_of_a_flag_win_over_steps_of_a_recipe():
+    config = config_of({"config_file": "demo", "train_epochs": 3})
+    assert (config.train.train_epochs, config.train.train_steps) == (3, None)
+    both = {"config_file": "demo", "train_epochs": 3, "train_steps": 7}
+    assert config_of(both).train.train_steps == 7
+
+
+def test_a_file_of_settings_wins_over_a_nets_own_files(tmp_path):
+    net = pathlib.Path(__file__).parents[1] / "docs" / "net" / "layers-small.cfg"
+    (tmp_path / "mine.yaml").write_text("train: {momentum: 0.5}")
+    given = {"variant": str(net), "config_file": str(tmp_path / "mine.yaml")}
+    config = config_of(given)
+    assert (config.train.momentum, config.train.weight_decay) == (0.5, 0.0005)
+    assert config.model.net().name == "layers-small.cfg"
+
+
+def test_an_empty_name_of_a_file_of_settings_is_none():
+    with pytest.raises(UserError, match="--config_file=: no such file"):
+        config_of({"config_file": ""})
 
 
 def test_yaml_round_trip_keeps_every_setting():

@@ -12,6 +12,7 @@ from PIL import Image
 
 import official.alexnet
 from official.alexnet import Interrupted, UserError, library
+from official.alexnet.config import Config
 from official.alexnet.distribution.strategy import place
 from official.alexnet.machine import MULTI_WORKER, RuntimeConfig
 from official.alexnet.training import checkpoint_files, checkpoints, preemption
@@ -165,18 +166,22 @@ def test_many_workers_come_before_anything_else():
 def test_the_tasks_beside_the_workers(whole, tmp_path, monkeypatch):
     """With the workers' settings, which are not the task's own."""
     settings = SETTINGS | {"distribution_strategy": MULTI_WORKER, "num_columns": 2}
-    settings |= {"train_steps": 4}
+    settings |= {"train_steps": 4, "exchange_dtype": "bf16"}
 
-    def train_as(kind):
+    def train_as(kind, **given):
         task = {"type": kind, "index": 0}
         cluster = {"chief": ["a:1"], "worker": ["b:1"]}
         monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
-        return official.alexnet.train(settings, whole)
+        return official.alexnet.train(settings, whole, **given)
 
     assert train_as("ps") == {"task": "ps"}
-    monkeypatch.setattr(library, "FOLLOW_SECONDS", 60)
+    monkeypatch.setattr(library, "EVALUATOR_SECONDS", 60)
+    with pytest.raises(UserError, match="leave --clean out"):
+        train_as("evaluator", clean=True)
     results = train_as("evaluator")
     assert (results["evaluated"], results["complete"]) == ([2, 4], True)
+    gpu = Config(runtime=RuntimeConfig(gpu_memory_mb=3000, launcher="none"))
+    assert library._beside(gpu).runtime == RuntimeConfig(launcher="none")
 
 
 def test_pictures_become_records(tmp_path):

@@ -125,7 +125,9 @@ class DataConfig:
         "by 255 times (0.229, 0.224, 0.225), channel by channel.",
         ("none", "unit_variance", "torchvision"),
     )
-    shuffle_buffer: int = free(8192, "Records held in memory to shuffle.", above=0)
+    shuffle_buffer: int = free(
+        8192, "Records held in memory to shuffle; a prepared one has 40 kB.", above=0
+    )
     label_base: str = free(
         "auto",
         "Which stored label is class 0. `auto`: as a prepared set's manifest, TFDS, a "
@@ -172,7 +174,7 @@ class TrainConfig:
         "them: '30 all 0.001,0 biases x2,72 conv1 0'. EPOCH may be a part of the run: "
         "50%. WHAT: all, then kernels or biases, then a layer or a weight such as "
         "conv1/kernel; the later of these wins, then the later epoch. x2: twice what "
-        "it has otherwise. 0: it does not change, without gradient and decay.",
+        "the kinds before give. 0: it does not change, without gradient and decay.",
     )
     dexp: tuple[float, ...] = free(
         (250, 4),
@@ -206,7 +208,9 @@ class TrainConfig:
     profile_steps: tuple[int, ...] = free(
         (), "first,last: steps to profile for TensorBoard."
     )
-    seed: int = run(0, "Of weights, dropout, order, crops and noise.", least=0)
+    seed: int = run(
+        0, "Of weights, dropout, order, crops and noise.", least=0, most=2**32 - 1
+    )
 
     def check(self) -> None:
         """The loop and its learning rates are known at every step."""

@@ -51,7 +51,7 @@ def override(config: Config, settings: dict[str, dict], source: str) -> Config:
     Raises:
         UserError: an unknown section or setting, or a value of another type.
     """
-    config, settings = _with_net_files(config, settings)
+    config, settings = with_net_files(config, settings)
     converted = {}
     for section, values in settings.items():
         check_known(section, vars(config), f"{source}: no section")
@@ -64,7 +64,7 @@ def override(config: Config, settings: dict[str, dict], source: str) -> Config:
     return config.replace(**converted)
 
 
-def _with_net_files(config: Config, settings: dict) -> tuple[Config, dict]:
+def with_net_files(config: Config, settings: dict) -> tuple[Config, dict]:
     """The files of `variant` and `layer_params` as what they say, under all else."""
     model = dict(settings.get("model", {}))
     variant, params = model.get("variant"), model.pop("layer_params", None)

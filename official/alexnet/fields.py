@@ -90,6 +90,8 @@ def _record(kind: type, value, what: str):
 def _item(value, kind: type, what: str):
     if dataclasses.is_dataclass(kind):
         return _record(kind, value, what)
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # A number of NumPy's.
     if kind in (int, float) and type(value) in (int, str):
         # A list's flag has texts; and "1e-3", in quotes.
         with contextlib.suppress(ValueError, OverflowError):

@@ -20,6 +20,8 @@ from official.alexnet.setting_flags import config_of
 from official.alexnet.training.preemption import Preemption
 
 FOLLOW_SECONDS = 3600.0
+# Of an evaluator task, which its cluster ends with the job.
+EVALUATOR_SECONDS = 7 * 24 * 3600.0
 
 _Path = str | os.PathLike
 
@@ -50,8 +52,10 @@ def train(
         model_dir: where checkpoints and logs go.
         clean: delete an earlier run in `model_dir` first.
         signals: take SIGTERM, SIGINT and SIGUSR1, in the main thread: the step under
-            way is saved, and `Interrupted` raised; a second signal ends the process.
-            Otherwise Ctrl-C is KeyboardInterrupt, and what was not saved is lost.
+            way is saved, and `Interrupted` raised. A second SIGTERM or SIGINT ends the
+            process, as does one before the first step that waits for 4 s, as while
+            the step is traced. Otherwise Ctrl-C is KeyboardInterrupt, and what was not
+            saved is lost.
 
     Returns:
         The results of the last step and the last evaluation.
@@ -65,7 +69,7 @@ def train(
     config = settings if isinstance(settings, Config) else config_of(settings)
     folder = str(paths.of_checkpoints(model_dir, "--model_dir"))
     with Preemption() if signals else contextlib.nullcontext() as preemption:
-        done = other_task(config, folder, start_tensorflow)
+        done = other_task(config, folder, start_tensorflow, clean)
         if done is not None:
             return done
         start_tensorflow()
@@ -75,13 +79,16 @@ def train(
             return trainer.train(config, folder, clean=clean, preemption=preemption)
 
 
-def other_task(config: Config, folder: str, start: Callable[[], None]) -> dict | None:
+def other_task(
+    config: Config, folder: str, start: Callable[[], None], clean: bool
+) -> dict | None:
     """Does what a process of a job is there for that does not train.
 
     Args:
         config: all settings.
         folder: of the run.
         start: imports TensorFlow.
+        clean: the workers delete an earlier run first.
 
     Returns:
         Its results; None where the process trains, which is left to the caller.
@@ -97,11 +104,16 @@ def other_task(config: Config, folder: str, start: Callable[[], None]) -> dict |
         logging.info("%s: nothing to do, as the workers hold the weights", role)
         return {"task": "ps"}
     if role.task == "evaluator":
+        if clean:
+            raise UserError(
+                "an evaluator does not know a run that --clean deletes from the next: "
+                "leave --clean out, and give all tasks a new --model_dir"
+            )
         logging.info("%s: evaluates each checkpoint of %s", role, folder)
         start()
         from official.alexnet.training.following import follow  # noqa: PLC0415
 
-        return follow(_beside(config), folder, FOLLOW_SECONDS)
+        return follow(_beside(config), folder, EVALUATOR_SECONDS)
     return None
 
 
@@ -133,6 +145,8 @@ def _beside(config: Config) -> Config:
         num_gpus=0 if config.runtime.num_gpus == 0 else None,
         logical_cpus=None,
         logical_gpus=None,
+        gpu_memory_mb=None,
+        exchange_dtype=None,
     )
     model = dataclasses.replace(config.model, num_columns=1)
     return dataclasses.replace(config, model=model, runtime=runtime)
@@ -289,7 +303,7 @@ def prepare(
             num_shards={split: shards[split] for split in listing.splits},
             seed=seed,
             max_bad_images=max_bad_images,
-            num_workers=_num_cores() if num_workers is None else num_workers,
+            num_workers=num_cores() if num_workers is None else num_workers,
             remake=remake,
             task=number,
             engine=engine,
@@ -334,8 +348,8 @@ def _task(text: str) -> tuple[int, int]:
     raise UserError(f"--task={text}: expected i/n with i from 0 to n - 1, such as 0/8")
 
 
-def _num_cores() -> int:
-    # What this process may use, which in a container is less than the machine has.
+def num_cores() -> int:
+    """Those this process may use, in a container fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

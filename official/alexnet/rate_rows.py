@@ -18,7 +18,7 @@ class RateRow:
         start: passes over the training set, or the part of the run in 0..1.
         is_part: whether `start` is a part of the run.
         what: one of GROUPS, a layer or a weight.
-        rate: a learning rate, or a multiple of the one there would be without the row.
+        rate: a learning rate, or a multiple of what the kinds before give.
         is_multiple: whether `rate` is a multiple.
     """
 

@@ -1,5 +1,6 @@
 """The files of a run's directory, and the settings it was started with."""
 
+import contextlib
 import dataclasses
 import pathlib
 import shutil
@@ -27,12 +28,17 @@ METRICS_FILE = "metrics.jsonl"
 BEST_DIR = "best"
 EVALUATION_DIR = "evaluation"
 
-_WRITTEN = ["checkpoint", "ckpt-*", ".ckpt-*", "train", "validation", BEST_DIR]
-_WRITTEN += [EVALUATION_DIR, PARAMS_FILE, LABELS_FILE, METRICS_FILE, STATISTICS_FILE]
+# What a run writes. `best/` first: without it, what is left can be resumed.
+_FOLDERS = (BEST_DIR, EVALUATION_DIR, "validation", "train/plugins", "train")
+_WRITTEN = [f"{BEST_DIR}/ckpt-*", f"{BEST_DIR}/info.json", "train/plugins/profile"]
+_WRITTEN += [f"{folder}/*tfevents*" for folder in _FOLDERS]
+_WRITTEN += [f"{folder}/.*.tmp" for folder in _FOLDERS]
+_WRITTEN += [f"{EVALUATION_DIR}/{METRICS_FILE}", "checkpoint", "ckpt-*", ".ckpt-*"]
+_WRITTEN += [PARAMS_FILE, LABELS_FILE, METRICS_FILE, STATISTICS_FILE]
 
 
-def read_config(model_dir: str, flag: str = "model_dir") -> Config:
-    """Settings of an earlier run, as it wrote them; `flag` named it, for messages.
+def read_config(model_dir: str) -> Config:
+    """Settings of an earlier run, as it wrote them.
 
     Raises UserError where `model_dir` is not the directory of a run or of an export of
     it, or its params.yaml is malformed or of a version with other settings.
@@ -40,14 +46,14 @@ def read_config(model_dir: str, flag: str = "model_dir") -> Config:
     file = pathlib.Path(model_dir) / PARAMS_FILE
     if not file.is_file():
         raise UserError(
-            f"--{flag}={model_dir} has no {PARAMS_FILE}: name the directory of a run"
+            f"--model_dir={model_dir} has no {PARAMS_FILE}: name the directory of a run"
         )
     return config_files.override(Config(), config_files.load(str(file)), str(file))
 
 
-def load_config(model_dir: str, flag: str = "model_dir") -> Config:
+def load_config(model_dir: str) -> Config:
     """As `read_config`, for the grouped form on any machine, with its own mean."""
-    run = read_config(model_dir, flag).replace(num_columns=1)
+    run = read_config(model_dir).replace(num_columns=1)
     if (pathlib.Path(model_dir) / STATISTICS_FILE).is_file():
         run = run.replace(statistics=None)
     return dataclasses.replace(run, runtime=Config().runtime)
@@ -68,14 +74,17 @@ def folder_of(path: str | pathlib.Path) -> pathlib.Path:
     """The folder of the run or export that a path is of: itself, or a file in it."""
     path = pathlib.Path(path)
     folder = path if path.is_dir() else path.parent
-    return folder.parent if folder.name == BEST_DIR else folder
+    is_best = folder.name == BEST_DIR and not (folder / PARAMS_FILE).is_file()
+    return folder.parent if is_best else folder
 
 
 def class_names(path: str | pathlib.Path) -> tuple[str, ...] | None:
     """The classes of the run or export that a path is of; None: not known."""
     folder = folder_of(path)
     is_known = (folder / PARAMS_FILE).is_file()
-    return classes.read_names(folder / LABELS_FILE) if is_known else None
+    names = classes.read_names(folder / LABELS_FILE) if is_known else None
+    # An export of a net whose classes have no names numbers them.
+    return None if names == tuple(map(str, range(len(names or ())))) else names
 
 
 def check_classes(model_dir: pathlib.Path, names: Sequence[str] | None) -> None:
@@ -162,11 +171,30 @@ def resume(config: Config, model_dir: pathlib.Path) -> tuple[Config, Config]:
     return before, config
 
 
+def check_new(model_dir: pathlib.Path, data_dir: str | None, clean: bool) -> None:
+    """Refuses to start anew where that would take what is somebody else's, or best.
+
+    Raises UserError where the records are in `model_dir`, which `clean` would empty, or
+    a run there has lost its checkpoints, but not its best one.
+    """
+    if clean and data_dir and pathlib.Path(data_dir).resolve() == model_dir.resolve():
+        raise UserError(f"--clean: --model_dir={model_dir} is --data_dir: name another")
+    if not clean and [*(model_dir / BEST_DIR).glob("ckpt-*.index")]:
+        raise UserError(
+            f"{model_dir} has no checkpoint but in {BEST_DIR}/, which a new run would "
+            f"replace: copy those files into {model_dir} to resume there, give "
+            "another --model_dir, or --clean to delete them"
+        )
+
+
 def delete(model_dir: pathlib.Path) -> None:
     """Deletes what a run wrote in `model_dir`, and nothing else."""
     for pattern in _WRITTEN:
         for path in model_dir.glob(pattern):
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
+    for name in _FOLDERS:
+        with contextlib.suppress(OSError):  # Not there, or others' files are in it.
+            (model_dir / name).rmdir()

@@ -28,7 +28,7 @@ def run() -> None:
             config = cli.config_from_flags()
             model_dir = cli.path("model_dir", of_checkpoints=True)
             clean = flags.FLAGS.clean
-            done = library.other_task(config, model_dir, cli.start_tensorflow)
+            done = library.other_task(config, model_dir, cli.start_tensorflow, clean)
             if done is not None:
                 return done
             cli.start_tensorflow()

@@ -12,8 +12,14 @@ from official.alexnet.machine import RuntimeConfig
 def told(monkeypatch) -> list:
     """Two GPUs; what is set of them, in order."""
     calls = []
+    for name in ("list_physical_devices", "get_visible_devices"):
+        monkeypatch.setattr(
+            tf.config, name, lambda kind: [f"{kind}:{i}" for i in (0, 1)]
+        )
     monkeypatch.setattr(
-        tf.config, "list_physical_devices", lambda kind: [f"{kind}:{i}" for i in (0, 1)]
+        tf.config,
+        "set_visible_devices",
+        lambda shown, kind: calls.append((kind, shown)),
     )
     monkeypatch.setattr(
         tf.config,
@@ -47,7 +53,13 @@ def told(monkeypatch) -> list:
             [("GPU:0", [4000]), ("GPU:1", [4000])],
             ("GPU", 1),
         ),
-        ({"num_gpus": 0}, [], ("CPU", 1)),
+        # Or TensorFlow would put on a GPU what names no device.
+        ({"num_gpus": 0}, [("GPU", [])], ("CPU", 1)),
+        (
+            {"logical_cpus": 3},
+            [("CPU:0", [None] * 3), ("CPU:1", [None] * 3), ("GPU", [])],
+            ("CPU", 3),
+        ),
     ],
 )
 def test_what_tensorflow_is_told(settings, calls, found, told):
@@ -67,14 +79,14 @@ def test_what_is_said_of_gpus_that_are_not_used(flag, other):
 
 
 def test_without_a_gpu_no_memory_is_limited(monkeypatch):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda _: [])
     line = "--gpu_memory_mb=3072, but TensorFlow sees no GPU here"
     with pytest.raises(UserError, match=line):
         devices.found(RuntimeConfig(gpu_memory_mb=3072))
 
 
 def test_without_a_gpu_none_is_split(monkeypatch):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda _: [])
     line = "--logical_gpus=2, but TensorFlow sees no GPU here; --logical_cpus=N"
     with pytest.raises(UserError, match=line):
         devices.found(RuntimeConfig(logical_gpus=2, gpu_memory_mb=3072))

@@ -63,8 +63,7 @@ def test_each_column_is_on_its_gpu(quick_config, tmp_path):
     trainer = Trainer(config, tmp_path, place(config.runtime, 2), clean=False)
     for layer in trainer.model.layers:
         for variable in layer.trainable_weights:
-            index = trainer.optimizer._get_variable_index(variable)
-            for v in (variable, trainer.optimizer.velocities[index]):
+            for v in (variable, trainer.optimizer.velocity_of(variable)):
                 (device,) = devices_of(v.value)
                 assert device.endswith(f"{KIND}:{int(layer.name.endswith('b'))}")
     trainer.set_rates(0)

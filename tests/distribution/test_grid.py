@@ -2,15 +2,13 @@
 
 import dataclasses
 import json
-import os
 import pathlib
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from worker_processes import free_hosts
+from worker_processes import free_hosts, started
 
 from official.alexnet.config import Config, RuntimeConfig
 from official.alexnet.distribution.grid import DeviceGrid, devices_of
@@ -47,7 +45,7 @@ def train(config: Config, model_dir: pathlib.Path) -> checkpoints.Contents:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory, records_dir) -> dict:
+def expected() -> dict:
     """Weights after no step and after five on one device, by dropout rate."""
     return {}
 
@@ -95,23 +93,11 @@ def test_two_processes_of_two_columns_give_the_same_weights(
     hosts = ",".join(free_hosts(2))
     settings = tmp_path / "settings.yaml"
     settings.write_text(on_grid(tiny_config, "multi_worker_mirrored", 2, 2).to_yaml())
-    processes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "official.alexnet.train"),
-                f"--config_file={settings}",
-                f"--model_dir={tmp_path / 'run'}",
-                f"--worker_hosts={hosts}",
-                f"--task_index={i}",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
-        )
-        for i in range(2)
-    ]
-    outputs = [process.communicate(timeout=240) for process in processes]
+    command = [sys.executable, "-m", "official.alexnet.train"]
+    command += [f"--config_file={settings}", f"--model_dir={tmp_path / 'run'}"]
+    command.append(f"--worker_hosts={hosts}")
+    with started([[*command, f"--task_index={i}"] for i in range(2)]) as processes:
+        outputs = [process.communicate(timeout=240) for process in processes]
     for process, (_, stderr) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, stderr
     results = [json.loads(stdout.splitlines()[-1]) for stdout, _ in outputs]
@@ -157,8 +143,7 @@ def test_every_op_of_a_column_is_on_its_device(
     # Variables and slots.
     for layer in trainer.model.layers:
         for variable in layer.trainable_weights:
-            index = trainer.optimizer._get_variable_index(variable)
-            for v in (variable, trainer.optimizer.velocities[index]):
+            for v in (variable, trainer.optimizer.velocity_of(variable)):
                 column = int(layer.name.endswith("b"))
                 assert list(devices_of(v.value)) == [
                     device_of[column, r] for r in range(replicas)
@@ -228,9 +213,9 @@ def test_grid_notices_a_variable_elsewhere():
     grid = DeviceGrid(((cpus[0],), (cpus[1],)))
     with tf.device(cpus[0]):
         variable = tf.Variable(0.0)
-    grid.check({0: [variable]})
+    grid.check(0, [variable])
     with pytest.raises(UserError, match="column 1"):
-        grid.check({1: [variable]})
+        grid.check(1, [variable])
 
 
 @pytest.mark.parametrize(

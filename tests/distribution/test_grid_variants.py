@@ -2,15 +2,13 @@
 
 import dataclasses
 import json
-import os
 import pathlib
-import socket
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from worker_processes import free_hosts, started
 
 from official.alexnet.config import Config, RuntimeConfig
 from official.alexnet.distribution.grid import devices_of
@@ -190,13 +188,13 @@ def test_a_checkpoint_of_columns_with_batch_norm_fits_the_grouped_form(
     trained(on_grid(tiny_config, "batch norm", "off", 2, 2), tmp_path)
     config = on_grid(tiny_config, "batch norm", "off", 1, 1)
     grouped = building.build_model(config.model, config.runtime)
-    checkpoints.load_weights(grouped, checkpoints.latest(tmp_path))
+    checkpoints.set_weights(grouped, *checkpoints.find(tmp_path))
     saved = contents(tmp_path).weights
     for name, array in get_weights(grouped).items():
         np.testing.assert_array_equal(array, saved[name])
     plain = building.build_model(tiny_config.model, tiny_config.runtime)
     with pytest.raises(UserError, match=r"the weights hold norm1/beta"):
-        checkpoints.load_weights(plain, checkpoints.latest(tmp_path))
+        checkpoints.set_weights(plain, *checkpoints.find(tmp_path))
 
 
 @pytest.mark.slow
@@ -205,27 +203,11 @@ def test_two_processes_with_batch_norm_train_as_two_replicas(tiny_config, tmp_pa
     config = on_grid(tiny_config, "batch norm", "multi_worker_mirrored", 2, 2)
     settings = tmp_path / "settings.yaml"
     settings.write_text(config.to_yaml())
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    hosts = ",".join(f"127.0.0.1:{s.getsockname()[1]}" for s in sockets)
-    for s in sockets:
-        s.close()
-    processes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "official.alexnet.train"),
-                f"--config_file={settings}",
-                f"--model_dir={tmp_path / 'two'}",
-                f"--worker_hosts={hosts}",
-                f"--task_index={i}",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
-        )
-        for i in range(2)
-    ]
-    outputs = [process.communicate(timeout=240) for process in processes]
+    command = [sys.executable, "-m", "official.alexnet.train"]
+    command += [f"--config_file={settings}", f"--model_dir={tmp_path / 'two'}"]
+    command.append(f"--worker_hosts={','.join(free_hosts(2))}")
+    with started([[*command, f"--task_index={i}"] for i in range(2)]) as processes:
+        outputs = [process.communicate(timeout=240) for process in processes]
     for process, (_, stderr) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, stderr
     losses = [json.loads(stdout.splitlines()[-1])["loss"] for stdout, _ in outputs]

@@ -323,7 +323,7 @@ def test_it_is_told_at_once(no_tensorflow, tmp_path, flags, variables, status, w
     assert seconds < 1.5
 
 
-def kubeflow(ports: list[str], folder: pathlib.Path) -> list[tuple[list, dict]]:
+def kubeflow(ports: list[str]) -> list[tuple[list, dict]]:
     """A chief, a worker, and the tasks that do not train."""
     jobs = {"chief": ports[:1], "worker": ports[1:], "ps": ["127.0.0.1:1"]}
     tasks = [("chief", 0), ("worker", 0), ("evaluator", 0), ("ps", 0)]
@@ -331,7 +331,7 @@ def kubeflow(ports: list[str], folder: pathlib.Path) -> list[tuple[list, dict]]:
     return [(flags, tf_config(jobs, *task)) for task in tasks]
 
 
-def srun(ports: list[str], folder: pathlib.Path) -> list[tuple[list, dict]]:
+def srun(ports: list[str]) -> list[tuple[list, dict]]:
     step = SLURM | {
         "SLURM_STEP_NODELIST": "127.0.0.[1-2]",
         "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
@@ -345,7 +345,7 @@ def srun(ports: list[str], folder: pathlib.Path) -> list[tuple[list, dict]]:
 @pytest.mark.parametrize("engine", [kubeflow, srun])
 def test_processes_train_as_the_engine_says(tmp_path, engine):
     folder = tmp_path / "run"
-    given = engine(free_hosts(2), folder)
+    given = engine(free_hosts(2))
     commands = [[*TRAIN, *flags, f"--model_dir={folder}"] for flags, _ in given]
     environments = [os.environ | variables for _, variables in given]
     with started(commands, environments=environments) as processes:

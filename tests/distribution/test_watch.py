@@ -144,6 +144,16 @@ def test_why_one_worker_stops_is_told_to_the_others():
         assert_one_line(line, f"worker 1 ({hosts[1]}) has stopped: the disk is gone")
 
 
+def test_a_worker_that_cannot_wait_for_the_others_says_why():
+    hosts = free_hosts(2)
+    pair = [command(hosts, 0, seconds=600), command(hosts, 1, barrier="no sums")]
+    with started(pair) as (chief, worker):
+        assert ended(worker, 60) == (2, "no sums")
+        status, line = ended(chief, 20)
+        assert status == LOST
+        assert_one_line(line, f"worker 1 ({hosts[1]}) has stopped: no sums")
+
+
 def test_an_error_of_all_workers_is_each_ones_own():
     with started(commands(3, error="the loss was nan")) as workers:
         for worker in workers:

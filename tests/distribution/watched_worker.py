@@ -53,6 +53,12 @@ try:
             if number == 5:
                 print("works", flush=True)
             time.sleep(0.05)
+        if "barrier" in given:
+
+            def fail():
+                raise UserError(given["barrier"])
+
+            workers.barrier = fail
         if "error" in given:
             raise UserError(given["error"])
         if "saved" in given:

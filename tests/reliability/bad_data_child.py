@@ -23,13 +23,7 @@ import tensorflow as tf
 from PIL import Image
 
 from official.alexnet.config import Config, ModelConfig
-from official.alexnet.data import (
-    framing,
-    pipeline,
-    reading,
-    schemas,
-    validation,
-)
+from official.alexnet.data import framing, pipeline, reading, schemas, validation
 from official.alexnet.data.lanes import Share
 from official.alexnet.data.records import Records
 from official.alexnet.errors import UserError

@@ -136,10 +136,7 @@ PICTURES = {
         "either",
         lambda image, rng: flip(encode(image)[:620], rng, 2, 2) + encode(image)[620:],
     ),
-    "png flipped": (
-        "either",
-        lambda image, rng: flip(encode(image, "PNG"), rng, 2, 8),
-    ),
+    "png flipped": ("either", lambda image, rng: flip(encode(image, "PNG"), rng, 2, 8)),
 }
 
 

@@ -16,12 +16,7 @@ from official.alexnet import disk
 from official.alexnet.config import Config
 from official.alexnet.errors import Interrupted, UserError
 from official.alexnet.serving import export
-from official.alexnet.training import (
-    checkpoint_files,
-    checkpoints,
-    evaluation,
-    trainer,
-)
+from official.alexnet.training import checkpoint_files, checkpoints, evaluation, trainer
 from official.alexnet.training.recorder import Recorder
 from official.alexnet.training.trainer import train
 

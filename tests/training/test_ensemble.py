@@ -1,5 +1,6 @@
 """Several nets evaluated as one, against NumPy's average of each net's own."""
 
+import csv
 import dataclasses
 import io
 import json
@@ -13,12 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from official.alexnet.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    RuntimeConfig,
-)
+from official.alexnet.config import Config, DataConfig, ModelConfig, RuntimeConfig
 from official.alexnet.data import dataset
 from official.alexnet.data.statistics import Statistics
 from official.alexnet.errors import UserError
@@ -34,10 +30,7 @@ NETS = {
         ModelConfig("paper", 3, width=0.125, input_size=64, init="unit_variance"),
         "unit_variance",
     ),
-    "b": (
-        ModelConfig("original_one_gpu", 3, width=0.125, input_size=80),
-        "none",
-    ),
+    "b": (ModelConfig("original_one_gpu", 3, width=0.125, input_size=80), "none"),
     "c": (ModelConfig("owt", 3, width=0.125, input_size=96), "torchvision"),
 }
 
@@ -100,7 +93,7 @@ def numpy_probabilities(folder: pathlib.Path, crops: int):
         "torchvision": 255 * np.array([0.229, 0.224, 0.225]),
     }[config.data.input_scale]
     model = building.build_model(config.model, config.runtime)
-    checkpoints.load_weights(model, checkpoints.latest(folder))
+    checkpoints.set_weights(model, *checkpoints.find(folder))
     total = 0
     for view in views:
         inputs = np.float32((view - np.float64(mean)) / divisor)
@@ -188,7 +181,7 @@ def test_nets_that_cannot_be_averaged(runs, tmp_path):
         evaluate_runs([first, Run(config_of(runs / "b"), str(tmp_path / "b"))])
 
 
-def evaluate(runs: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
+def evaluate(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "official.alexnet.eval", "--batch_size=7", *arguments],
         cwd=ROOT,
@@ -203,7 +196,6 @@ def evaluate(runs: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess
 def test_the_command_averages_and_names_each_model(runs):
     folders = ",".join(str(runs / name) for name in "ab")
     done = evaluate(
-        runs,
         f"--model_dir={folders}",
         "--ensemble_weights=3,1",
         "--eval_crops=10",
@@ -233,7 +225,6 @@ def test_the_command_averages_and_names_each_model(runs):
 )
 def test_a_mistake_is_one_line(runs, arguments, message):
     done = evaluate(
-        runs,
         *(
             text.replace("A", f"{runs}/a").replace("B", f"{runs}/b")
             for text in arguments
@@ -243,3 +234,24 @@ def test_a_mistake_is_one_line(runs, arguments, message):
     (line,) = done.stderr.splitlines()
     assert line.startswith("alexnet-eval: ")
     assert message in line
+
+
+def test_names_of_the_run_that_has_them(runs, tmp_path):
+    """The first has none, and the second's classes are in another order."""
+    names = [f"n0000000{i} class {i}" for i in (2, 0, 1)]
+    for name in "ab":
+        shutil.copytree(runs / name, tmp_path / name)
+    (tmp_path / "a" / "labels.txt").unlink()
+    (tmp_path / "b" / "labels.txt").write_text("\n".join(names))
+    pair = [Run(config_of(tmp_path / n), str(tmp_path / n), weight=1) for n in "ab"]
+    evaluate_runs(pair, str(tmp_path / "said.csv"))
+    shutil.copytree(runs / "c", tmp_path / "c")  # Its names are in the usual order.
+    third = Run(config_of(tmp_path / "c"), str(tmp_path / "c"))
+    with pytest.raises(UserError, match=r"b and .*c have other classes"):
+        evaluate_runs([*pair, third])
+    with (tmp_path / "said.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 13
+    for row in rows:
+        number = int(row["image"].removesuffix(".JPEG"))
+        assert row["label"] == f"n0000000{number % 3} class {number % 3}"

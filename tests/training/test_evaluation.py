@@ -53,7 +53,7 @@ def numpy_result(config, folder, crops: int) -> Result:
     """Crops, softmax and averages by NumPy; only the net's logits by TensorFlow."""
     images, labels = all_images(config)
     model = building.build_model(config.model, config.runtime)
-    checkpoints.load_weights(model, checkpoints.latest(folder))
+    checkpoints.set_weights(model, *checkpoints.find(folder))
     statistics = dataset.find_statistics(config.data, folder)
     mean = statistics.mean_image[96:160, 96:160]
     corners = [(96, 96)]

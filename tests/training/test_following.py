@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import threading
 import time
@@ -91,6 +92,7 @@ def test_the_results_are_those_of_the_training_and_come_once(trained, tmp_path):
         assert row.pop("split") == "evaluation"
         assert (row.pop("num_examples"), row.pop("eval_crops")) == (13, 1)
         assert row.pop("data_dir") == config.data.data_dir
+        assert row.pop("tfds_name") is None
         wanted.pop("split")
         assert row == pytest.approx(wanted, rel=1e-6)
     assert shown(folder) == [(r["step"], np.float32(r["accuracy"])) for r in own]
@@ -118,6 +120,31 @@ def test_results_of_other_crops_or_images_are_not_given(trained, tmp_path):
     elsewhere = dataclasses.replace(config.data, data_dir="/elsewhere")
     with pytest.raises(UserError, match=r"--data_dir=/elsewhere, but .* results of"):
         follow(dataclasses.replace(config, data=elsewhere), str(folder), 0.5)
+    other = dataclasses.replace(config.data, tfds_name="other")
+    with pytest.raises(UserError, match=r"--tfds_name=other, but .* has results of"):
+        follow(dataclasses.replace(config, data=other), str(folder), 0.5)
+
+
+def test_a_run_that_starts_anew_meanwhile(trained, tmp_path, monkeypatch):
+    """What was being evaluated is of the run before."""
+    run, config = trained
+    folder = start_of(run, tmp_path / "run")
+    add(run, 2, folder)
+    evaluate = following._Follower._evaluate
+
+    def evaluate_slowly(*given):
+        result = evaluate(*given)
+        if checkpoint_files.steps(folder) == [2]:
+            run_files.delete(folder)
+            shutil.copytree(run, folder, dirs_exist_ok=True)
+            return dataclasses.replace(result, accuracy=2.0)
+        return result
+
+    monkeypatch.setattr(following._Follower, "_evaluate", evaluate_slowly)
+    results = follow(config, str(folder), 60)
+    assert (results["evaluated"], results["complete"]) == (STEPS, True)
+    assert [row["step"] for row in lines(folder)] == STEPS
+    assert results["best"]["accuracy"] <= 1
 
 
 def test_checkpoints_that_come_and_go(trained, tmp_path, monkeypatch):
@@ -172,6 +199,36 @@ def test_a_run_may_be_made_longer(trained, tmp_path):
         (folder / "params.yaml").write_text(text)
         follower = following._Follower(config, folder)
         assert follower._is_last(contents) == is_complete
+    # The workers that this process is told of have not written theirs yet.
+    told = dataclasses.replace(config.train, train_steps=None, train_epochs=2)
+    follower = following._Follower(dataclasses.replace(config, train=told), folder)
+    assert not follower._is_last(contents)
+    # Made shorter: what was read of the run itself does not count.
+    text = dataclasses.replace(config, train=told).to_yaml()
+    (folder / "params.yaml").write_text(text)
+    follower = following._Follower(dataclasses.replace(config, train=told), folder)
+    shorter = dataclasses.replace(config.train, train_steps=None, train_epochs=1)
+    text = dataclasses.replace(config, train=shorter).to_yaml()
+    (folder / "params.yaml").write_text(text)
+    assert follower._is_last(contents)
+
+
+def test_a_run_that_starts_anew_with_another_input(trained, tmp_path, monkeypatch):
+    run, config = trained
+    folder = start_of(run, tmp_path / "run")
+    add(run, 2, folder)
+    follower = following._Follower(config, folder)
+    follower.take(2)
+    run_files.delete(folder)
+    shutil.copytree(run, folder, dirs_exist_ok=True)
+    text = (folder / "params.yaml").read_text()
+    scale = re.search("input_scale: (.*)", text)[1]
+    text = text.replace(f"input_scale: {scale}", "input_scale: torchvision")
+    (folder / "params.yaml").write_text(text)
+    with pytest.raises(
+        UserError, match=r"is a run with other settings \(--input_scale"
+    ):
+        follower.take(2)
 
 
 def test_it_waits_for_a_run_to_start(tmp_path):

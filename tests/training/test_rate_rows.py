@@ -65,9 +65,7 @@ def test_constant():
 def test_dexp_of_2013():
     # layer-params-170.cfg: kernels dexp[250, 4 levels], biases dexp[10, 2 levels].
     of = schedule(
-        total_steps=1000,
-        schedule="dexp",
-        rates=("0 biases 0.02", "50% biases 0.002"),
+        total_steps=1000, schedule="dexp", rates=("0 biases 0.02", "50% biases 0.002")
     )
     kernels = {0: 0.01, 250: 0.00158740, 500: 0.00025198, 750: 0.00004}
     for step, expected in kernels.items():
@@ -159,6 +157,11 @@ def test_all_may_be_frozen_but_a_layer():
     check_table(of, "fc8/bias", {0: 0.05})
 
 
+def test_a_rate_that_is_divided_very_often_is_small():
+    of = schedule(schedule="caffe", stepsize=1)
+    assert 0 < of.rates(450_000, Plateau()).learning_rate < 1e-300
+
+
 def test_plateau_divides_when_the_error_stops_improving():
     of = schedule(schedule="plateau", plateau_patience=2, plateau_reductions=2)
     state, rates = Plateau(), []
@@ -167,3 +170,4 @@ def test_plateau_divides_when_the_error_stops_improving():
         rates.append(of.rates(0, state).learning_rate)
     expected = [1e-2] * 3 + [1e-3] * 3 + [1e-4] * 4
     assert rates == pytest.approx(expected)
+    assert (TrainConfig().plateau_patience, TrainConfig().plateau_reductions) == (3, 3)

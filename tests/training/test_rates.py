@@ -1,7 +1,6 @@
 """Rates and colour noise that change while the loop runs: the same bits anyhow."""
 
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
@@ -168,30 +167,13 @@ def test_the_first_step_is_numpys_with_the_rate_of_each_weight(tiny_config, tmp_
         )
 
 
-@pytest.mark.slow
-def test_the_log_shows_the_rates(tiny_config, tmp_path):
-    config = changed(
-        tiny_config,
-        train_steps=6,
-        log_steps=1,
-        schedule="constant",
-        rates=("0.5 all 0.004",),
-    )
-    train(config, str(tmp_path))
-    text = (tmp_path / "metrics.jsonl").read_text()
-    rates = [json.loads(line)["learning_rate"] for line in text.splitlines()]
-    assert rates == pytest.approx([0.01] * 3 + [0.004] * 3)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"rates": ("0 conv9 0",)}, "no 'conv9' in this net, which has conv1"),
         ({"rates": ("3 fc8/kernl x2",)}, "no 'fc8/kernl' in this net"),
         (
-            {
-                "rates": ("0 all 0", "0 fc8 0.01", "0.5 fc8 0"),
-            },
+            {"rates": ("0 all 0", "0 fc8 0.01", "0.5 fc8 0")},
             "leave no layer to train from step 3 on",
         ),
     ],
@@ -219,8 +201,7 @@ def test_colour_noise_ends_inside_a_compiled_loop(tiny_config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind",
-    ["eigenvalues", pytest.param("standard_deviations", marks=pytest.mark.slow)],
+    "kind", ["standard_deviations", pytest.param("eigenvalues", marks=pytest.mark.slow)]
 )
 def test_what_the_net_sees_in_a_step_is_numpys(tiny_config, tmp_path, kind):
     config = changed(
@@ -268,7 +249,7 @@ def numpy_input(config: Config, images: np.ndarray, step: int, kind: str):
 
 
 def test_colour_noise_of_imagenet_has_the_published_strength():
-    """Brightness: 12.2 grey levels, 11.07 after the source's / 1.1 (input_meta)."""
+    """Brightness: 12.2 grey levels in the source (input_meta)."""
     deviations = np.array([121.7801, 37.0939, 19.7208])
     vectors = np.array(
         [
@@ -284,7 +265,6 @@ def test_colour_noise_of_imagenet_has_the_published_strength():
     ).numpy()[:, 0, 0]
     brightness = (source @ vectors[:, 0]).std()
     assert brightness == pytest.approx(12.18, rel=0.01)
-    assert brightness / 1.1 == pytest.approx(11.07, rel=0.01)
     paper = preprocessing.color_noise(
         statistics, draws, sigma=0.1, scale="eigenvalues"
     ).numpy()[:, 0, 0]

@@ -21,6 +21,9 @@ def prepare(runtime: RuntimeConfig) -> None:
         part = tf.config.LogicalDeviceConfiguration()
         _split("CPU", "logical_cpus", runtime.logical_cpus, part)
     if runtime.logical_cpus or runtime.num_gpus == 0:
+        # Else TensorFlow puts on one what names no device. What has started stays.
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_visible_devices([], "GPU")
         return
     if runtime.logical_gpus or runtime.gpu_memory_mb:
         limit = runtime.gpu_memory_mb or PART_MB
@@ -41,7 +44,7 @@ def found(runtime: RuntimeConfig) -> tuple[str, int]:
     """
     if runtime.logical_cpus:
         return "CPU", runtime.logical_cpus
-    gpus = len(tf.config.list_physical_devices("GPU"))
+    gpus = len(tf.config.get_visible_devices("GPU"))
     for flag in ("logical_gpus", "gpu_memory_mb"):
         if (value := getattr(runtime, flag)) and not gpus:
             raise UserError(

@@ -32,25 +32,13 @@ class DeviceGrid:
 
     devices: tuple[tuple[str, ...], ...]
 
-    @property
-    def num_columns(self) -> int:
-        return len(self.devices)
-
-    @property
-    def num_replicas(self) -> int:
-        """Replicas in this process."""
-        return len(self.devices[0])
-
     def device(self, column: int) -> str:
         """Device of `column` for the replica being traced (the first outside one)."""
-        return self.devices[column][self._replica()]
-
-    def _replica(self) -> int:
-        context = tf.distribute.get_replica_context()
+        devices, context = self.devices[column], tf.distribute.get_replica_context()
         if context is None or not tf.distribute.has_strategy():
-            return 0
+            return devices[0]
         replica = tf.get_static_value(context.replica_id_in_sync_group)
-        return int(replica) % self.num_replicas
+        return devices[int(replica) % len(devices)]
 
     @contextlib.contextmanager
     def variables_of(self, column: int) -> Iterator[None]:
@@ -64,26 +52,22 @@ class DeviceGrid:
         with tf.variable_creator_scope(creator):
             yield
 
-    def check(self, variables: dict[int, Sequence[tf.Variable]]) -> None:
-        """Checks that variables are where the grid says.
-
-        Args:
-            variables: for each column, its weights and momentum slots.
+    def check(self, column: int, variables: Sequence[tf.Variable]) -> None:
+        """Checks that a column's weights and momentum slots are where the grid says.
 
         Raises:
             UserError: one is elsewhere: this TensorFlow places mirrored variables
                 differently from those this package knows.
         """
-        for column, placed in variables.items():
-            for variable in placed:
-                found = devices_of(variable)
-                if found != self.devices[column]:
-                    raise UserError(
-                        f"TensorFlow {tf.__version__} put {variable.name} of column "
-                        f"{column} on {found} and not on {self.devices[column]}; "
-                        "train with --num_columns=1, or with a version of TensorFlow "
-                        "this package is tested with"
-                    )
+        for variable in variables:
+            found = devices_of(variable)
+            if found != self.devices[column]:
+                raise UserError(
+                    f"TensorFlow {tf.__version__} put {variable.name} of column "
+                    f"{column} on {found} and not on {self.devices[column]}; train "
+                    "with --num_columns=1, or with a version of TensorFlow this "
+                    "package is tested with"
+                )
 
 
 class _Anchor:

@@ -43,7 +43,7 @@ class Placement:
             f"column {column} on {', '.join(map(_short, devices))}"
             for column, devices in enumerate(self.grid.devices)
         )
-        return f"{replicas} replica(s) x {self.grid.num_columns} columns: {rows}"
+        return f"{replicas} replica(s) x {len(self.grid.devices)} columns: {rows}"
 
 
 def place(runtime: RuntimeConfig, num_columns: int) -> Placement:
@@ -73,11 +73,8 @@ def place(runtime: RuntimeConfig, num_columns: int) -> Placement:
         return _place_workers(runtime, num_columns, role.cluster)
     kind, count = devices.found(runtime)
     name = runtime.distribution_strategy
-    if name == "mirrored":
-        num_replicas = _whole_replicas(kind, count, num_columns, runtime)
-    else:
-        _whole_replicas(kind, count, num_columns, runtime)
-        num_replicas = 1
+    most = _whole_replicas(kind, count, num_columns, runtime)
+    num_replicas = most if name == "mirrored" else 1
     own = [f"{kind}:{i}" for i in range(num_replicas)]
     if name == "mirrored":
         # The default all-reduce is made for one device a replica: it would take

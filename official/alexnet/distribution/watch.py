@@ -93,6 +93,8 @@ class Watch(contextlib.AbstractContextManager):
         answer = self._answer_within(None if is_saved else _DOUBT_SECONDS)
         if is_saved and "lost" in answer:
             raise WorkerLost(answer["lost"])
+        if kind is None and error:  # It came after all was done.
+            raise error
 
     def explain(self, error: BaseException | None) -> None:
         """Raises WorkerLost if this is how TensorFlow says that a worker is lost."""
@@ -161,7 +163,11 @@ class Watch(contextlib.AbstractContextManager):
                     return
                 said, answer = {}, None
             silent = {lines[index]: index for index in lines if index not in said}
-            for line in select.select(silent, [], [])[0]:
+            ends = select.poll()
+            for line in silent:
+                ends.register(line, select.POLLIN)
+            ready = dict(ends.poll())
+            for line in [line for line in silent if line.fileno() in ready]:
                 name = self._cluster.name(silent[line])
                 message = said[silent[line]] = _receive(line, name)
                 if reason := message.get("leave"):

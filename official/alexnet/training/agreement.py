@@ -38,12 +38,12 @@ def settings(config: Config, splits: Sequence[Split | None]) -> dict[str, object
 def state(
     step: int, weights: Sequence, given: dict[str, np.ndarray], statistics: Statistics
 ) -> dict[str, object]:
-    """The step and weights a run is resumed from, or the weights it was given."""
+    """The step and weights a run is resumed from, or none, and those it was given."""
     return {
-        "--model_dir": f"at step {step}" if step else "without a checkpoint",
+        "--model_dir": f"at step {step}" if weights else "without a checkpoint",
         "the mean image": _mark([statistics.mean_image]),
         "the weights of --init_from": _mark([given[name] for name in sorted(given)]),
-        "the weights": _mark(weights if step else []),
+        "the weights": _mark(weights),
     }
 
 

@@ -67,9 +67,8 @@ def make_color_noise(
         return None
 
     def color_noise(step: tf.Tensor, part: slice) -> tf.Tensor:
-        gaussians = tf.random.stateless_normal(
-            [batch_size, 3], [seed, step], alg="philox"
-        )
+        key = tf.stack([tf.constant(seed, tf.int64), tf.cast(step, tf.int64)])
+        gaussians = tf.random.stateless_normal([batch_size, 3], key, alg="philox")
         return preprocessing.color_noise(
             statistics,
             gaussians[part],
@@ -109,9 +108,7 @@ def check_placement(
     """Checks that each column's weights, statistics and velocities are with it."""
     if placement.grid is None:
         return
-    placed: dict[int, list] = {}
     for layer in filter(lambda layer: layer.weights, model.layers):
         velocities = map(optimizer.velocity_of, layer.trainable_weights)
         found = [variable.value for variable in (*layer.weights, *velocities)]
-        placed.setdefault(layer.column, []).extend(found)
-    placement.grid.check(placed)
+        placement.grid.check(layer.column, found)

@@ -6,6 +6,7 @@ killed. None but a damaged one is replaced: what an evaluation changes after ste
 saved is in `ckpt-N.progress` beside it.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -53,12 +54,11 @@ def latest(model_dir: pathlib.Path) -> str:
     )
 
 
-def write(checkpoint: tf.train.Checkpoint, model_dir: pathlib.Path, step: int) -> str:
+def write(checkpoint: tf.train.Checkpoint, model_dir: pathlib.Path, step: int) -> None:
     """Writes a checkpoint that appears when it is whole and on the disk.
 
     The folder is made if it is not there; only a damaged one of this step is replaced.
-    Returns its path; UserError: the disk is full or read-only, and the earlier ones are
-    intact.
+    UserError: the disk is full or read-only, and the earlier ones are intact.
     """
     with disk.saying_where(prefix(model_dir, step)):
         model_dir.mkdir(parents=True, exist_ok=True)
@@ -68,9 +68,10 @@ def write(checkpoint: tf.train.Checkpoint, model_dir: pathlib.Path, step: int) -
             # A disk that is full after all says so here, before anything has its name.
             for path in written:
                 disk.sync(path)
+            # Of the damaged one: what changed after that was saved.
+            _progress_file(prefix(model_dir, step)).unlink(missing_ok=True)
             for path in written:
                 disk.move_into_place(path, model_dir / path.name)
-    return prefix(model_dir, step)
 
 
 def write_progress(model_dir: pathlib.Path, step: int, progress: bytes) -> None:
@@ -80,8 +81,9 @@ def write_progress(model_dir: pathlib.Path, step: int, progress: bytes) -> None:
 
 def read_progress(path: str) -> bytes | None:
     """What has changed since a checkpoint was written; None where nothing has."""
-    file = _progress_file(path)
-    return file.read_bytes() if file.exists() else None
+    with contextlib.suppress(FileNotFoundError):
+        return _progress_file(path).read_bytes()
+    return None
 
 
 def _progress_file(path: str) -> pathlib.Path:

@@ -6,6 +6,7 @@ of a net reads the checkpoints of the other.
 
 import dataclasses
 import json
+import math
 import pathlib
 import re
 
@@ -46,6 +47,8 @@ class Progress(tf.train.experimental.PythonState):
         self.epoch_steps: float | None = None
         # See `Schedule`.
         self.offset = 0.0
+        # What evaluations look at, crops and images; None: not known.
+        self.measure: list[int] | None = None
 
     def change_pace(self, step: int, epoch_steps: float) -> None:
         """Keeps the epochs passed where other batches or data make other steps."""
@@ -53,6 +56,15 @@ class Progress(tf.train.experimental.PythonState):
             passed = (step + self.offset) / self.epoch_steps
             self.offset = passed * epoch_steps - step
         self.epoch_steps = epoch_steps
+
+    def change_measure(self, measure: list[int]) -> None:
+        """Results of other crops, or another number of images, no longer count."""
+        if self.measure not in (None, measure):
+            text = "Evaluations are of %d crop(s) of %d images: best/ begins anew."
+            logging.info(text, *measure)
+            self.plateau = dataclasses.replace(self.plateau, best=math.inf, waited=0)
+            self.best = None
+        self.measure = measure
 
     def add(self, sums: np.ndarray) -> None:
         """Adds what a few steps summed up."""
@@ -66,6 +78,7 @@ class Progress(tf.train.experimental.PythonState):
             "best": self.best,
             "fp16_scale": self.loss_scale.state(),
             "pace": [self.epoch_steps, self.offset],
+            "measure": self.measure,
         }
         return json.dumps(state).encode()
 
@@ -78,6 +91,7 @@ class Progress(tf.train.experimental.PythonState):
         self.best = state.get("best")
         self.loss_scale.restore(state.get("fp16_scale", []))
         self.epoch_steps, self.offset = state.get("pace", [self.epoch_steps, 0.0])
+        self.measure = state.get("measure")
 
 
 class Damaged(UserError):
@@ -202,6 +216,7 @@ def find(
     """
     if checkpoint_path is not None:
         path = checkpoint_path.removesuffix(".index")  # As a shell completes it.
+        path = str(paths.of_checkpoints(path, "--checkpoint_path"))
         run_files.check_checkpoint(model_dir, path)
         return path, read(path)
     newest = latest(paths.of_checkpoints(model_dir))
@@ -219,6 +234,12 @@ def find(
             logging.warning("%s is damaged: taking %s instead.", newest, path)
         return path, contents
     advice = "; --clean starts anew" if isinstance(damage, Damaged) else ""
+    if kept := checkpoint_files.steps(model_dir / run_files.BEST_DIR):
+        kept = checkpoint_files.prefix(model_dir / run_files.BEST_DIR, kept[-1])
+        advice = (
+            f"; {kept} may be whole: copy its files into {model_dir} to resume there "
+            "(--clean starts anew, and deletes it, too)"
+        )
     raise UserError(f"no checkpoint in {model_dir} can be read: {damage}{advice}")
 
 
@@ -246,6 +267,7 @@ def read(path: str) -> Contents:
         progress = checkpoint_files.read_progress(path) or reader.get_tensor(
             "progress/.ATTRIBUTES/py_state"
         )
+        json.loads(progress)  # Beside the checkpoint it has no checksum.
     except (tf.errors.OpError, LookupError, ValueError, RuntimeError) as error:
         raise Damaged(
             f"{path} cannot be read as a checkpoint of this package: "
@@ -262,11 +284,6 @@ def read(path: str) -> Contents:
 
 def _whole(tensors: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate(parts, -1) for name, parts in tensors.items()}
-
-
-def load_weights(model: keras.Model, path: str) -> int:
-    """`set_weights` of a checkpoint that is not read yet."""
-    return set_weights(model, path, read(path))
 
 
 def set_weights(model: keras.Model, path: str, contents: Contents) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import operator
 import pathlib
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from official.alexnet import config as config_lib
 from official.alexnet import run_files
 from official.alexnet.backend import keras
 from official.alexnet.config import Config
-from official.alexnet.data import classes, dataset, pipeline, preprocessing
+from official.alexnet.data import classes, dataset, preprocessing
 from official.alexnet.distribution import feeding
 from official.alexnet.distribution.strategy import Placement, place
 from official.alexnet.errors import Interrupted, UserError
@@ -138,7 +139,8 @@ class Evaluator:
             Interrupted: it was told to stop.
         """
         sums = np.zeros((1 + len(self.members), 4))
-        steps = pipeline.evaluation_steps(self.split.num_examples, self.batch_size)
+        # The last perhaps with filling.
+        steps = -(-self.split.num_examples // self.batch_size)
         with dataset.explaining(self.split):
             batches = iter(self._batches)
             for _ in range(steps):
@@ -227,7 +229,8 @@ def evaluate_runs(runs: Sequence[Run], predictions_file: str | None = None) -> d
     config = runs[0].config
     for each in runs:
         config_lib.check(each.config)
-        _check_alike(runs[0], each)
+    for pair in itertools.combinations(runs, 2):  # The first may not name its classes.
+        _check_alike(*pair)
     placement = place(config.runtime, config.model.num_columns)
     if predictions_file and placement.strategy.num_replicas_in_sync > 1:
         raise UserError("--predictions_file is written by one replica: use one device")
@@ -243,10 +246,14 @@ def find_images(runs: Sequence[Run], placement: Placement) -> dataset.Split:
     config = runs[0].config
     replicas = placement.strategy.num_replicas_in_sync
     building.check_batch_size(config.train.batch_size, replicas)
-    known = filter(None, (run_files.class_names(each.model_dir) for each in runs))
     return dataset.find_split(
-        config.data, "validation", config.model.num_classes, next(known, None)
+        config.data, "validation", config.model.num_classes, _class_names(runs)
     )
+
+
+def _class_names(runs: Sequence[Run]) -> tuple[str, ...] | None:
+    known = (run_files.class_names(each.model_dir) for each in runs)
+    return next(filter(None, known), None)
 
 
 def make_member(run: Run, placement: Placement, weight: float) -> Member:
@@ -286,7 +293,7 @@ def _evaluate_on(
     values = agreement.settings(config, (None, split))
     placement.watch.agree(values | {"checkpoints of steps and weights": steps})
     logging.info("%s; %d crop(s) an image", placement.describe(), crops)
-    classes = run_files.class_names(runs[0].model_dir) or split.label_names
+    classes = _class_names(runs) or split.label_names
     with predictions.writing(predictions_file, split, size, classes) as add:
         result, *own = Evaluator(
             *(placement.strategy, members, split, size, crops), add_predictions=add

@@ -2,6 +2,7 @@
 
 import json
 import math
+import operator
 import pathlib
 import time
 
@@ -75,12 +76,19 @@ class _Follower:
 
     def __init__(self, config: Config, folder: pathlib.Path):
         self._config, self._folder = config, folder
+        # Only what the run does not say itself, which may change.
+        self._told = config.train
+        if (folder / run_files.PARAMS_FILE).is_file():
+            said = run_files.read_config(str(folder)).train
+            length = operator.attrgetter("train_epochs", "train_steps")
+            self._told = None if length(said) == length(config.train) else config.train
         self._own = folder / run_files.EVALUATION_DIR
         self._metrics = self._own / run_files.METRICS_FILE
         self.rows = recorder.kept_rows(self._metrics, {"evaluation": math.inf})
         images = config.data.data_dir
         images = images and str(pathlib.Path(images).absolute())
         self._of = {"eval_crops": config.train.eval_crops, "data_dir": images}
+        self._of["tfds_name"] = config.data.tfds_name
         for name, value in self._of.items():
             found = {row.get(name, value) for row in self.rows} - {value}
             if found:
@@ -111,6 +119,8 @@ class _Follower:
         """Evaluates a checkpoint, if that was not done, and sees whether it is last."""
         path = checkpoint_files.prefix(self._folder, step)
         self._seen.add(self._mark(step))
+        if not self._metrics.exists():  # --clean has deleted it.
+            self._begin()
         try:
             contents = checkpoints.read(path)
         except checkpoints.Damaged as error:
@@ -118,11 +128,25 @@ class _Follower:
             reason = error if is_there else "it was deleted"
             logging.warning("Passing over %s: %s", path, reason)
             return
-        if not self._metrics.exists():  # --clean has deleted it.
-            self.rows = []
         if step not in [row["step"] for row in self.rows]:
-            self._record(step, self._evaluate(path, contents))
+            result = self._evaluate(path, contents)
+            if not self._metrics.exists():  # Meanwhile: it is of the earlier run.
+                self.rows = []
+                return
+            self._record(step, result)
         self.is_complete = self._is_last(contents)
+
+    def _begin(self) -> None:
+        if (self._folder / run_files.PARAMS_FILE).is_file():
+            now = run_files.load_config(str(self._folder))
+            if others := run_files.other_net(now, self._config):
+                raise UserError(
+                    f"--model_dir={self._folder} is a run with other settings "
+                    f"({', '.join(others)}): start this again with those"
+                )
+        self.rows, self._evaluator = [], None  # Its mean image may be another.
+        self._own.mkdir(exist_ok=True)
+        self._metrics.touch()
 
     def _evaluate(self, path: str, contents: checkpoints.Contents) -> Result:
         if self._evaluator is None:
@@ -144,7 +168,6 @@ class _Follower:
     def _record(self, step: int, result: Result) -> None:
         row = {"step": step, "split": "evaluation", **result.scalars()}
         row |= {"num_examples": result.num_examples, **self._of}
-        self._own.mkdir(exist_ok=True)
         if self._events is None or not self._events.exists():
             self._events = recorder.new_file(self._own)
         recorder.add_scalars(self._events, step, result.scalars())
@@ -154,9 +177,13 @@ class _Follower:
     def _is_last(self, contents: checkpoints.Contents) -> bool:
         progress = Progress()
         progress.deserialize(contents.progress)
-        # As the run is now: it may be resumed with other settings.
-        train = run_files.read_config(str(self._folder)).train
-        if progress.epoch_steps is None and not train.train_steps:
-            return False  # An old checkpoint, which does not say.
-        schedule = Schedule.of(train, progress.epoch_steps or 1.0, progress.offset)
-        return contents.step >= schedule.total_steps
+        # As the run is now, which may be resumed with other settings; and as this
+        # process was told, where the workers have not written theirs yet.
+        now = run_files.read_config(str(self._folder)).train
+        for train in (now, self._told or now):
+            if progress.epoch_steps is None and not train.train_steps:
+                return False  # An old checkpoint, which does not say.
+            schedule = Schedule.of(train, progress.epoch_steps or 1.0, progress.offset)
+            if contents.step < schedule.total_steps:
+                return False
+        return True

@@ -63,7 +63,7 @@ def from_source(
                 f"--init_layers={layer}: this net has {', '.join(here)} only"
             )
     wanted = list(layers) or list({**here, **there})
-    theirs = run_files.class_names(path)
+    theirs = run_files.class_names(paths.local(path))
     has_other_classes = names and theirs and not classes.are_same(names, theirs)
     if has_other_classes and OUTPUT_LAYER in layers:
         raise UserError(

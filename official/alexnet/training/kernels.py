@@ -5,6 +5,8 @@ import numpy as np
 from official.alexnet.backend import keras
 from official.alexnet.modeling.weights import variables_by_name
 
+_ZOOM = 3  # Pixels a weight.
+
 
 def first_layer(model: keras.Model, num_columns: int) -> tuple[str, np.ndarray]:
     """The first layer of a model of either form, and the picture of its kernels.
@@ -16,22 +18,19 @@ def first_layer(model: keras.Model, num_columns: int) -> tuple[str, np.ndarray]:
     return name.partition("/")[0], kernel_picture(whole, num_columns)
 
 
-def kernel_picture(
-    kernels: np.ndarray, num_columns: int = 2, zoom: int = 3
-) -> np.ndarray:
+def kernel_picture(kernels: np.ndarray, num_columns: int) -> np.ndarray:
     """Draws the first layer's kernels as Figure 3 does, one column above the other.
 
     Args:
         kernels: (size, size, 3, count), the columns' kernels one after the other.
         num_columns: blocks to draw.
-        zoom: pixels a weight.
 
     Returns:
         (height, width, 3) uint8; each kernel is stretched to 0..255 by itself.
     """
-    columns, gap = np.split(stretched(kernels), num_columns), 4 * zoom
+    columns, gap = np.split(stretched(kernels), num_columns), 4 * _ZOOM
     blocks = [
-        np.pad(mosaic(column, zoom), ((0, gap), (0, 0), (0, 0)), constant_values=255)
+        np.pad(mosaic(column, _ZOOM), ((0, gap), (0, 0), (0, 0)), constant_values=255)
         for column in columns
     ]
     return np.concatenate(blocks)[:-gap]

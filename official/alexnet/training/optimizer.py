@@ -62,9 +62,6 @@ class PaperSGD(keras.optimizers.Optimizer):
             return
         super().build(variables)
         self.velocities = self.add_optimizer_variables(variables, "velocity")
-        self._is_bias = {
-            self._var_key(variable): variable.name == "bias" for variable in variables
-        }
         self.names = [_whole_name(variable) for variable in variables]
         # A tensor, so that a change of a rate does not trace the step anew. Filled at
         # once: Keras's `fit` comes here while it traces.
@@ -100,12 +97,6 @@ class PaperSGD(keras.optimizers.Optimizer):
         """The velocity of a variable."""
         return self.velocities[self._get_variable_index(variable)]
 
-    @property
-    def frozen(self) -> tuple[str, ...]:
-        """Names of the weights whose rate is 0."""
-        pairs = zip(self.names, self._multiples, strict=True)
-        return tuple(name for name, multiple in pairs if multiple == 0)
-
     def _all_reduce_sum_gradients(self, grads_and_vars):
         # Device by device: TensorFlow hands all that it sums through one IdentityN.
         grads_and_vars = list(grads_and_vars)
@@ -125,7 +116,8 @@ class PaperSGD(keras.optimizers.Optimizer):
         if self.multiple(variable) == 0:
             return
         velocity = _on_same_device(self.velocity_of(variable).value, variable)
-        decays = self.decay_biases or not self._is_bias[self._var_key(variable)]
+        index = self._get_variable_index(variable)
+        decays = self.decay_biases or not self.names[index].endswith("/bias")
         # Compiled on a CPU: one pass over weights and velocity.
         is_large = math.prod(variable.shape) >= _COMPILED_FROM
         compiled = is_large and "CPU" in variable.device and xla_runs_here()
@@ -147,7 +139,7 @@ class PaperSGD(keras.optimizers.Optimizer):
         strategy = tf.distribute.get_strategy()
         rates, *_ = strategy.experimental_local_results(self._rates)
         with tf.device(rates.device):
-            multiple = rates[self._get_variable_index(variable)]
+            multiple = rates[index]
         with tf.device(variable.device):
             gradient = tf.cast(gradient, variable.dtype)
             learning_rate = tf.cast(learning_rate, variable.dtype) * multiple

@@ -70,7 +70,7 @@ def writing(
 
 def _names(records: Records, batch_size: int) -> Iterator[str]:
     """The images' names: their records once more, in the same order, undecoded."""
-    share = lanes.Share.of(batch_size, batch_size, 0, 1)
+    share = lanes.Share.of(batch_size)
     blocks = lanes.evaluation_blocks(records, share).unbatch()
     for tag, serialized in blocks.as_numpy_iterator():
         file, number = reading.place_of(int(tag))

@@ -126,7 +126,7 @@ class Schedule:
             level = sum(step >= start for start in self._dexp_steps())
             return train.learning_rate * factor ** (-level / (levels - 1))
         reductions = {"plateau": plateau.reductions, "caffe": step // train.stepsize}
-        return train.learning_rate / 10 ** reductions.get(train.schedule, 0)
+        return train.learning_rate / 10.0 ** min(300, reductions.get(train.schedule, 0))
 
     def _dexp_steps(self) -> list[int]:
         levels = int(self.train.dexp[1])

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import threading
 import time
 from collections.abc import Iterable
 
@@ -179,7 +180,7 @@ def _append(path: pathlib.Path, events: Iterable[tf.compat.v1.Event]) -> None:
 
 
 def _framed(events: Iterable[tf.compat.v1.Event]) -> bytes:
-    path = f"ram://events-{os.getpid()}"
+    path = f"ram://events-{threading.get_ident()}"
     with tf.io.TFRecordWriter(path) as writer:
         for event in events:
             writer.write(event.SerializeToString())
@@ -211,5 +212,5 @@ class Profile:
     def stop(self) -> None:
         """Writes what was recorded, if anything is."""
         if self._is_running:
+            self._is_running = False  # It may fail, and is called again then.
             tf.profiler.experimental.stop()
-            self._is_running = False

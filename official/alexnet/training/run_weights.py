@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
 import tempfile
 from collections.abc import Sequence
@@ -99,10 +100,11 @@ def load_into(
 
 
 @functools.wraps(alexnet.AlexNet)
-def AlexNet(*args, weights: str | None = None, **options) -> keras.Model:
+def AlexNet(*args, weights=None, **options) -> keras.Model:
     """`modeling.alexnet.AlexNet`, with weights by their path."""
-    load = functools.partial(load_into, path=weights) if weights is not None else None
-    return alexnet.AlexNet(*args, weights=load, **options)
+    if weights is not None and not callable(weights):
+        weights = functools.partial(load_into, path=os.fspath(weights))
+    return alexnet.AlexNet(*args, weights=weights, **options)
 
 
 def write(

@@ -96,7 +96,8 @@ class TrainStep:
         shown = rates.learning_rate or max(map(rates.of, optimizer.names))
         optimizer.learning_rate.assign(shown)
         optimizer.set_multiples(lambda name: rates.of(name) / shown)
-        traced_for = (optimizer.frozen, has_noise)
+        frozen = [name for name in optimizer.names if rates.of(name) == 0]
+        traced_for = (frozen, has_noise)
         if traced_for != self._traced_for:
             self._traced_for = traced_for
             self._has_noise = has_noise and self.color_noise is not None

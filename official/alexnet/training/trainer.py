@@ -72,16 +72,18 @@ def train(
         keras.utils.set_random_seed(config.train.seed)
         tf.config.experimental.enable_op_determinism()
     placement = placement or place(config.runtime, config.model.num_columns)
-    if preemption:
-        preemption.listen()
-        preemption.check()
     folder = paths.of_checkpoints(model_dir, "--model_dir")
-    lock = disk.locked(folder, f"--model_dir={folder}")
-    with placement.watch, lock if placement.is_chief else contextlib.nullcontext():
+    with placement.watch, contextlib.ExitStack() as stack:
+        if preemption:
+            preemption.listen()
+            preemption.check()
+        if placement.is_chief:
+            stack.enter_context(disk.locked(folder, f"--model_dir={folder}"))
         run = Trainer(config, folder, placement, clean)
         if preemption:
             preemption.check()
         step, results = run.start()
+        stack.callback(run.profile.stop)
         pace = run.pace
         batches = iter(run.batches(step))
         run.step.loop.get_concrete_function(batches, tf.constant(1))  # Takes seconds.
@@ -114,7 +116,6 @@ def train(
             if due and not pace.evaluation_is_due(step):
                 run.save(step)
             clock.restart()
-        run.profile.stop()
         return results | {"model_dir": str(folder)}
 
 
@@ -127,6 +128,8 @@ class Trainer:
         earlier = None
         if not clean and checkpoints.exists(model_dir):
             earlier, config = run_files.resume(config, model_dir)
+        else:
+            run_files.check_new(model_dir, config.data.data_dir, clean)
         self.config = config
         self.model_dir = model_dir
         self.placement = placement
@@ -173,17 +176,19 @@ class Trainer:
             self.initial_weights = initialization.from_source(
                 self.model, config.model, config.train, config.data.input_scale, names
             )
-        if placement.is_chief:
-            if clean:
-                run_files.delete(model_dir)
-            checkpoint_files.remove_unfinished(model_dir)
-        # Also: nobody looks for a checkpoint before the chief has deleted it.
-        splits = (self.train_split, self.eval_split)
-        placement.watch.agree(agreement.settings(config, splits))
         # What a run that never saved left there may be of other data.
         self.statistics = dataset.find_statistics(
             config.data, model_dir if earlier else None
         )
+        splits = (self.train_split, self.eval_split)
+        values = agreement.settings(config, splits) | {"--clean": clean}
+        placement.watch.agree(values)
+        # Not before: what may be refused has been read and compared.
+        if placement.is_chief:
+            if clean:
+                run_files.delete(model_dir)
+            checkpoint_files.remove_unfinished(model_dir)
+        placement.watch.agree({})  # Nobody looks for a checkpoint before that.
         self.checkpoints = Checkpoints(
             *(model_dir, self.model, self.optimizer, self.progress),
             config.train.max_to_keep,
@@ -216,14 +221,18 @@ class Trainer:
         Returns the step to train from, and the results that are there already.
         """
         step = self.checkpoints.restore()
-        weights, given = self.model.weights, self.initial_weights
-        values = agreement.state(step, weights, given, self.statistics)
+        if self.eval_split:
+            crops, count = self.config.train.eval_crops, self.eval_split.num_examples
+            self.progress.change_measure([crops, count])
+        is_resumed = checkpoints.exists(self.model_dir)  # A converted one is of step 0.
+        weights = self.model.weights if is_resumed else []
+        values = agreement.state(step, weights, self.initial_weights, self.statistics)
         self.placement.watch.agree(values)
         self.saved_step = step
         self.pace.start_at(step)
         schedule = self.pace.schedule
         logging.info("%s", self.placement.describe())
-        if step:
+        if is_resumed:
             logging.info("Resumed at step %d in %s", step, self.model_dir)
         else:
             initialization.initialize(
@@ -253,7 +262,7 @@ class Trainer:
         disk.write_text(folder / run_files.PARAMS_FILE, self.config.to_yaml())
         self.statistics.save(folder / STATISTICS_FILE)
         names = self.train_split.label_names
-        if names or not step:
+        if names or not checkpoints.exists(folder):
             classes.write_labels(names, folder / run_files.LABELS_FILE)
         self.writer = Recorder(folder, step, self.progress.evaluated == step)
         if step == 0:
@@ -280,7 +289,7 @@ class Trainer:
         rate = float(self.optimizer.learning_rate.numpy())
         lower = "with a lower --learning_rate or --rates"
         advice = f"there is no checkpoint yet; start again {lower}"
-        if self.saved_step:
+        if checkpoints.exists(self.model_dir):
             saved = checkpoint_files.prefix(self.model_dir, self.saved_step)
             advice = (
                 f"the last good checkpoint is {saved}; {self.command}, {lower}, "
@@ -299,7 +308,8 @@ class Trainer:
                 config.train.batch_size,
                 config.model.image_size,
                 config.train.seed,
-                round(step + self.pace.schedule.offset),
+                # Without the step in it ties always go the same way.
+                step + math.floor(self.pace.schedule.offset + 0.5),
                 context,
             ),
         )
@@ -358,7 +368,6 @@ class Trainer:
         """After a signal."""
         if self.saved_step != step:
             self.save(step)
-        self.profile.stop()
         raise Interrupted(
             f"stopped by a signal after step {step}, which is saved in "
             f"{self.model_dir}: {self.command} resumes there",
