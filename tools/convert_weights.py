@@ -19,8 +19,9 @@ TF-Slim's checkpoints; a name without any of these is the directory of a run, as
 --variant (paper if it is not said) and the other settings of the net. The number of
 classes is that of the file.
 
-Nothing in a file is run. A .caffemodel or .safetensors file of others and a .pth from
-before PyTorch 1.6 have no checksum of their numbers: give --sha256 where it is known.
+Nothing in a file is run. An .npy, a .caffemodel or .safetensors of others and a .pth
+from before PyTorch 1.6 have no checksum of their numbers: give --sha256 where it is
+known.
 The last line on stdout is one JSON object with the results.
 """
 
@@ -63,7 +64,7 @@ _FLAGS = {
     "statistics": "statistics.npz with the mean image, in place of --mean; a run keeps "
     "it whole, with its colour PCA.",
     "labels": "Names of the classes for a run, one a line, in their order.",
-    "preprocessing_out": "JSON file to write, for --output's channel order.",
+    "preprocessing_out": "New .json file to write, for --output's channel order.",
 }
 
 
@@ -76,7 +77,8 @@ def define_flags() -> None:
         None,
         ["rgb", "bgr"],
         "Of the images that --input was trained on, if it is a file of Caffe or "
-        "PyTorch. Default: what the file says, bgr for a .caffemodel, else rgb.",
+        "PyTorch. Default: what the file says, bgr for a .caffemodel or .npy, else "
+        "rgb.",
     )
     cli.define_config_flags(SETTINGS)
 
@@ -85,13 +87,31 @@ def main() -> dict:
     """Converts what the flags say; returns the results to print."""
     values = flags.FLAGS
     if values.inspect:
+        for name in _FLAGS.keys() - {"inspect", "sha256"}:
+            if values[name].value:
+                raise UserError(f"--inspect only looks: leave --{name} out")
         return _inspect(cli.path("inspect"))
     if not values.input or not values.output:
         raise UserError("give --input and --output, or --inspect")
     source = pathlib.Path(cli.path("input"))
     target = pathlib.Path(cli.path("output"))
+    if target.suffix not in formats.SUFFIXES and (
+        target.suffix.lower() in (*formats.SUFFIXES, ".onnx", ".tflite", ".h5", ".npz")
+    ):
+        known = [s for form in formats.FORMATS if form.write for s in form.suffixes]
+        raise UserError(
+            f"--output={target}: this writes {', '.join([*known, formats.KERAS])}, or "
+            "the directory of a run"
+        )
     if target.exists() and (target.is_file() or any(target.iterdir())):
         raise UserError(f"--output={target} exists: give a new name")
+    beside = target.with_suffix(".prototxt")
+    if target.suffix == ".caffemodel" and beside.exists():
+        raise UserError(f"--output={target}: {beside} exists: give a new name")
+    note = cli.new_file("preprocessing_out", ".json")
+    image = note and pathlib.Path(note).with_suffix(".mean.npy")
+    if image and image.exists():
+        raise UserError(f"--preprocessing_out={note}: {image} exists: give a new name")
     if cli.path("labels") and target.suffix in formats.SUFFIXES:
         raise UserError(f"--labels goes into the directory of a run, not into {target}")
     if not target.parent.is_dir():
@@ -103,11 +123,16 @@ def main() -> dict:
     files.check(found, net, structure.weight_shapes(net, found.num_classes))
     inspection.warn(str(source), found.weights, net)
     preprocessing = _preprocessing(found, model)
+    if note and preprocessing is None:
+        raise UserError(
+            "--preprocessing_out: what the net's input is, is not known; give --mean"
+        )
     written = _write(source, target, found, model, preprocessing)
     out_order = form.order if (form := formats.format_of(target)) else "rgb"
     if preprocessing is not None:
         preprocessing = preprocessing.in_order(out_order)
-    written += _write_preprocessing(preprocessing)
+    if note:
+        written += _write_preprocessing(pathlib.Path(note), preprocessing)
     results = {
         "input": str(source),
         "output": str(target),
@@ -187,7 +212,7 @@ def _run_weights():
 def _model(source: pathlib.Path) -> ModelConfig:
     """The net that --input's run and the flags describe."""
     base = None
-    folder = source if source.is_dir() else source.parent
+    folder = run_files.folder_of(source)
     is_run = source.suffix not in formats.SUFFIXES
     if is_run and (folder / run_files.PARAMS_FILE).is_file():
         run = run_files.load_config(str(folder))
@@ -289,30 +314,23 @@ def _labels(source: pathlib.Path, found: files.WeightFile) -> tuple[str, ...] | 
     if path and labels is None:
         raise UserError(f"--labels={path} cannot be read: no such file")
     if labels and len(labels) != num_classes:
+        given = f"--labels={path}" if path else f"the list of classes of {source}"
         raise UserError(
-            f"--labels={path} has {len(labels)} lines, but the net has {num_classes} "
-            "classes"
+            f"{given} has {len(labels)} names, but the net has {num_classes} classes"
         )
     classes.check_same(own, labels, f"--input={source}", "leave --labels out")
     return labels
 
 
-def _write_preprocessing(preprocessing: Preprocessing | None) -> list[str]:
-    """The JSON, and a mean image beside it as Caffe's .npy has it."""
-    path = cli.path("preprocessing_out")
-    if path is None:
-        return []
-    if preprocessing is None:
-        raise UserError(
-            "--preprocessing_out: what the net's input is, is not known; give --mean"
-        )
-    text = json.dumps(preprocessing.as_dict(), indent=2) + "\n"
-    pathlib.Path(path).write_text(text, "utf-8")
+def _write_preprocessing(path: pathlib.Path, preprocessing: Preprocessing) -> list[str]:
+    """The JSON, and a mean image in 0..255 beside it as Caffe's .npy has it."""
+    path.write_text(json.dumps(preprocessing.as_dict(), indent=2) + "\n", "utf-8")
     if preprocessing.mean_image is None:
-        return [path]
-    beside = pathlib.Path(path).with_suffix(".mean.npy")
-    np.save(beside, preprocessing.in_order("bgr").mean_image.transpose(2, 0, 1))
-    return [path, str(beside)]
+        return [str(path)]
+    beside = path.with_suffix(".mean.npy")
+    image = preprocessing.in_order("bgr").mean_image / preprocessing.scale
+    np.save(beside, image.transpose(2, 0, 1))
+    return [str(path), str(beside)]
 
 
 if __name__ == "__main__":

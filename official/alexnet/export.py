@@ -11,7 +11,7 @@ Example:
   of the layers that --features names). A picture is taken as it is stored: turn a
   phone's photograph upright first, with PIL.ImageOps.exif_transpose. EXIF's orientation
   is not read.
-- keras: alexnet.keras, the bare net, for pixels minus the mean image.
+- keras: alexnet.keras, the bare net, for pixels minus the mean image, scaled.
 - onnx, litert: alexnet.onnx and alexnet.tflite, from images (uint8 RGB of the net's
   input size; the mean image is inside) to probabilities and logits.
 

@@ -158,10 +158,7 @@ def test_columns_meet_only_where_the_paper_says():
             meetings.add(layer.name)
         elif layer.name not in ("conv1a", "conv1b", "probabilities"):
             assert sources == {layer.name[-1]}, layer.name
-    assert meetings == {
-        *("conv3a", "conv3b", "fc6a", "fc6b", "fc7a", "fc7b"),
-        "fc8",
-    }
+    assert meetings == {*("conv3a", "conv3b", "fc6a", "fc6b", "fc7a", "fc7b"), "fc8"}
 
 
 def test_weights_go_from_one_form_to_the_other():

@@ -33,6 +33,10 @@ ROWS = {
 }
 
 
+# Where layers have to be alike.
+EVERYWHERE = ("filters=16", "momB=0.9", "keep=0.5", "size=5")
+
+
 @pytest.fixture
 def small(tmp_path) -> pathlib.Path:
     """A copy of the page's example."""
@@ -124,19 +128,22 @@ def test_what_is_said_besides_wins(small):
         ("channels=16", "channels=8", r":\d+: \w+ and \w+ differ in channels|channels"),
         ("pool=max", "pool=avg", "differ in pool|pools otherwise than by max"),
         ("outputs=10", "outputs=10\noutputs=9", r":\d+: outputs is on .*:\d+ already"),
-        ("keep=0.5", "", r"\w+ has no keep|differ in keep"),
+        ("keep=0.5\n", "\n", r"\w+ has no keep|differ in keep"),
+        ("keep=0.5", "keep=2", r":\d+: \w+ has keep=2, not above 0 up to 1"),
+        ("size=5", "size=4", r":\d+: \w+ has size=4, which has no middle"),
         ("[probs]", "[probs2]", None),
         ("inputs=fc10", "inputs=nobody", "no layer reads fc10"),
         ("scale=0.0002", "", "differ in scale"),
         ("epsW=0.01", "epsW=x", "epsW=x, no number|differ in epsW"),
         ("momW=0.9", "momW=0.8", "differ in momW"),
+        ("momB=0.9", "momB=0.8", "has another momB than momW"),
         ("dexp[10,2]", "cosine[3]", "differ in schedW|schedW=cosine"),
         ("[fc10]\nepsW", "[fc11]\nepsW", r"params-small.cfg:\d+: the net has no layer"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(small, old, new, message):
     for file in (small, small.with_name("layer-params-small.cfg")):
-        once = -1 if old == "filters=16" else 1
+        once = -1 if old in EVERYWHERE else 1
         file.write_text(file.read_text().replace(old, new, once))
     if message is None:
         assert options.find(str(small))

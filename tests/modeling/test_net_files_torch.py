@@ -135,8 +135,7 @@ class Program:
 
 
 @pytest.mark.parametrize(
-    "net",
-    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NETS],
+    "net", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NETS]
 )
 def test_forward_and_a_training_step(net):
     rng = np.random.default_rng(4)

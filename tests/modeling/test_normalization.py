@@ -149,3 +149,13 @@ def test_caffes_lrn_is_onnx_runtimes(variant, norm):
     np.testing.assert_allclose(
         layer(x), expected.transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-5
     )
+
+
+def test_frozen_batch_norm_keeps_its_statistics():
+    """As Keras's own layer does."""
+    layer = BatchNormalization()
+    x = tf.random.stateless_normal((4, 5, 5, 3), (0, 0), mean=3.0)
+    before = layer(x, training=False).numpy()
+    layer.trainable = False
+    np.testing.assert_array_equal(layer(x, training=True), before)
+    np.testing.assert_array_equal(layer.moving_mean, np.zeros(3))

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -10,15 +11,17 @@ import tensorflow as tf
 from slow_cases import slow_but
 
 from official.alexnet import AlexNet, UserError
+from official.alexnet.modeling import options
 from official.alexnet.modeling.columns import portable
 from official.alexnet.modeling.dropout import Dropout
-from official.alexnet.modeling.variants import VARIANTS
+from official.alexnet.modeling.variants import LRN, PAPER, VARIANTS, Dense
 from official.alexnet.modeling.weights import copy_weights, get_weights
 
 TWO_COLUMNS = [name for name, net in VARIANTS.items() if net.num_columns == 2]
 ONES = {"conv2": 1, "conv4": 1, "conv5": 1, "conv6": 1, "fc6": 1, "fc7": 1}
 SOURCE = {f"conv{i}": 0.03 for i in (3, 4, 5, 6)}
 CAFFE = {"fc6": 0.005, "fc7": 0.005}
+FC6 = Dense("fc6", 4096, dropout=-4)
 
 
 def tiny(variant: str, num_columns: int = 1, **kwargs) -> keras.Model:
@@ -232,6 +235,21 @@ def test_order_of_the_first_layers(variant, first, second):
     assert names(tiny(variant))[: len(expected)] == expected
 
 
+@pytest.mark.parametrize(
+    ("variant", "order"),
+    [
+        ("paper", "relu5 pool5"),
+        ("original", "pool5 relu5"),
+        ("caffe", "relu5 pool5"),
+        ("caffenet", "relu5 pool5"),
+    ],
+)
+def test_order_of_layer_5(variant, order):
+    found = names(tiny(variant))
+    place = found.index("conv5") + 1
+    assert found[place : place + 2] == order.split()
+
+
 def test_batch_norm_stands_before_the_nonlinearity_and_takes_all_others_place():
     layers = names(tiny("original", normalization="batch_norm"))
     assert [name for name in layers if "norm" in name] == [
@@ -280,6 +298,13 @@ def test_numpy_numbers_are_numbers():
         ({"dropout": 1.0}, "--dropout should be in"),
         ({"dropout": -0.1}, "--dropout should be in"),
         ({"dropout": "0.5"}, "--dropout should be in"),
+        ({"variant": replace(PAPER, dense=(FC6,))}, r"--dropout should .* not -4"),
+        ({"variant": replace(PAPER, lrn=LRN(n=4))}, "n=4 of a norm has no middle"),
+        ({"variant": replace(PAPER, lrn=LRN(n=2.5))}, "n=2.5 of a norm has no middle"),
+        (
+            {"variant": replace(PAPER, spatial_norm=LRN(n=2))},
+            "--variant=paper: n=2 of a norm has no middle",
+        ),
         ({"num_classes": 0}, "--num_classes should be a whole .* not 0"),
         ({"num_classes": -1}, "--num_classes should be a whole .* not -1"),
         ({"num_classes": True}, "--num_classes should be a whole .* not True"),
@@ -302,6 +327,11 @@ def test_mistakes_are_named(arguments, message):
     with pytest.raises(UserError, match=message) as error:
         AlexNet(**arguments)
     assert "\n" not in str(error.value)
+
+
+def test_the_2012_sources_init_of_a_net_of_one_convolution():
+    one = replace(PAPER, convolutions=PAPER.convolutions[:1])
+    assert options.change(one, init="source") == one
 
 
 @pytest.mark.parametrize("variant", ["original", "caffe"])

@@ -55,7 +55,7 @@ def expected_logits(root: pathlib.Path, squares: np.ndarray) -> np.ndarray:
     """The trained net in this process, on centre crops cut by NumPy."""
     config = run_files.load_config(str(root / "run"))
     model = building.build_model(config.model, config.runtime)
-    checkpoints.load_weights(model, checkpoints.latest(root / "run"))
+    checkpoints.set_weights(model, *checkpoints.find(root / "run"))
     mean = dataset.find_statistics(config.data, root / "run").mean_image
     crops = squares.astype(np.float32) - mean
     return model(crops[:, 96:160, 96:160]).numpy()
@@ -243,7 +243,7 @@ def test_keras_file_computes_probabilities(exported):
     x = rng.normal(0, 50, (2, 64, 64, 3)).astype(np.float32)
     config = run_files.load_config(str(exported / "run"))
     original = building.build_model(config.model, config.runtime)
-    checkpoints.load_weights(original, checkpoints.latest(exported / "run"))
+    checkpoints.set_weights(original, *checkpoints.find(exported / "run"))
     np.testing.assert_allclose(model(x), tf.nn.softmax(original(x)), atol=1e-6)
 
 
@@ -254,6 +254,36 @@ def test_what_stands_beside_the_saved_model(exported):
     }
     labels = (exported / "out" / "labels.txt").read_text().splitlines()
     assert labels == [f"n0000000{i} class {i}" for i in range(3)]
+
+
+def test_export_into_an_empty_folder(exported, tmp_path, monkeypatch):
+    """But not the one at hand, which a shell would then stand outside of."""
+    config = run_files.load_config(str(exported / "run"))
+    for name in ("here", "there", "behind"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "behind")
+    monkeypatch.chdir(tmp_path / "here")
+    for folder in ("../there", "../link"):
+        export(config, str(exported / "run"), folder, formats=["keras"])
+    for name in ("there", "behind"):
+        assert (tmp_path / name / "alexnet.keras").is_file()
+    assert (tmp_path / "link").is_symlink()
+    with pytest.raises(UserError, match=r"--export_dir=\. is the current folder"):
+        export(config, str(exported / "run"), ".", formats=["keras"])
+    monkeypatch.setattr(pathlib.Path, "is_mount", lambda _: True)
+    with pytest.raises(UserError, match="is a mounted volume: name a new one in it"):
+        export(config, str(exported / "run"), str(tmp_path / "here"))
+    assert not [*tmp_path.glob(".*")]
+
+
+def test_classes_without_names_have_none_in_an_export(exported, tmp_path):
+    copy = shutil.copytree(exported / "run", tmp_path / "run")
+    (copy / "labels.txt").unlink()
+    config = run_files.load_config(str(copy))
+    out = tmp_path / "out"
+    export(config, str(copy), str(out), formats=["keras"])
+    assert (out / "labels.txt").read_text() == "0\n1\n2\n"
+    assert run_files.class_names(out / "alexnet.keras") is None
 
 
 def test_export_writes_over_nothing(exported):

@@ -1,6 +1,7 @@
 """Features of any layer, against the bare net, in .npz and .parquet."""
 
 import pathlib
+import shutil
 import tracemalloc
 
 import keras
@@ -82,6 +83,17 @@ def test_features_are_those_of_the_bare_net(all_formats, photos, ending, tmp_pat
         assert arrays[name].dtype == np.float32
         np.testing.assert_allclose(arrays[name], wanted[name], atol=2e-4, rtol=1e-4)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_numbers_of_classes_are_no_names_of_folders(all_formats, photos, tmp_path):
+    folder = shutil.copytree(all_formats.folder, tmp_path / "exported")
+    count = len((folder / "labels.txt").read_text().splitlines())
+    (folder / "labels.txt").write_text("".join(f"{i}\n" for i in range(count)))
+    (tmp_path / "1").mkdir()
+    shutil.copy(next(photos.glob("n00000001/*.png")), tmp_path / "1")
+    path = tmp_path / "f.npz"
+    extract(str(folder), [str(tmp_path / "1")], ["fc7"], 9, str(path))
+    assert read(path).keys() == {"image", "fc7"}
 
 
 def test_without_classes_there_are_no_labels(all_formats, photos, tmp_path):

@@ -30,7 +30,6 @@ SHAPES = [
 
 @pytest.fixture(scope="module")
 def tool():
-    pytest.importorskip("torch")
     spec = importlib.util.spec_from_file_location("check_torchvision", TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -52,6 +51,7 @@ def made_backbone(protocol=3) -> tuple[dict, bytes]:
 
 
 def test_features_of_made_weights(tool, tmp_path):
+    pytest.importorskip("torch")
     layers, data = made_backbone()
     weights = tool.read_backbone(data)
     for i in range(5):
@@ -111,6 +111,7 @@ def test_damaged_backbones(tool):
     reason="ALEXNET_BACKBONE and ALEXNET_PHOTOS are not set",
 )
 def test_features_of_the_real_weights(tool):
+    pytest.importorskip("torch")
     weights = tool.read_backbone(
         pathlib.Path(os.environ["ALEXNET_BACKBONE"]).read_bytes()
     )

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -199,12 +200,43 @@ def test_caffes_mean_image(suffix, tmp_path):
     assert "BGR, pixels - the mean image" in (tmp_path / "b.prototxt").read_text()
 
 
+def test_a_mean_image_is_written_as_it_is_read(tmp_path):
+    """In grey levels, whatever the pixels are multiplied by before it counts."""
+    path, given, _, _ = small_file(tmp_path, "owt", ".safetensors")
+    np.save(tmp_path / "mean.npy", MEAN_IMAGE)
+    out = f"--preprocessing_out={tmp_path / 'input.json'}"
+    convert(path, tmp_path / "a", *given, f"--mean={tmp_path / 'mean.npy'}", out)
+    written = tmp_path / "input.mean.npy"
+    np.testing.assert_allclose(np.load(written), MEAN_IMAGE, rtol=1e-5)
+    given += [f"--preprocessing={tmp_path / 'input.json'}", f"--mean={written}"]
+    convert(path, tmp_path / "b", *given)
+    first, second = (
+        Statistics.load(tmp_path / name / "statistics.npz").mean_image for name in "ab"
+    )
+    np.testing.assert_allclose(second, first, rtol=1e-6)
+
+
+def test_the_best_checkpoint_of_a_run_has_the_runs_net(tmp_path):
+    path, given, net, weights = small_file(tmp_path, "owt", ".safetensors")
+    convert(path, tmp_path / "run", *given)
+    (tmp_path / "run" / "best").mkdir()
+    for file in (tmp_path / "run").glob("ckpt-0.*"):
+        shutil.copy(file, tmp_path / "run" / "best")
+    best = tmp_path / "run" / "best" / "ckpt-0"
+    assert convert(best, tmp_path / "best.safetensors")["variant"] == "owt"
+    same(files.read(str(tmp_path / "best.safetensors"), net).weights, weights)
+
+
 def test_what_the_input_is_goes_along(tmp_path):
     path, given, _, _ = small_file(tmp_path, "paper", ".safetensors")
     unknown = tmp_path / "run"
     with pytest.raises(UserError, match="not known for variant paper; give --mean"):
         convert(path, unknown, *given)
     assert not unknown.exists()
+    note, target = f"--preprocessing_out={tmp_path / 'x.json'}", tmp_path / "x.pth"
+    with pytest.raises(UserError, match="net's input is, is not known; give --mean"):
+        convert(path, target, *given, note)
+    assert not target.exists()
     convert(path, tmp_path / "p.safetensors", *given, "--mean=120,110.5,100")
     convert(tmp_path / "p.safetensors", unknown, *given)
     statistics = Statistics.load(unknown / "statistics.npz")
@@ -263,15 +295,25 @@ def test_the_settings_of_a_run_are_its_nets(tmp_path):
         (["--preprocessing=missing.json"], "there is no such file"),
         (["--preprocessing=text.npy"], "does not describe an input"),
         (["--labels=text.npy"], "--labels goes into the directory of a run"),
-        (["--output=run", "--labels=text.npy"], "has 1 lines, but the net has 4"),
+        (["--output=run", "--labels=text.npy"], "has 1 names, but the net has 4"),
         (["--output=run", "--labels=missing.txt"], "cannot be read"),
         (["--output=run", "--preprocessing=odd.json"], "divides its pixels by nothing"),
         (["--remove=conv9"], "--remove=conv9"),
+        (["--output=mine.caffemodel"], "mine.prototxt exists: give a new name"),
+        (["--output=net.onnx"], r"this writes .*\.keras, or the directory of a run"),
+        (["--output=net.PTH"], "this writes"),
+        (["--preprocessing_out=mine.json"], "is there already"),
+        (["--preprocessing_out=other.json"], "other.mean.npy exists: give a new"),
+        (["--preprocessing_out=no/folder.json"], "no such directory as no"),
+        (["--preprocessing_out=note.txt"], r"name a file in \.json"),
     ],
 )
 def test_mistakes_are_named_and_leave_nothing(arguments, text, tmp_path, monkeypatch):
     path, given, _, _ = small_file(tmp_path, "owt", ".safetensors")
     monkeypatch.chdir(tmp_path)
+    pathlib.Path("mine.prototxt").write_text("mine")
+    pathlib.Path("mine.json").write_text("mine")
+    pathlib.Path("other.mean.npy").write_text("mine")
     pathlib.Path("text.npy").write_text("text")
     pathlib.Path("text.binaryproto").write_text("text")
     np.save("small.npy", np.zeros((3, 4, 4)))

@@ -223,6 +223,7 @@ def test_notes_that_are_nonsense(tmp_path):
         json.dumps(good | {"preprocessing": {"input_size": 224, "more": 1}}),
         json.dumps(good | {"preprocessing": {"input_size": 224, "std": [0, 1, 1]}}),
         json.dumps(good | {"preprocessing": {"input_size": 224, "mean": [1, 2]}}),
+        json.dumps(good | {"preprocessing": {"input_size": 224, "mean_image": 1}}),
         json.dumps(good | {"preprocessing": {"input_size": 224, "scale": "1e400"}}),
     ):
         path.write_bytes(tensor_files.write_safetensors(arrays, note))

@@ -1,13 +1,15 @@
 """The .safetensors files of this package and of others, and headers that lie."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import safetensors.numpy
-from weight_nets import assert_refused, assert_same_bits, small_net
+from weight_nets import assert_refused, assert_same_bits, random_weights, small_net
 
-from official.alexnet.weights import tensor_files
+from official.alexnet.modeling.variants import OWT
+from official.alexnet.weights import files, tensor_files
 
 ARRAYS = {
     "conv1.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
@@ -51,6 +53,17 @@ def test_what_the_package_writes():
     found, notes = tensor_files.read_safetensors(safetensors.numpy.save(arrays))
     assert_same_bits(found, arrays, any_order=True)
     assert notes == ""
+
+
+def test_torchvisions_convolutions_under_another_layer(tmp_path):
+    """The net is not torchvision's, and its layers have their own names."""
+    more = replace(OWT.dense[1], name="fc7_1")
+    net = small_net("owt")
+    net = replace(net, dense=(*net.dense, replace(more, units=net.dense[1].units)))
+    weights = random_weights(net)
+    path = str(tmp_path / "more.safetensors")
+    files.write(path, weights, net)
+    assert_same_bits(files.read(path, net).weights, weights, any_order=True)
 
 
 def test_bfloat16():

@@ -9,12 +9,7 @@ import tensorflow as tf
 from official.alexnet.backend import keras
 from official.alexnet.distribution.capabilities import xla_runs_here
 from official.alexnet.distribution.grid import DeviceGrid
-from official.alexnet.modeling.columns import (
-    ColumnLayer,
-    is_portable,
-    read,
-    register,
-)
+from official.alexnet.modeling.columns import ColumnLayer, is_portable, read, register
 from official.alexnet.modeling.linear import add_bias, grouped_conv2d, product
 from official.alexnet.modeling.lrn import local_response_normalization
 from official.alexnet.modeling.variants import LRN

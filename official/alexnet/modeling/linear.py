@@ -56,7 +56,8 @@ def grouped_conv2d(
     return tf.concat([conv(*pair) for pair in pairs], axis=-1)
 
 
-def product(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+@tf.custom_gradient
+def product(x: tf.Tensor, kernel: tf.Tensor):
     """x times kernel, with a gradient that reads the kernel as it is stored.
 
     The gradient for x, `dy kernel^T`, is computed as `(kernel dy^T)^T`: for a batch
@@ -64,18 +65,15 @@ def product(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     inputs) and the kernel (inputs, units); all are of one type.
     """
 
-    @tf.custom_gradient
-    def multiply(x, kernel):
-        def gradient(dy):
-            dx = tf.transpose(tf.matmul(kernel, dy, transpose_b=True))
-            return dx, tf.matmul(x, dy, transpose_a=True)
+    def gradient(dy):
+        dx = tf.transpose(tf.matmul(kernel, dy, transpose_b=True))
+        return dx, tf.matmul(x, dy, transpose_a=True)
 
-        return tf.matmul(x, kernel), gradient
-
-    return multiply(x, kernel)
+    return tf.matmul(x, kernel), gradient
 
 
-def add_bias(x: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+@tf.custom_gradient
+def add_bias(x: tf.Tensor, bias: tf.Tensor):
     """x plus a bias a map or unit, with a gradient that is a sum of its own.
 
     TensorFlow fuses its own bias gradient into the kernel's where nothing else waits
@@ -83,13 +81,9 @@ def add_bias(x: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     channels), the bias (channels,) in x's type; its gradient is summed in float32.
     """
 
-    @tf.custom_gradient
-    def add(x, bias):
-        def gradient(dy):
-            axes = list(range(len(dy.shape) - 1))
-            sums = tf.reduce_sum(tf.cast(dy, tf.float32), axes)
-            return dy, tf.cast(sums, bias.dtype)
+    def gradient(dy):
+        axes = list(range(len(dy.shape) - 1))
+        sums = tf.reduce_sum(tf.cast(dy, tf.float32), axes)
+        return dy, tf.cast(sums, bias.dtype)
 
-        return tf.nn.bias_add(x, bias), gradient
-
-    return add(x, bias)
+    return tf.nn.bias_add(x, bias), gradient

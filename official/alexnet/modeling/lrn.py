@@ -53,53 +53,41 @@ def local_response_normalization(
         )
         y = tf.cast(y, x.dtype)
     elif form == "fused":
-        y = _fused(columns, lrn)
+        y = _fused(lrn)(columns)
     else:
         y = _normalize(columns, lrn, _band_window)
     return tf.ensure_shape(tf.reshape(y, shape), [batch, height, width, channels])
 
 
-def _fused(x: tf.Tensor, lrn: LRN) -> tf.Tensor:
-    normalize, gradient = _compiled(lrn)
-    return tf.custom_gradient(lambda x: (normalize(x), lambda dy: gradient(x, dy)))(x)
-
-
 @functools.cache
-def _compiled(lrn: LRN) -> tuple[Callable, Callable]:
+def _fused(lrn: LRN) -> Callable:
     """The two passes, each compiled by itself: the rest of a step stays as it is."""
-
-    def compiled(function: Callable) -> Callable:
-        return tf.function(function, jit_compile=True, autograph=False)
-
-    return (
-        compiled(lambda x: _normalize(x, lrn, _slice_window)),
-        compiled(lambda x, dy: _gradient(x, dy, lrn, _slice_window)),
-    )
+    compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
+    normalize = compiled(lambda x: _normalize(x, lrn, _slice_window))
+    gradient = compiled(lambda x, dy: _gradient(x, dy, lrn))
+    return tf.custom_gradient(lambda x: (normalize(x), lambda dy: gradient(x, dy)))
 
 
 def _normalize(x: tf.Tensor, lrn: LRN, window: Callable) -> tf.Tensor:
     wide = tf.cast(x, tf.float32)
-    _, factor = _denominator(wide, lrn, window)
-    return tf.cast(wide * factor, x.dtype)
+    d = lrn.k + window(tf.square(wide), lrn.n, lrn.alpha)
+    return tf.cast(wide * inverse_power(d, lrn.beta), x.dtype)
 
 
-def _gradient(x: tf.Tensor, dy: tf.Tensor, lrn: LRN, window: Callable) -> tf.Tensor:
+def _gradient(x: tf.Tensor, dy: tf.Tensor, lrn: LRN) -> tf.Tensor:
     wide, dy = tf.cast(x, tf.float32), tf.cast(dy, tf.float32)
-    d, factor = _denominator(wide, lrn, window)
-    direct = dy * factor
-    through_d = wide * window(direct * wide / d, lrn.n)
+    d = lrn.k + _slice_window(tf.square(wide), lrn.n, lrn.alpha)
+    direct = dy * inverse_power(d, lrn.beta)
+    through_d = wide * _slice_window(direct * wide / d, lrn.n)
     return tf.cast(direct - 2 * lrn.alpha * lrn.beta * through_d, x.dtype)
 
 
-def _denominator(
-    x: tf.Tensor, lrn: LRN, window: Callable
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """d and d^-beta."""
-    d = lrn.k + window(tf.square(x), lrn.n, lrn.alpha)
-    if lrn.beta == 0.75:
+def inverse_power(d: tf.Tensor, beta: float) -> tf.Tensor:
+    """d^-beta."""
+    if beta == 0.75:
         root = tf.math.rsqrt(d)
-        return d, root * tf.sqrt(root)
-    return d, tf.pow(d, -lrn.beta)
+        return root * tf.sqrt(root)
+    return tf.pow(d, -beta)
 
 
 def _slice_window(values: tf.Tensor, n: int, factor: float = 1.0) -> tf.Tensor:

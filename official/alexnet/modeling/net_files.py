@@ -229,6 +229,8 @@ def _constants(layer: _Layer) -> dict[str, object]:
     match layer.text("type"):
         case "cmrnorm" | "rnorm" as kind:
             size = layer.whole("size")
+            if size % 2 == 0:
+                raise layer.error(f"has size={size}, which has no middle", "size")
             alpha = layer.number("scale") / (size if kind == "cmrnorm" else size**2)
             norm = LRN(layer.number("minDiv", "1"), size, alpha, layer.number("pow"))
             return {_TYPES[kind][0]: norm}
@@ -238,5 +240,7 @@ def _constants(layer: _Layer) -> dict[str, object]:
             stride = layer.whole("stride")
             return {"pool_size": layer.whole("sizeX"), "pool_stride": stride}
         case "hs":
-            return {"dropout": round(1 - layer.number("keep"), 12)}
+            if not 0 < (keep := layer.number("keep")) <= 1:
+                raise layer.error(f"has keep={keep:g}, not above 0 up to 1", "keep")
+            return {"dropout": round(1 - keep, 12)}
     return {}

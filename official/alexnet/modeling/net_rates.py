@@ -18,11 +18,12 @@ def settings(weights: Mapping[str, typing.Any]) -> dict[str, object]:
     for name in ("momW", "momB", "wc", "schedW", "schedB", "sched"):
         if len({frozenset(layer.values(name)) for layer in layers}) > 1:
             raise layers[0].error(f"and others differ in {name}", name)
+    momentum = layers[0].number("momW")
+    if layers[0].number("momB", layers[0].text("momW")) != momentum:
+        raise layers[0].error("has another momB than momW: here they are one", "momB")
     kernels, biases = ([x.number(name) for x in layers] for name in ("epsW", "epsB"))
-    rate, bias = (
-        statistics.mode(list(filter(None, kernels)) or [0.0]),
-        statistics.mode(biases),
-    )
+    rate = statistics.mode(list(filter(None, kernels)) or [0.0])
+    bias = statistics.mode(biases)
     parts = _parts(layers[0], "schedB")
     rows = [f"{part} all x{by:.9g}" for part, by in _parts(layers[0], "schedW")[1:]]
     rows += [f"{part} biases {bias * by:.9g}" for part, by in parts]
@@ -31,7 +32,7 @@ def settings(weights: Mapping[str, typing.Any]) -> dict[str, object]:
             rows.append(f"0 {name}/kernel x{kernel / rate:.9g}")
         if own != bias:
             rows += [f"{part} {name}/bias {own * by:.9g}" for part, by in parts]
-    train = {"learning_rate": rate, "momentum": layers[0].number("momW")}
+    train = {"learning_rate": rate, "momentum": momentum}
     train |= {"weight_decay": layers[0].number("wc", "0"), "decay_biases": False}
     return train | {"schedule": "constant", "rates": rows}
 

@@ -4,12 +4,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from official.alexnet.modeling.columns import (
-    ColumnLayer,
-    is_portable,
-    read,
-    register,
-)
+from official.alexnet.modeling.columns import ColumnLayer, is_portable, read, register
+from official.alexnet.modeling.lrn import inverse_power
 from official.alexnet.modeling.variants import LRN
 
 
@@ -49,11 +45,7 @@ def _normalize(
         return norm.n**2 * tf.nn.avg_pool2d(padded, norm.n, strides=1, padding="VALID")
 
     d = norm.k + norm.alpha * window(tf.square(x))
-    if norm.beta == 0.75:
-        root = tf.math.rsqrt(d)
-        factor = root * tf.sqrt(root)
-    else:
-        factor = tf.pow(d, -norm.beta)
+    factor = inverse_power(d, norm.beta)
 
     def gradient(dy: tf.Tensor) -> tf.Tensor:
         direct = dy * factor
@@ -119,7 +111,7 @@ class BatchNormalization(ColumnLayer):
     def call(self, x, training=False):
         scale_and_offset = read(self.gamma, self.beta)
         moving = read(self.moving_mean, self.moving_variance)
-        if not training:
+        if not (training and self.trainable):
             normalize = lambda *inputs: self._normalize(*inputs)[0]  # noqa: E731
             return self.run(normalize, x, *scale_and_offset, *moving)
         y, *measured = self.run(self._normalize, x, *scale_and_offset)

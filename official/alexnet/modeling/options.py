@@ -78,8 +78,15 @@ def change(
     net = replace(net, input_size=net.input_size if input_size is None else input_size)
     if dropout is not None:
         net = each(replace(net, dropout=dropout), lambda x: replace(x, dropout=None))
-    if not (_is_number(net.dropout) and 0 <= net.dropout < 1):
-        raise UserError(f"--dropout should be in [0, 1), not {net.dropout!r}")
+    for rate in (net.dropout, *map(net.dropout_of, (*net.convolutions, *net.dense))):
+        if not (_is_number(rate) and 0 <= rate < 1):
+            raise UserError(f"--dropout should be in [0, 1), not {rate!r}")
+    for norm in (net.lrn, net.spatial_norm):
+        if not (_is_number(norm.n, numbers.Integral) and norm.n > 0 and norm.n % 2):
+            raise UserError(
+                f"--variant={net.name}: n={norm.n!r} of a norm has no middle: give an "
+                "odd whole number"
+            )
     if not (_is_number(width) and width > 0):
         raise UserError(f"--width should be a number above 0, not {width!r}")
     check_whole(input_size=net.input_size)
@@ -123,14 +130,13 @@ def _with_init(net: Variant, init: str) -> Variant:
     _check_choice("init", init, INITS)
     if init == "published":
         return net
-    first, second, *rest = net.convolutions
-    if first.stddev is None:
+    if net.convolutions[0].stddev is None:
         raise UserError(
             f"--init=source: the variant {net.name} starts from PyTorch's uniform "
             "weights, of which the 2012 source knows nothing"
         )
-    wide = [replace(conv, stddev=0.03) for conv in rest]
-    return replace(net, convolutions=(first, second, *wide))
+    wide = [replace(conv, stddev=0.03) for conv in net.convolutions[2:]]
+    return replace(net, convolutions=(*net.convolutions[:2], *wide))
 
 
 def _with_activation(net: Variant, activation: str) -> Variant:

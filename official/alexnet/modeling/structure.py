@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator
 
-from official.alexnet.modeling.variants import LRN, VARIANTS, Conv, Dense, Variant
+from official.alexnet.modeling.variants import LRN, Conv, Dense, Variant
 
 
 def column_name(layer: str, column: int, num_columns: int) -> str:
@@ -81,11 +81,6 @@ def difference(found: list[str], wanted: list[str]) -> str | None:
         if here != there:
             return f"it has `{here}` where this net has `{there}`"
     return None
-
-
-def variants_of(found: list[str]) -> list[str]:
-    """Names of the variants with these lines."""
-    return [name for name, net in VARIANTS.items() if lines(net) == found]
 
 
 def input_factors(net: Variant) -> dict[str, float]:

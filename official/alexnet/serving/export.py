@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +13,7 @@ from official.alexnet import disk, paths
 from official.alexnet.backend import keras
 from official.alexnet.config import Config, ModelConfig, RuntimeConfig
 from official.alexnet.data import preprocessing
-from official.alexnet.data.classes import read_labels
+from official.alexnet.data.classes import read_labels, write_labels
 from official.alexnet.data.statistics import STATISTICS_FILE, Statistics
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.columns import portable as portable_ops
@@ -71,6 +72,11 @@ def export(
     target = check(export_dir, "--export_dir")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"--export_dir={target} exists: name a new directory")
+    if target.exists():  # The new one is put in its place.
+        is_mount = target.resolve().is_mount()
+        if is_mount or target.samefile("."):
+            what = "a mounted volume" if is_mount else "the current folder"
+            raise UserError(f"--export_dir={target} is {what}: name a new one in it")
     path, contents = checkpoints.find(source, checkpoint_path)
     model = build_model(config.model, config.runtime)
     step = checkpoints.set_weights(model, path, contents)
@@ -97,8 +103,7 @@ def export(
                 quantization = litert_quantization
                 write_litert(model, folder / file, **inputs, quantization=quantization)
         statistics.save(folder / STATISTICS_FILE)
-        text = "".join(f"{label}\n" for label in labels)
-        (folder / LABELS_FILE).write_text(text, "utf-8")
+        write_labels(labels, folder / LABELS_FILE)
         (folder / PARAMS_FILE).write_text(config.to_yaml(), "utf-8")
     return {
         "export_dir": str(target),
@@ -126,10 +131,14 @@ def _with_softmax(model: keras.Model) -> keras.Model:
 
 @contextlib.contextmanager
 def _appearing_whole(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder that takes the target's name when everything in it is written."""
-    folder = target.with_name(target.name + ".partial")
+    """A folder that takes the target's name when everything in it is written.
+
+    A process that is killed leaves it behind, as `.NAME.*.partial`.
+    """
+    target = target.resolve()  # What is behind a link.
+    # Of this call alone: another may be at work.
+    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     with disk.saying_where(target):
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
             yield folder

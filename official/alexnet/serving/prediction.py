@@ -17,13 +17,12 @@ import tensorflow as tf
 from absl import logging
 from PIL import Image
 
-from official.alexnet import disk
+from official.alexnet import disk, run_files
 from official.alexnet import paths as paths_lib
 from official.alexnet.data import image_files
-from official.alexnet.data.classes import key, read_labels, read_names
+from official.alexnet.data.classes import key, read_labels
 from official.alexnet.data.pictures import MAX_PIXELS
-from official.alexnet.errors import UserError
-from official.alexnet.run_files import LABELS_FILE
+from official.alexnet.errors import NoRoom, UserError
 from official.alexnet.serving import feature_files
 
 # Between lines on how far it is, where the answers go to a file.
@@ -65,7 +64,7 @@ def predict(
     served = _load(folder)  # The loaded object keeps the weights alive.
     classify = served.signatures["serving_default"]
     num_classes = classify.structured_outputs["probabilities"].shape[1]
-    labels = read_labels(folder / LABELS_FILE, num_classes)
+    labels = read_labels(folder / run_files.LABELS_FILE, num_classes)
     top = min(top, num_classes)
     path = pathlib.Path(output_file) if output_file else None
     if path:
@@ -79,10 +78,15 @@ def predict(
     for answers in pictures.answers(call):
         for row, probabilities in answers:
             if probabilities is not None:
-                row["labels"] = _best(probabilities, labels, top)
+                row["labels"] = best(probabilities, labels, top)
         rows = [row for row, _ in answers]
         if path:
-            disk.append(path, _lines(path, rows, top).encode())
+            try:
+                disk.append(path, _lines(path, rows, top).encode())
+            except NoRoom as error:
+                raise NoRoom(
+                    f"{error}, with another --output_file: what is answered stays here"
+                ) from error
             continue
         for row in rows:
             (bad_images if "error" in row else predictions).append(row)
@@ -130,7 +134,7 @@ def extract(
                 f"it again with --features={','.join(features)}"
             )
     shapes = {name: run.structured_outputs[keys[name]].shape[1:] for name in features}
-    classes = class_places(read_names(folder / LABELS_FILE))
+    classes = class_places(run_files.class_names(folder))
 
     def call(encoded: tf.Tensor) -> list[list[np.ndarray]]:
         outputs = run(encoded)
@@ -316,13 +320,16 @@ def _read(name: str) -> bytes | str:
         return path.read_bytes()
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return f"has more than {MAX_PIXELS:,} pixels"
+    except MemoryError:
+        return "cannot be read: no memory is left"
     # Pillow's decoders raise almost any exception on damaged bytes.
     except Exception as error:
         reason = getattr(error, "strerror", None)
         return f"cannot be read: {reason}" if reason else _DAMAGED
 
 
-def _best(probabilities: np.ndarray, labels: list[str], top: int) -> list[dict]:
+def best(probabilities: np.ndarray, labels: Sequence[str], top: int) -> list[dict]:
+    """The `top` most probable labels of (num_classes,), or all, best first."""
     order = np.argsort(-probabilities, kind="stable")[:top]
     return [
         {"label": labels[i], "probability": round(float(probabilities[i]), 6)}

@@ -7,7 +7,6 @@ from official.alexnet.modeling import structure
 from official.alexnet.modeling.variants import Conv, Dense, Variant
 from official.alexnet.weights.caffe_messages import PARAMETERS, message
 
-Value = int | float | str | tuple[int, ...]
 # Repeated where the axes may differ; in these nets they do not.
 _OF_AXES = {"pad": 0, "kernel_size": 0, "stride": 1}
 # In testing, what goes in comes out.
@@ -16,7 +15,7 @@ _WITH_WEIGHTS = ("Convolution", "InnerProduct")
 _COMPUTING = (*_WITH_WEIGHTS, "LRN", "Pooling", "ReLU", "TanH", "Slice", "Concat")
 
 
-def settings(layer: Message) -> dict[str, Value]:
+def settings(layer: Message) -> dict[str, int | float | str | tuple[int, ...]]:
     """What the parameters of a layer say, or their defaults, by name.
 
     Raises:

@@ -177,24 +177,21 @@ def check(found: WeightFile, net: Variant, shapes: dict[str, tuple[int, ...]]) -
             text = f"{held}, which {wanted} not"
         else:
             text = f"{held}, where {wanted} {shapes[name]}"
-        raise UserError(f"{found.path}: {text}{_of(_by_shapes(found, net))}")
-    if found.lines is not None:
-        text = structure.difference(found.lines, structure.lines(net))
-        fitting = structure.variants_of(found.lines)
-    elif found.layers is not None:
-        text = _caffe_difference(found, net)
-        others = VARIANTS.items() if text else ()
-        fitting = [n for n, other in others if not _caffe_difference(found, other)]
-    else:
-        return
-    if text:
+        raise UserError(f"{found.path}: {text}{_of(_by_shapes(here, net))}")
+    if text := _difference(found, net):
+        fitting = [n for n, other in VARIANTS.items() if not _difference(found, other)]
         raise UserError(
             f"{found.path}: its net is not variant {net.name} with these options: "
             f"{_printable(text)}{_of(fitting)}"
         )
 
 
-def _caffe_difference(found: WeightFile, net: Variant) -> str | None:
+def _difference(found: WeightFile, net: Variant) -> str | None:
+    """What the file says of its net that is otherwise in this one; None: nothing."""
+    if found.lines is not None:
+        return structure.difference(found.lines, structure.lines(net))
+    if found.layers is None:
+        return None
     try:
         wanted = caffe_layers.describe(net, found.num_classes)
     except UserError as error:
@@ -202,10 +199,9 @@ def _caffe_difference(found: WeightFile, net: Variant) -> str | None:
     return caffe_layers.difference(found.layers, wanted)
 
 
-def _by_shapes(found: WeightFile, net: Variant) -> list[str]:
+def _by_shapes(shapes: dict[str, tuple[int, ...]], net: Variant) -> list[str]:
     """Other variants that have the file's shapes."""
-    shapes = {name: array.shape for name, array in found.weights.items()}
-    classes = shapes.get("fc8/bias", (0,))[0]
+    classes = sum(shapes.get("fc8/bias", (0,)))
     return [
         name
         for name, other in VARIANTS.items()

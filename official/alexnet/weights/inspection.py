@@ -82,7 +82,7 @@ def inspect(weights: Weights, net: Variant) -> Inspection:
 def warn(path: str, weights: Weights, net: Variant) -> None:
     """Logs faults in one line; passes over weights of other shapes than the net's."""
     shapes = {name: array.shape for name, array in weights.items()}
-    wanted = structure.weight_shapes(net, *shapes.get("fc8/bias", (0,)))
+    wanted = structure.weight_shapes(net, sum(shapes.get("fc8/bias", (0,))))
     if wanted == shapes and (faults := inspect(weights, net).faults):
         logging.warning("%s: %s", path, "; ".join(faults))
 

@@ -170,9 +170,11 @@ def for_dropout_of(
 
 def torch_names(arrays: Mapping[str, np.ndarray], net: Variant) -> dict:
     """The arrays by torchvision's names, if the net is torchvision's."""
-    operations = [conv.then for conv in _own(net)]
-    same = operations == [conv.then for conv in OWT.convolutions]
-    if not same or _own(net) != [*net.convolutions]:
+    same = [conv.then for conv in net.convolutions] == [
+        c.then for c in OWT.convolutions
+    ]
+    layers = [layer.name for layer in (*_own(net), *net.dense)]
+    if not same or [*layers, "fc8"] != [*TORCHVISION]:
         return dict(arrays)
     renamed = {}
     for name, array in arrays.items():

@@ -103,6 +103,7 @@ def from_dict(values: object, source: str) -> Preprocessing:
             type(made.input_size) is int
             and 1 <= made.input_size <= 4096
             and made.channel_order in ("rgb", "bgr")
+            and made.mean_image is None
             and made.resize in ("shorter_side", "warp")
             and isinstance(made.labels, str)
             and len(made.mean) == len(made.std) == 3
