@@ -16,6 +16,7 @@ runs), and hparams/ for the HPARAMS tab of
 Needs matplotlib, pandas and SciPy: pip install 'official-alexnet[plots]'.
 """
 
+import contextlib
 import pathlib
 import shlex
 import signal
@@ -69,6 +70,11 @@ def main() -> dict:
 def _execute(todo: list[runs.Run], plan, output_dir, data_dir) -> tuple[int, dict]:
     """Runs what is left; returns how many are finished, and what failed, and how."""
     cli.start_tensorflow()  # TensorBoard imports it.
+    import tensorflow as tf  # noqa: PLC0415
+
+    # The runs need them; what has started already is another's to decide.
+    with contextlib.suppress(RuntimeError):
+        tf.config.set_visible_devices([], "GPU")
     try:
         from ablating import report  # noqa: PLC0415
     except ImportError as error:

@@ -11,11 +11,11 @@ small set of records against a large one), normalization (the step with LRN, wit
 with batch norm). Contenders
 take turns, A B C A B C ..., after warm-up rounds, and each gets the same network,
 batch, precision and threads. Peers come with pip install 'official-alexnet[bench]'; one
-that is not installed is left out and named. It all runs on the CPU. Prints a table a
-suite: median and shortest time of a step or batch, the spread (slowest less quickest,
-of the median), images a second, and the time as a multiple of ours: the median of the
-ratios of each round, and their spread; then the bars that are to be reached. With
---against, another checkout of this repository is the only contender.
+that is not installed is left out and named. Without --gpu all runs on the CPU. Prints a
+table a suite: median and shortest time of a step or batch, the spread (slowest less
+quickest, of the median), images a second, and the time as a multiple of ours: the
+median of the ratios of each round, and their spread; then the bars that are to be
+reached. With --against, another checkout of this repository is the only contender.
 """
 
 import contextlib
@@ -37,6 +37,7 @@ from benchmarking.timing import interleave
 
 from official.alexnet import cli
 from official.alexnet.errors import UserError
+from official.alexnet.library import num_cores
 
 # Imported when they are needed: they start TensorFlow.
 SUITES = {
@@ -61,9 +62,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("warmup", 2, "Rounds before, not counted.", 0)
     flags.DEFINE_list("peers", ["all"], f"Out of {', '.join(PEERS)}; all; none.")
     flags.DEFINE_string(
-        "data_dir",
-        None,
-        "Prepared records to read from. Default: pictures are drawn.",
+        "data_dir", None, "Prepared records to read from. Default: pictures are drawn."
     )
     flags.DEFINE_string(
         "originals",
@@ -99,25 +98,25 @@ def settings_from_flags() -> tuple[list[str], Settings]:
         values.suites = list(known)
     _check_names("suites", values.suites, known)
     _check_names("dtype", values.dtype, DTYPES)
-    if values.peers not in (["all"], ["none"]):
-        _check_names("peers", values.peers, (*PEERS, "all", "none"))
-    threads = values.threads or settings_lib.cores()
-    if threads > settings_lib.cores():
-        raise UserError(
-            f"--threads={threads}: there are {settings_lib.cores()} cores here"
-        )
+    _check_names("peers", values.peers, (*PEERS, "all", "none"))
+    threads = values.threads or num_cores()
+    if threads > num_cores():
+        raise UserError(f"--threads={threads}: there are {num_cores()} cores here")
     if other and not pathlib.Path(other, "official/alexnet/__init__.py").is_file():
         raise UserError(f"--against={other}: there is no official.alexnet in it")
-    if values.gpu and (values.suites != ["train_step"] or values.peers != ["none"]):
-        raise UserError("--gpu needs --suites=train_step --peers=none")
+    is_alone = values.suites == ["train_step"] and values.peers == ["none"]
+    if values.gpu and (other or not is_alone):
+        raise UserError(
+            "--gpu needs --suites=train_step --peers=none, and no --against"
+        )
     if values.json and not pathlib.Path(cli.path("json")).parent.is_dir():
         raise UserError(f"--json={values.json}: there is no such directory")
-    return values.suites, Settings(
+    return list(dict.fromkeys(values.suites)), Settings(
         batch_size=values.batch_size or (8 if values.small else 128),
         rounds=values.rounds,
         warmup=values.warmup,
         peers=tuple(peer for peer in PEERS if {peer, "all"} & set(values.peers)),
-        dtypes=tuple(values.dtype),
+        dtypes=tuple(dict.fromkeys(values.dtype)),
         threads=threads,
         data_dir=cli.path("data_dir"),
         originals=cli.path("originals"),
@@ -128,6 +127,8 @@ def settings_from_flags() -> tuple[list[str], Settings]:
 
 
 def _check_names(flag: str, given: list[str], known: tuple[str, ...]) -> None:
+    if not given and flag != "peers":
+        raise UserError(f"--{flag} is empty: name some of {', '.join(known)}")
     for name in given:
         if name not in known:
             raise UserError(f"--{flag}: {name!r} is none of {', '.join(known)}")
@@ -193,7 +194,7 @@ def _keep_to_cpu(*, split: bool) -> None:
     """Hides GPUs; for two columns the CPU is split before anything runs on it."""
     import tensorflow as tf  # noqa: PLC0415
 
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # Of children, too.
     # Where TensorFlow has started already this is another's to decide.
     with contextlib.suppress(RuntimeError):
         tf.config.set_visible_devices([], "GPU")

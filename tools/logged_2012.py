@@ -32,7 +32,7 @@ def rows(folder: pathlib.Path) -> list[tuple[str, ...]]:
         lines = file.read_text("utf-8").splitlines()
         for number, line in enumerate(lines):
             if result := _RESULT.search(line):
-                note = f"{lines[number - 1]} {line}"
+                note = " ".join(lines[max(0, number - 1) : number + 1])
                 said = (_first(kinds, note) for kinds in (_CROPS, _IMAGES))
                 found.append((file.name, str(number + 1), *result.groups(), *said))
     return found

@@ -19,21 +19,20 @@ flags.DEFINE_string("output", None, "PNG to write.", required=True)
 
 
 def main() -> dict:
-    suites = {}
+    bars: dict[str, list[dict]] = {}
     for name in cli.paths("json"):
         try:
-            suites |= json.loads(pathlib.Path(name).read_text("utf-8"))["suites"]
-        except (OSError, ValueError, KeyError) as error:
+            suites = json.loads(pathlib.Path(name).read_text("utf-8"))["suites"]
+            for suite, data in suites.items():
+                rows = [row for row in data["rows"] if row["samples_s"]]
+                bars.setdefault(suite, []).extend(rows)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"--json={name} is not a file of benchmark.py: {error}"
             ) from error
     output = cli.path("output")
-    bars = {
-        suite: [row for row in data["rows"] if row["samples_s"]]
-        for suite, data in suites.items()
-    }
     _draw(bars, pathlib.Path(output))
-    return {"written": output, "suites": list(suites)}
+    return {"written": output, "suites": list(bars)}
 
 
 def _draw(bars: dict[str, list[dict]], path: pathlib.Path) -> None:

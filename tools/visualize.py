@@ -33,6 +33,12 @@ from official.alexnet.errors import UserError, check_known
 
 FLAGS = flags.FLAGS
 PICTURES = ("kernels", "predictions", "neighbors", "curves")
+# What only some of them read.
+READ_BY = {
+    **dict.fromkeys(("images", "num_images"), ("predictions", "neighbors")),
+    **dict.fromkeys(("search_images", "num_neighbors"), ("neighbors",)),
+    "top": ("predictions",),
+}
 SETTINGS = "data_dir tfds_name statistics batch_size eval_crops dtype"
 
 
@@ -86,6 +92,8 @@ def main() -> dict:
     )
 
     results = {"written": []}
+    if set(what) != {"kernels"}:
+        drawing.new_figure(1, 1)  # Where matplotlib is missing: before the work.
     if config:
         net = trained.find(config, model_dir, cli.path("checkpoint_path"))
         results |= {"source": net.source, "step": net.step}
@@ -121,11 +129,21 @@ def main() -> dict:
 
 
 def _what() -> list[str]:
-    """The pictures to draw; each has what it needs."""
+    """The pictures to draw; each has what it needs, and each flag is read."""
+    what = _chosen()
+    for flag, readers in READ_BY.items():
+        if FLAGS[flag].present and not {*readers} & {*what}:
+            raise UserError(f"--{flag} is for --what={' or '.join(readers)}")
+    return what
+
+
+def _chosen() -> list[str]:
     if not FLAGS.model_dir and not FLAGS.runs:
         raise UserError("name a net with --model_dir, or --runs")
     if FLAGS.what is None:
-        return ["kernels"] * bool(FLAGS.model_dir) + ["curves"]
+        own = pathlib.Path(cli.path("model_dir") or "") / run_files.METRICS_FILE
+        has_curves = FLAGS.runs or own.is_file()  # An export has none.
+        return ["kernels"] * bool(FLAGS.model_dir) + ["curves"] * bool(has_curves)
     if not FLAGS.what:
         raise UserError(f"--what is empty: name some of {', '.join(PICTURES)}")
     for name in FLAGS.what:

@@ -29,10 +29,7 @@ def run_dir(records_dir, tmp_path_factory) -> pathlib.Path:
     """A narrow net, trained for two epochs, with an evaluation after each."""
     config = Config(
         model=ModelConfig(
-            num_classes=3,
-            width=0.125,
-            input_size=64,
-            init="unit_variance",
+            num_classes=3, width=0.125, input_size=64, init="unit_variance"
         ),
         data=DataConfig(data_dir=str(records_dir), input_scale="unit_variance"),
         train=TrainConfig(

@@ -14,10 +14,7 @@ from ablating import effects, hparams, plot, report, runs
 from ablating import plan as plans
 from ablation_plans import result, tiny_plan
 from tensorboard import context
-from tensorboard.backend.event_processing import (
-    data_provider,
-    plugin_event_multiplexer,
-)
+from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 

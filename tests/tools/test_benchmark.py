@@ -14,12 +14,11 @@ sys.path.insert(0, str(TOOLS))
 
 import benchmark  # noqa: E402
 from benchmarking import layers, networks, preparation  # noqa: E402
+from benchmarking import report as report_lib  # noqa: E402
 from benchmarking.child import Child  # noqa: E402
 from benchmarking.settings import PEERS, Settings  # noqa: E402
 
-from official.alexnet.distribution.capabilities import (  # noqa: E402
-    grouped_kernels_run_here,
-)
+from official.alexnet.distribution.capabilities import grouped_kernels_run_here  # noqa: E402
 from official.alexnet.errors import UserError  # noqa: E402
 from official.alexnet.preparation import conversion  # noqa: E402
 from official.alexnet.preparation.sources import Entry  # noqa: E402
@@ -235,5 +234,5 @@ def test_every_suite_with_every_peer(tmp_path):
     assert not [row for row in rows if "differs" in row["note"]]
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["bars_met"] + last["bars_missed"] + len(missing) == len(
-        [bar for bar in report.BARS if bar[0] != "against"]
+        [bar for bar in report_lib.BARS if bar[0] != "against"]
     )

@@ -301,7 +301,9 @@ def ray_program(folder: pathlib.Path) -> subprocess.Popen:
     note = f"import os; open(f'{folder}.{{os.getpid()}}', 'w').close(); "
     text = re.sub(r"SETTINGS = .*", f"SETTINGS = {settings!r}", RAY, count=1)
     text = text.replace("/shared/runs/paper", str(folder))
-    text = text.replace("use_gpu=True", "use_gpu=False")
+    gpus = '{"use_gpu": True, "resources_per_worker": {"GPU": 2}}'
+    assert gpus in text
+    text = text.replace(gpus, "{}")
     text = text.replace("    train(settings", f"    {note}train(settings")
     return subprocess.Popen(
         [sys.executable, "-c", text],

@@ -12,13 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from visualizing import (
-    curves,
-    kernels,
-    photographs,
-    predictions,
-    trained,
-)
+from visualizing import curves, kernels, photographs, predictions, trained
 
 from official.alexnet import run_files
 from official.alexnet.errors import UserError

@@ -9,19 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from visualizing import (
-    drawing,
-    kernels,
-    neighbors,
-    photographs,
-    predictions,
-    trained,
-)
+from visualizing import drawing, kernels, neighbors, photographs, predictions, trained
 
 from official.alexnet import run_files
-from official.alexnet.config import (
-    ModelConfig,
-)
+from official.alexnet.config import ModelConfig
 from official.alexnet.errors import UserError
 from official.alexnet.serving.prediction import find_images
 

@@ -31,10 +31,8 @@ _METRICS = {
 def write(plan: Plan, results: list[dict], folder: pathlib.Path) -> None:
     """Writes event files, in place of those of an earlier call."""
     shutil.rmtree(folder, ignore_errors=True)
-    keys = sorted({key for row in plan.rows for key in row.changed})
-    same = dict.fromkeys(keys, "as the baseline")
-    settings = {row.name: {"row": row.name, **same, **row.changed} for row in plan.rows}
-    columns = pd.DataFrame(settings.values())
+    columns = pd.DataFrame([{"row": row.name} | row.changed for row in plan.rows])
+    columns = columns.fillna("as the baseline").set_index("row", drop=False)
     with tf.summary.create_file_writer(str(folder)).as_default(step=0):
         api.hparams_config(
             [api.HParam(k, api.Discrete(list(columns[k].unique()))) for k in columns],
@@ -50,6 +48,6 @@ def write(plan: Plan, results: list[dict], folder: pathlib.Path) -> None:
     for (row, seed), metrics in table.reindex(columns=list(_METRICS)).iterrows():
         own = str(folder / row / f"seed{seed}")
         with tf.summary.create_file_writer(own).as_default(step=0):
-            api.hparams(settings[row], trial_id=row)
+            api.hparams(columns.loc[row].to_dict(), trial_id=row)
             for tag, value in metrics.dropna().items():
                 tf.summary.scalar(tag, value)

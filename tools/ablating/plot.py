@@ -25,8 +25,7 @@ def draw(plan: Plan, results: list[dict], path: pathlib.Path) -> None:
     figure = Figure(figsize=(8, 1.3 + 0.36 * len(found)), layout="constrained")
     panel = figure.subplots()
     panel.axvline(0, color="black", linewidth=0.8)
-    for _, of_seed in seeds.iterrows():
-        panel.plot(of_seed, heights, "k.", ms=4, zorder=4)
+    panel.plot(seeds.T.to_numpy(), heights, "k.", ms=4, zorder=4)
     for height, row in zip(heights, plan.rows[1:], strict=True):
         if row.claim is not None and row.claim.measure == MAIN_MEASURE:
             says = _FIGURE

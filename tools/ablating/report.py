@@ -13,28 +13,19 @@ from ablating.effects import by_seed, effects
 from ablating.plan import MAIN_MEASURE, Claim, Plan, Row
 from official.alexnet import disk, run_files
 
-# Measures with the digits that tables show.
-_DIGITS = {
-    "top_1_error": 1,
-    "top_5_error": 1,
-    "ten_crop_top_1_error": 1,
-    "ten_crop_top_5_error": 1,
-    "train_loss": 3,
-    "train_error": 1,
+# Measures: what tables call them, and the digits they show.
+_MEASURES = {
+    "top_1_error": ("top-1, one crop", 1),
+    "top_5_error": ("top-5, one crop", 1),
+    "ten_crop_top_1_error": ("top-1, ten crops", 1),
+    "ten_crop_top_5_error": ("top-5, ten crops", 1),
+    "train_loss": ("training loss", 3),
+    "train_error": ("training error", 1),
 }
 COLUMNS = (
-    *("row", "seed", *_DIGITS, "steps", "parameters", "seconds", "cpu_seconds"),
+    *("row", "seed", *_MEASURES, "steps", "parameters", "seconds", "cpu_seconds"),
     *("images_per_second", "commit"),
 )
-_LABELS = {
-    "ten_crop_top_1_error": "top-1, ten crops",
-    "top_1_error": "top-1, one crop",
-    "train_loss": "training loss",
-}
-_NETS = """\
-| row | change | seeds | top-1, one crop | top-5, one crop | top-1, ten crops \
-| top-5, ten crops | training loss | training error | parameters |
-| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
 _CHANGES = """\
 | row | measure | difference | 95 % interval | 95 % interval, pooled | paper |
 | --- | --- | ---: | ---: | ---: | --- |"""
@@ -51,6 +42,8 @@ def collect(plan: Plan, output_dir: pathlib.Path, data_dir: str | None) -> list[
         found = []
         for file in (output_dir / row.name).glob(f"seed*/{runs.RESULTS_FILE}"):
             result = json.loads(file.read_text("utf-8"))
+            if file.parent.name != f"seed{result['seed']}":
+                continue  # A copy that somebody keeps.
             config = plans.run_config(row, result["seed"], data_dir)
             runs.check_same(file.parent, config)
             found.append(result)
@@ -81,13 +74,17 @@ def as_csv(results: list[dict]) -> str:
 
 def as_tables(plan: Plan, results: list[dict]) -> str:
     """Two tables in Markdown: the nets, and what each change does."""
-    nets, changes = [_NETS], [_CHANGES]
+    titles = [title for title, _ in _MEASURES.values()]
+    nets = [_line("row", "change", "seeds", *titles, "parameters")]
+    nets.append(_line("---", "---", *["---:"] * 8))
+    changes = [_CHANGES]
     frame = pd.DataFrame(results, columns=COLUMNS)
     for row in plan.rows:
         own = frame[frame["row"] == row.name]
         change = ", ".join(f"{key}={value}" for key, value in row.changed.items())
         cells = [
-            _plus_minus(own[m].mean(), own[m].sem(), d) for m, d in _DIGITS.items()
+            _plus_minus(own[m].mean(), own[m].sem(), digits)
+            for m, (_, digits) in _MEASURES.items()
         ]
         count = f"{own['parameters'].iloc[0]:,}" if len(own) else ""
         nets.append(_line(row.name, change and f"`{change}`", len(own), *cells, count))
@@ -95,7 +92,7 @@ def as_tables(plan: Plan, results: list[dict]) -> str:
     for row in plan.rows[1:]:
         measures = [MAIN_MEASURE, row.claim.measure] if row.claim else [MAIN_MEASURE]
         for measure in dict.fromkeys(measures):
-            effect, digits = found[measure].loc[row.name], _DIGITS[measure]
+            effect, (title, digits) = found[measure].loc[row.name], _MEASURES[measure]
             mean, form = effect["mean"], f"+.{digits}f"
             intervals = [
                 ""
@@ -105,9 +102,7 @@ def as_tables(plan: Plan, results: list[dict]) -> str:
             ]
             claim = _paper(row.claim if measure == measures[-1] else None)
             difference = _plus_minus(mean, effect["sem"], digits, "+")
-            changes.append(
-                _line(row.name, _LABELS[measure], difference, *intervals, claim)
-            )
+            changes.append(_line(row.name, title, difference, *intervals, claim))
     notes = [f"- `{row.name}`: {_note(row)}" for row in plan.rows if _note(row)]
     return "\n".join([*nets, "", *changes, "", *notes, ""])
 

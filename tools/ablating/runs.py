@@ -18,6 +18,7 @@ import sys
 import time
 
 import numpy as np
+from benchmarking.settings import git_commit
 
 from ablating import plan as plans
 from official.alexnet import disk, run_files
@@ -130,7 +131,8 @@ def execute(run: Run) -> dict:
 def _call(command: list[str], folder: pathlib.Path) -> str:
     """Runs a command; returns its stdout. What it says goes to the run's log."""
     started, before = time.perf_counter(), os.times()
-    line = {"command": command, "commit": _commit()}  # Of the code that it imports.
+    commit = git_commit(pathlib.Path(__file__).parent) or "unknown"
+    line = {"command": command, "commit": commit}  # Of the code that it imports.
     with (
         (folder / LOG_FILE).open("ab") as log,
         # In a session of its own: a Ctrl-C reaches this process, which stops the child.
@@ -209,13 +211,3 @@ def json_lines(path: pathlib.Path) -> list[dict]:
 
 def _percent_wrong(accuracy: float) -> float:
     return round(100 * (1 - accuracy), 4)
-
-
-def _commit() -> str:
-    root = str(pathlib.Path(__file__).parents[2])
-    command = ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # No git.
-        return "unknown"
-    return done.stdout.strip() or "unknown"

@@ -8,14 +8,14 @@ with its flags, and the images a second that its last line names.
 import contextlib
 import functools
 import json
-import os
 import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from benchmarking.child import Child
+from benchmarking.report import Suite
 from benchmarking.settings import NUM_CLASSES, POLICIES, Settings, git_commit
 from benchmarking.timing import Row
 from official.alexnet.errors import UserError
@@ -26,9 +26,7 @@ _STEPS = 4
 
 
 @contextlib.contextmanager
-def suite(
-    name: str, settings: Settings, _: pathlib.Path
-) -> Iterator[tuple[list[Row], list]]:
+def suite(name: str, settings: Settings, _: pathlib.Path) -> Suite:
     """This checkout and the other one, whose row is what the ratio is taken to."""
     own = str(pathlib.Path(__file__).resolve().parents[2])
     checkouts = {"other checkout": settings.against, "this checkout": own}
@@ -97,7 +95,6 @@ def train_step(settings: Settings, dtype: str) -> Callable[[str], float]:
                 text=True,
                 # Python imports from there first: it holds no `official`.
                 cwd=folder,
-                env=os.environ,
                 check=False,
             )
         if done.returncode:

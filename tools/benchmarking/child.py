@@ -6,6 +6,7 @@ the benchmark; the other end is this file run as a program. A task is a function
 returns a function from a question to the answer, which are lines of JSON.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -20,7 +21,7 @@ from official.alexnet.errors import UserError
 TOOLS = pathlib.Path(__file__).resolve().parents[1]
 
 
-class Child:
+class Child(contextlib.AbstractContextManager):
     """A process that answers questions.
 
     Args:
@@ -59,11 +60,9 @@ class Child:
             raise UserError(f"the process that measures {self._task} ended; see above")
         return json.loads(answer)
 
-    def __enter__(self) -> "Child":
-        return self
-
     def __exit__(self, *_) -> None:
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # It has ended: `ask` says so.
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
 

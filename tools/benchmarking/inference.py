@@ -4,19 +4,18 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from benchmarking import layers, networks, train
-from benchmarking.report import Fact
-from benchmarking.settings import NUM_CLASSES, POLICIES, Settings
+from benchmarking.report import Suite
+from benchmarking.settings import Settings
 from benchmarking.timing import Row, enter
 from official.alexnet.backend import keras
 from official.alexnet.data import dataset, preprocessing
 from official.alexnet.data.statistics import IMAGE_SHAPE, STATISTICS_FILE
-from official.alexnet.modeling.alexnet import AlexNet
 from official.alexnet.modeling.weights import copy_weights
 from official.alexnet.serving.export import export
 from official.alexnet.serving.signatures import ServedAlexNet
@@ -52,14 +51,12 @@ class Job:
 
 
 @contextlib.contextmanager
-def inference(
-    settings: Settings, work_dir: pathlib.Path
-) -> Iterator[tuple[list[Row], list[Fact]]]:
+def inference(settings: Settings, work_dir: pathlib.Path) -> Suite:
     """Everyone on one batch, after a look at what they answer."""
     rng = np.random.default_rng(0)
     size, count = settings.input_size, settings.batch_size
     images = rng.uniform(-127.5, 127.5, (count, size, size, 3)).astype(np.float32)
-    model = _model(settings, "fp32")
+    model = networks.our_net(settings, "fp32")
     give_lively_weights(model, images[:16])
     pixels = rng.integers(0, 256, (count, *IMAGE_SHAPE), np.uint8)
     job = Job(settings, work_dir, model, images, pixels)
@@ -75,10 +72,7 @@ def inference(
         if dtype not in settings.dtypes:
             continue
         rows += [layers.limit(settings, dtype, backward=False), *_served(job, dtype)]
-        makers = {
-            name: functools.partial(make, job, dtype) for name, make in peers.items()
-        }
-        rows += enter(settings.peers, makers, dtype)
+        rows += enter(settings.peers, peers, dtype, job, dtype)
     note_differences(rows)
     yield rows, []
 
@@ -122,16 +116,6 @@ def give_lively_weights(model: keras.Model, images: np.ndarray) -> None:
         x = layer(x)
 
 
-def _model(settings: Settings, dtype: str) -> keras.Model:
-    return AlexNet(
-        "paper",
-        NUM_CLASSES,
-        input_size=settings.input_size,
-        width=settings.width,
-        dtype=POLICIES[dtype],
-    )
-
-
 def _graph_of(model: keras.Model, images: np.ndarray) -> Callable[[], np.ndarray]:
     x = tf.constant(images)
     infer = tf.function(lambda images: model(images, training=False))
@@ -139,7 +123,7 @@ def _graph_of(model: keras.Model, images: np.ndarray) -> Callable[[], np.ndarray
 
 
 def _ours(job: Job, dtype: str) -> Row:
-    model = _model(job.settings, dtype)
+    model = networks.our_net(job.settings, dtype)
     copy_weights(job.model, model)
     infer, note = _graph_of(model, job.images), "in process, from float images"
     return Row("ours", infer, len(job.images), dtype, note=note)

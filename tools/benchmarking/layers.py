@@ -3,25 +3,25 @@
 import contextlib
 import functools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from benchmarking import networks
-from benchmarking.report import Fact
+from benchmarking.report import Suite
 from benchmarking.settings import NUM_CLASSES, POLICIES, Settings
 from benchmarking.timing import Row
 from official.alexnet.distribution.capabilities import grouped_kernels_run_here
 from official.alexnet.errors import UserError
 from official.alexnet.modeling.layers import LocalResponseNormalization
-from official.alexnet.modeling.structure import stages
+from official.alexnet.modeling.structure import stages, weight_shapes
 from official.alexnet.modeling.variants import Variant
 
 _TYPES = {"fp32": tf.float32, "bf16": tf.bfloat16}
 
 
 @contextlib.contextmanager
-def lrn(settings: Settings, _: pathlib.Path) -> Iterator[tuple[list[Row], list[Fact]]]:
+def lrn(settings: Settings, _: pathlib.Path) -> Suite:
     """LRN at the shapes of conv1's and conv2's maps, against TensorFlow's own."""
     net, rows = networks.net_of(settings), []
     for dtype in settings.dtypes:
@@ -97,22 +97,19 @@ def operations(
     net: Variant, batch_size: int, dtype: str, *, backward: bool
 ) -> dict[str, Callable[[], object]]:
     """Each product of a step, by name; the images need no gradient."""
-    made, side = {}, net.input_size
+    shapes, made, side = weight_shapes(net, NUM_CLASSES), {}, net.input_size
     for stage in stages(net):
         conv = stage.conv
         padding = "SAME" if networks.keeps_size(conv) else "VALID"
         size = side if padding == "SAME" else side + sum(conv.padding)
-        groups = networks.groups_of(conv, net)
-        x = (batch_size, size, size, stage.maps_in)
-        kernel = (conv.size, conv.size, stage.maps_in // groups, stage.maps)
+        x, kernel = (batch_size, size, size, stage.maps_in), f"{conv.name}/kernel"
         convolve = functools.partial(tf.nn.conv2d, strides=conv.stride, padding=padding)
-        made |= _products(conv.name, convolve, x, kernel, dtype, backward)
+        made |= _products(conv.name, convolve, x, shapes[kernel], dtype, backward)
         side = stage.pooled
-    inputs = side * side * stage.maps
-    for name, units in [*((d.name, d.units) for d in net.dense), ("fc8", NUM_CLASSES)]:
-        shapes = (batch_size, inputs), (inputs, units)
-        made |= _products(name, tf.matmul, *shapes, dtype, backward)
-        inputs = units
+    for name in [*(dense.name for dense in net.dense), "fc8"]:
+        kernel = shapes[f"{name}/kernel"]
+        x = (batch_size, kernel[0])
+        made |= _products(name, tf.matmul, x, kernel, dtype, backward)
     made.pop("conv1 input gradient", None)
     return made
 

@@ -12,9 +12,10 @@ import tensorflow as tf
 from benchmarking.settings import NUM_CLASSES, POLICIES, Settings
 from official.alexnet.backend import keras
 from official.alexnet.modeling import options
+from official.alexnet.modeling.alexnet import AlexNet
 from official.alexnet.modeling.structure import input_factors, stages
 from official.alexnet.modeling.variants import LRN, Conv, Variant, find_variant
-from official.alexnet.modeling.weights import get_weights
+from official.alexnet.modeling.weights import get_weights, set_weights
 from official.alexnet.serving.onnx import write_onnx
 
 # Weight decay of the paper; a penalty c * w^2 has the gradient 2 * c * w.
@@ -26,6 +27,11 @@ def net_of(settings: Settings) -> Variant:
     return options.change(
         find_variant("paper"), width=settings.width, input_size=settings.input_size
     )
+
+
+def our_net(settings: Settings, dtype: str) -> keras.Model:
+    """It as this project builds it: the grouped form, with probabilities."""
+    return AlexNet(net_of(settings), NUM_CLASSES, dtype=POLICIES[dtype])
 
 
 def peer_weights(model: keras.Model, net: Variant) -> dict[str, np.ndarray]:
@@ -104,9 +110,7 @@ def plain_keras(
     x = layers.Dense(NUM_CLASSES, name="fc8", **common)(x)
     activation = "softmax" if softmax else "linear"
     model = keras.Model(inputs, layers.Activation(activation, dtype="float32")(x))
-    for name, value in weights.items():
-        layer, variable = name.split("/")
-        getattr(model.get_layer(layer), variable).assign(value)
+    set_weights(model, weights)
     return model
 
 
@@ -154,12 +158,10 @@ def torch_net(net: Variant, weights: Mapping[str, np.ndarray]):
         if "pool" in conv.then:
             modules.append(nn.MaxPool2d(net.pool_size, net.pool_stride))
     modules.append(nn.Flatten())
-    inputs = stage.pooled**2 * stage.maps
     for dense in net.dense:
-        named[dense.name] = nn.Linear(inputs, dense.units)
+        named[dense.name] = nn.Linear(*weights[f"{dense.name}/kernel"].shape)
         modules += [named[dense.name], nn.ReLU(), nn.Dropout(net.dropout)]
-        inputs = dense.units
-    named["fc8"] = nn.Linear(inputs, NUM_CLASSES)
+    named["fc8"] = nn.Linear(*weights["fc8/kernel"].shape)
     modules.append(named["fc8"])
     with torch.no_grad():
         for name, module in named.items():

@@ -6,7 +6,7 @@ import functools
 import pathlib
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from benchmarking import records
 from benchmarking.child import Child, peak_memory
-from benchmarking.report import Fact
+from benchmarking.report import Fact, Suite
 from benchmarking.settings import Settings, wait_until_idle
 from benchmarking.timing import Row, enter
 from official.alexnet.config import DataConfig
@@ -27,9 +27,7 @@ _SETS = ("small set", "large set")
 
 
 @contextlib.contextmanager
-def input_pipeline(
-    settings: Settings, work_dir: pathlib.Path
-) -> Iterator[tuple[list[Row], list[Fact]]]:
+def input_pipeline(settings: Settings, work_dir: pathlib.Path) -> Suite:
     """Our pipeline, a bare decoding loop and PyTorch's loader.
 
     The pipeline reads a large set: in a small one, a lane begins within a file and
@@ -38,7 +36,7 @@ def input_pipeline(
     data_dir, whole = records.find(settings, work_dir), work_dir / "whole"
     jpegs = records.read_jpegs(settings, data_dir)
     records.repeat(data_dir, whole, settings.record_counts[-1])
-    ours, count = TrainingBatches(settings, str(whole)), settings.batches
+    take, count = training_batches(settings, str(whole)), settings.batches
     row = functools.partial(Row, images=count * settings.batch_size, calls=count)
     with contextlib.ExitStack() as children:
 
@@ -60,8 +58,8 @@ def input_pipeline(
             [
                 row(
                     "ours",
-                    functools.partial(ours.take, count),
-                    prepare=functools.partial(ours.take, _HELD_BATCHES),
+                    functools.partial(take, count),
+                    prepare=functools.partial(take, _HELD_BATCHES),
                     note="cropped, mirrored uint8",
                 ),
                 *enter(settings.peers, {"simplejpeg": bare_loop, "torch": loader}),
@@ -90,29 +88,17 @@ def _python_part(jpegs: list[bytes]) -> float:
     return 1e6 * statistics.median(times) / length
 
 
-class TrainingBatches:
-    """This project's training input, batch after batch.
+def training_batches(settings: Settings, data_dir: str) -> Callable[[int], None]:
+    """A function that waits for so many batches of this project's training input."""
+    split, data = records.find_train(data_dir), DataConfig(data_dir=data_dir)
+    sizes = settings.batch_size, settings.input_size
+    batches = iter(split.training(data, *sizes, 0, 0, tf.distribute.InputContext()))
 
-    Args:
-        settings: of the benchmark.
-        data_dir: of the records.
-    """
-
-    def __init__(self, settings: Settings, data_dir: str):
-        batches = records.find_train(data_dir).training(
-            DataConfig(data_dir=data_dir),
-            settings.batch_size,
-            settings.input_size,
-            0,
-            0,
-            tf.distribute.InputContext(),
-        )
-        self._batches = iter(batches)
-
-    def take(self, count: int) -> None:
-        """Waits for so many batches."""
+    def take(count: int) -> None:
         for _ in range(count):
-            next(self._batches)
+            next(batches)
+
+    return take
 
 
 def _decoder(settings: Settings, jpegs: list[bytes]) -> Callable[[], object]:
@@ -131,9 +117,7 @@ def _decoder(settings: Settings, jpegs: list[bytes]) -> Callable[[], object]:
 
 
 @contextlib.contextmanager
-def scaling(
-    settings: Settings, work_dir: pathlib.Path
-) -> Iterator[tuple[list[Row], list[Fact]]]:
+def scaling(settings: Settings, work_dir: pathlib.Path) -> Suite:
     """A small and a large set: way to the first batch, speed, peaks of memory."""
     source = records.find(settings, work_dir)
     folders = {name: work_dir / name.replace(" ", "_") for name in _SETS}
@@ -197,12 +181,12 @@ def pipeline(settings: Settings, data_dir: pathlib.Path) -> Callable:
     def answer(question: str) -> dict:
         nonlocal batches
         if question == "start":
-            batches = TrainingBatches(settings, str(data_dir))
+            batches = training_batches(settings, str(data_dir))
         if question == "rest":
             wait_until_idle()
         else:
             counts = {"start": 1, "drain": _HELD_BATCHES, "run": settings.batches}
-            batches.take(counts[question])
+            batches(counts[question])
         return {"peak_mb": peak_memory()}
 
     return answer

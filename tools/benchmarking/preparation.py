@@ -7,13 +7,12 @@ import itertools
 import multiprocessing
 import pathlib
 import shutil
-from collections.abc import Iterator
 
 import cv2
 import make_sample_imagenet
 import numpy as np
 
-from benchmarking.report import Fact
+from benchmarking.report import Fact, Suite
 from benchmarking.settings import Settings
 from benchmarking.timing import Row
 from official.alexnet.data import image_files
@@ -23,9 +22,7 @@ from official.alexnet.preparation.sources import Entry, Listing
 
 
 @contextlib.contextmanager
-def preparation(
-    settings: Settings, work_dir: pathlib.Path
-) -> Iterator[tuple[list[Row], list[Fact]]]:
+def preparation(settings: Settings, work_dir: pathlib.Path) -> Suite:
     """Records, checksums and statistics; JPEGs alone. Both start their processes."""
     folder = pathlib.Path(
         settings.originals or _drawn(settings, work_dir / "originals")

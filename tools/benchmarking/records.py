@@ -1,6 +1,5 @@
 """The records that input pipelines read: given, drawn, or repeated by links."""
 
-import functools
 import io
 import itertools
 import json
@@ -63,12 +62,9 @@ def read_jpegs(settings: Settings, data_dir: str) -> list[bytes]:
     """The encoded images of the first records, as many as a sample takes at most."""
     records = find_train(data_dir).records
     count = settings.batches * settings.batch_size
-    read = functools.partial(framing.read, stop=None)
-    serialized = itertools.chain.from_iterable(map(read, records.files))
+    serialized = (r for path in records.files for r in framing.read(path, None))
     return [
-        tf.train.Example.FromString(record)
-        .features.feature[records.schema.image_key]
-        .bytes_list.value[0]
+        schemas.encoded_image(record, records.schema)
         for record in itertools.islice(serialized, count)
     ]
 

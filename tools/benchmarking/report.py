@@ -6,7 +6,7 @@ several forms of one peer the fastest is compared.
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from benchmarking.timing import Row, spread
 
@@ -56,6 +56,10 @@ class Fact:
     unit: str
 
 
+# What a suite yields: its rows, and its facts.
+Suite = Iterator[tuple[list[Row], list[Fact]]]
+
+
 def check(suite: str, rows: Sequence[Row], facts: Sequence[Fact]) -> list[dict]:
     """Compares a suite's rows and facts with its bars.
 
@@ -63,12 +67,10 @@ def check(suite: str, rows: Sequence[Row], facts: Sequence[Fact]) -> list[dict]:
         For each bar its words, what was measured (None: nothing), the spread of the
         paired ratios, and whether it is met.
     """
-    fastest: dict[str, Row] = {}
-    for row in rows:
-        if row.samples:
-            best = fastest.setdefault(row.key, row)
-            if row.seconds_per_image < best.seconds_per_image:
-                fastest[row.key] = row
+    timed = [row for row in rows if row.samples]
+    # The slowest first: of several forms the fastest stays.
+    timed.sort(key=lambda row: row.seconds_per_image, reverse=True)
+    fastest = {row.key: row for row in timed}
     values = {fact.name: fact.value for fact in facts}
     checks = []
     for of_suite, ours, comparison, limit, other in BARS:
@@ -118,12 +120,9 @@ def _row_data(row: Row, rows: Sequence[Row]) -> dict:
     }
     if not row.samples:
         return data
-    reference = [
-        other
-        for other in rows
-        if (other.name, other.dtype) == (row.against, row.dtype) and other.samples
-    ]
-    ratios = row.ratios(reference[0]) if reference else []
+    key = f"{row.against} {row.dtype}".strip()
+    reference = next((x for x in rows if x.key == key and x.samples), None)
+    ratios = row.ratios(reference) if reference else []
     return data | {
         "median_ms": 1e3 * statistics.median(row.samples) / row.calls,
         "min_ms": 1e3 * min(row.samples) / row.calls,

@@ -60,11 +60,6 @@ class Settings:
     gpu: bool = False
 
     @property
-    def kind(self) -> str:
-        """Of the devices that steps run on."""
-        return "GPU" if self.gpu else "CPU"
-
-    @property
     def width(self) -> float:
         """Of the net: 1 is the published one."""
         return 0.125 if self.small else 1.0
@@ -90,13 +85,6 @@ class Settings:
         return (128, 1024) if self.small else (10_000, 1_000_000)
 
 
-def cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def bind_to_cores(threads: int) -> None:
     """Binds this process, and those it starts, to its first so many cores.
 
@@ -106,13 +94,9 @@ def bind_to_cores(threads: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
-def wait_until_idle(longest: float = 10.0) -> None:
-    """Waits until this process's threads rest: buffers are full, no thread spins.
-
-    Args:
-        longest: seconds after which it returns all the same.
-    """
-    deadline = time.monotonic() + longest
+def wait_until_idle() -> None:
+    """Waits, 10 s at most, until this process's threads rest: buffers are full."""
+    deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         before = time.process_time()
         time.sleep(0.02)
@@ -141,10 +125,8 @@ def machine() -> dict:
 
 def git_commit(folder: str | pathlib.Path) -> str | None:
     """The commit of a checkout, with `+` if files differ from it."""
-    git = ["git", "-C", str(folder)]
-    changed = _output([*git, "status", "--porcelain", "--untracked-files=no"])
-    commit = _output([*git, "rev-parse", "--short=12", "HEAD"])
-    return commit and commit + ("+" if changed else "")
+    how = ["describe", "--always", "--exclude=*", "--dirty=+", "--abbrev=12"]
+    return _output(["git", "-C", str(folder), *how])
 
 
 def _output(command: list[str], **environment: str) -> str | None:

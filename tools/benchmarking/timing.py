@@ -118,8 +118,9 @@ def absence(peer: str) -> str | None:
 
 def enter(
     chosen: Sequence[str],
-    makers: Mapping[str, Callable[[], Iterable[Row]]],
+    makers: Mapping[str, Callable[..., Iterable[Row]]],
     dtype: str = "",
+    *arguments,
 ) -> list[Row]:
     """The rows of the peers that were chosen, or a row of words for an absent one.
 
@@ -127,6 +128,7 @@ def enter(
         chosen: names out of `PEERS`.
         makers: for each peer of a suite, what makes its rows.
         dtype: of the rows.
+        *arguments: for what makes them.
     """
     rows = []
     for peer, make in makers.items():
@@ -134,7 +136,7 @@ def enter(
             continue
         title, reason = PEERS[peer][0], absence(peer)
         if reason is None:
-            made = make()
+            made = make(*arguments)
         else:
             print(f"{title}: {reason}", flush=True)
             made = [Row(title, note=reason)]

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from benchmarking import crossing, layers, networks, records
 from benchmarking.child import Child, peak_memory
-from benchmarking.report import Fact
+from benchmarking.report import Fact, Suite
 from benchmarking.settings import NUM_CLASSES, Settings
 from benchmarking.timing import Row, enter
 from official.alexnet.backend import keras
@@ -22,7 +22,6 @@ from official.alexnet.config import (
     TrainConfig,
 )
 from official.alexnet.distribution.strategy import place
-from official.alexnet.modeling.alexnet import AlexNet
 from official.alexnet.training.step import Steps
 from official.alexnet.training.trainer import Trainer
 
@@ -35,9 +34,7 @@ _STEPS_IN_A_SEGMENT = 2
 
 
 @contextlib.contextmanager
-def train_step(
-    settings: Settings, work_dir: pathlib.Path
-) -> Iterator[tuple[list[Row], list[Fact]]]:
+def train_step(settings: Settings, work_dir: pathlib.Path) -> Suite:
     """Forward, backward and update; also memory, and what columns exchange."""
     rows, facts, size = [], [], settings.batch_size
     for dtype in settings.dtypes:
@@ -53,16 +50,10 @@ def train_step(
         if dtype not in settings.dtypes:
             continue
         columns = stepper(config(settings, dtype, num_columns=2), work_dir)
-        devices = f"two logical {settings.kind}s"
+        devices = f"two logical {'GPU' if settings.gpu else 'CPU'}s"
         rows += [
             *([] if settings.gpu else [layers.limit(settings, dtype, backward=True)]),
-            Row(
-                "ours, two columns",
-                columns,
-                size,
-                dtype,
-                note=devices,
-            ),
+            Row("ours, two columns", columns, size, dtype, note=devices),
             Row(
                 f"ours, {_STEPS_IN_A_CALL} steps a call",
                 functools.partial(step, _STEPS_IN_A_CALL),
@@ -72,18 +63,12 @@ def train_step(
             ),
         ]
         peers = {"keras": _keras, "torch": _torch}
-        makers = {
-            name: functools.partial(make, settings, dtype)
-            for name, make in peers.items()
-        }
-        rows += enter(settings.peers, makers, dtype)
+        rows += enter(settings.peers, peers, dtype, settings, dtype)
     yield rows, facts
 
 
 @contextlib.contextmanager
-def end_to_end(
-    settings: Settings, work_dir: pathlib.Path
-) -> Iterator[tuple[list[Row], list[Fact]]]:
+def end_to_end(settings: Settings, work_dir: pathlib.Path) -> Suite:
     """Training from records, against the same step on synthetic data.
 
     A pipeline that keeps up has filled its buffer again when a segment ends.
@@ -112,9 +97,7 @@ def end_to_end(
 
 
 @contextlib.contextmanager
-def normalization(
-    settings: Settings, work_dir: pathlib.Path
-) -> Iterator[tuple[list[Row], list[Fact]]]:
+def normalization(settings: Settings, work_dir: pathlib.Path) -> Suite:
     """The step with each; what LRN takes of it is the difference to `none`."""
     yield (
         [
@@ -216,9 +199,7 @@ def memory(settings: Settings, dtype: str, work_dir: pathlib.Path) -> Callable:
 def _peer_input(settings: Settings) -> tuple:
     """Weights and a batch: a peer has no mean to subtract and no noise to add."""
     net = networks.net_of(settings)
-    model = AlexNet(
-        "paper", NUM_CLASSES, input_size=net.input_size, width=settings.width
-    )
+    model = networks.our_net(settings, "fp32")
     rng, count = np.random.default_rng(0), settings.batch_size
     images = rng.uniform(-127.5, 127.5, (count, net.input_size, net.input_size, 3))
     labels = rng.integers(0, NUM_CLASSES, count)

@@ -8,6 +8,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.tensorflow import TensorflowTrainer
 
 SETTINGS = {"config_file": "paper", "data_dir": "/shared/imagenet", "num_columns": 2}
+GPUS = {"use_gpu": True, "resources_per_worker": {"GPU": 2}}
 
 
 def work(settings: dict) -> None:
@@ -19,6 +20,6 @@ def work(settings: dict) -> None:
 TensorflowTrainer(
     work,
     train_loop_config=SETTINGS | {"distribution_strategy": "multi_worker_mirrored"},
-    scaling_config=ScalingConfig(num_workers=2, use_gpu=True),
+    scaling_config=ScalingConfig(num_workers=2, **GPUS),
     run_config=RunConfig(failure_config=FailureConfig(max_failures=20)),
 ).fit()

@@ -18,8 +18,7 @@ def first_kernels(net: Trained) -> tuple[str, list[np.ndarray]]:
         The layer's name, and for each column (size, size, 3, count) float32.
     """
     variant = net.config.model.net()
-    reading = [conv for conv in variant.convolutions if conv.reads == "image"]
-    (name,) = (conv.name for conv in reading if conv.filters)
+    name = variant.convolutions[0].name
     return name, np.split(net.weights[f"{name}/kernel"], variant.num_columns, axis=-1)
 
 

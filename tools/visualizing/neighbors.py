@@ -8,6 +8,7 @@ from scipy.spatial import distance
 
 from official.alexnet.backend import keras
 from official.alexnet.data import preprocessing
+from official.alexnet.serving.signatures import layer_outputs
 from visualizing import drawing
 from visualizing.photographs import UNKNOWN, Images, Photograph, square
 from visualizing.trained import Trained
@@ -21,8 +22,8 @@ def extractor(net: Trained) -> Callable[[tf.Tensor], tf.Tensor]:
         width, of the centre crops.
     """
     whole, normalize = net.model, net.normalize()
-    (last,) = (one for one in whole.layers if one.name in ("relu7", "tanh7"))
-    model, side = keras.Model(whole.input, last.output), whole.input_shape[1]
+    model = keras.Model(whole.input, layer_outputs(whole)["fc7"])
+    side = whole.input_shape[1]
 
     @tf.function(reduce_retracing=True)
     def features(squares: tf.Tensor) -> tf.Tensor:
@@ -62,12 +63,12 @@ def nearest(
         Indices, (queries, count) int64, nearest first and of equal ones the earlier
         first; and their distances, float64.
     """
-    indices, far, start = np.zeros((len(queries), 0), np.int64), None, 0
+    indices, far = (np.zeros((len(queries), 0), kind) for kind in (np.int64, float))
+    start = 0
     for batch in batches:
-        found = distance.cdist(queries, batch)
+        far = np.hstack([far, distance.cdist(queries, batch)])
         numbers = np.tile(np.arange(start, start + len(batch)), (len(queries), 1))
         start += len(batch)
-        far = found if far is None else np.hstack([far, found])
         indices = np.hstack([indices, numbers])
         order = np.argsort(far, axis=1, kind="stable")[:, :count]
         far = np.take_along_axis(far, order, axis=1)

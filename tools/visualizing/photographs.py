@@ -21,7 +21,7 @@ from official.alexnet.data import (
 )
 from official.alexnet.data.records import Records
 from official.alexnet.errors import UserError
-from official.alexnet.serving.prediction import find_images, read_image
+from official.alexnet.serving.prediction import class_places, find_images, read_image
 from visualizing.trained import Trained
 
 UNKNOWN = -1
@@ -87,8 +87,7 @@ def find(net: Trained, names: Sequence[str], flag: str, split: str) -> Images:
 
 def of_files(paths: Sequence[pathlib.Path], labels: Sequence[str]) -> Images:
     """Image files; a folder that has the name of just one class tells it."""
-    keys = [classes.key(line) for line in labels]
-    number_of = {key: i for i, key in enumerate(keys) if keys.count(key) == 1}
+    number_of = class_places(labels)
 
     def read(number: int) -> tuple[str, bytes, int]:
         path = paths[number]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet.serving.prediction import best
 from official.alexnet.training.evaluation import predict_views
 from visualizing import drawing
 from visualizing.photographs import Photograph
@@ -24,15 +25,9 @@ def probabilities(
         (count, num_classes) float32.
     """
     model, normalize = net.model, net.normalize()
-    pixels = tf.constant(np.stack([photograph.pixels for photograph in photographs]))
-    starts = range(0, len(photographs), batch_size)
-    batches = [pixels[start : start + batch_size] for start in starts]
+    pixels = np.stack([photograph.pixels for photograph in photographs])
+    batches = tf.data.Dataset.from_tensor_slices(pixels).batch(batch_size)
     return np.concatenate([predict_views(model, b, normalize, crops) for b in batches])
-
-
-def best(row: np.ndarray, top: int) -> np.ndarray:
-    """The `top` most probable classes of (num_classes,), or all, best first."""
-    return np.argsort(-row, kind="stable")[:top]
 
 
 def draw(
@@ -61,7 +56,7 @@ def draw(
         image, panel = panels[2 * (i // across) : 2 * (i // across) + 2, i % across]
         image.imshow(photograph.pixels)
         image.set_xlabel(drawing.short(photograph.line(labels) or "", 26), **bold)
-        classes = best(row, top)
+        classes = np.argsort(-row, kind="stable")[:top]
         colors = [CORRECT if label == photograph.label else OTHER for label in classes]
         panel.barh(range(len(classes)), row[classes], color=colors, height=0.86)
         for y, label in enumerate(classes):
@@ -80,9 +75,6 @@ def picture(
     scores = probabilities(net, photographs, train.eval_crops, train.batch_size)
     numbers = []
     for one, row in zip(photographs, scores, strict=True):
-        likely = [
-            {"label": labels[i], "probability": round(float(row[i]), 6)}
-            for i in best(row, top)
-        ]
+        likely = best(row, labels, top)
         numbers.append({"image": one.name, "label": one.line(labels), "labels": likely})
     return drawing.pixels_of(draw(photographs, scores, labels, top)), numbers
