@@ -12,7 +12,8 @@ NETS = (
     *("149", "150", "153", "166", "167", "177", "178"),
 )
 needs_files = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason="the 2012 program's files are not here"
+    not FOLDER.is_dir(),
+    reason=f"the 2012 program's files are not in {FOLDER}: set ALEXNET_2012_FILES",
 )
 
 

@@ -104,10 +104,7 @@ def test_train_and_export_end_with_their_results(trained):
         "export_dir": "export",
         "checkpoint": "run/ckpt-2",
         "step": 2,
-        "files": {
-            "saved_model": "export/saved_model",
-            "keras": "export/alexnet.keras",
-        },
+        "files": {"saved_model": "export/saved_model", "keras": "export/alexnet.keras"},
     }
     assert (folder / "export/saved_model/saved_model.pb").is_file()
 
@@ -157,11 +154,7 @@ EARLY_MISTAKES = [
     ("train", [*TRAIN, "--batch_size=many"], "--batch_size=many: not a whole number"),
     ("train", [*TRAIN, "--learning_rate=big"], "--learning_rate=big: not a number"),
     ("train", [*TRAIN, "--learning_rate=nan"], "learning_rate should be a finite"),
-    (
-        "train",
-        [*TRAIN, "--profile_steps=1,x"],
-        "should be of type int, not 'x'",
-    ),
+    ("train", [*TRAIN, "--profile_steps=1,x"], "should be of type int, not 'x'"),
     ("train", [*TRAIN, "--num_classes=0"], "--num_classes should be more than 0"),
     ("train", [*TRAIN, "--batch_size=0"], "--batch_size should be more than 0"),
     ("train", ["--data_dir=x"], "--model_dir is required"),
@@ -173,11 +166,7 @@ EARLY_MISTAKES = [
     ("train", [*TRAIN, "--norun_eagerly"], "is gone: call tf.config.run_functions_"),
     ("train", [*TRAIN, "--max_bad_records=3"], "is gone: training stops at a bad rec"),
     ("train", [*TRAIN, "--freeze_layers=conv1"], "is gone: give --rates='0 conv1 0"),
-    (
-        "train",
-        [*TRAIN, "--schedule=steps"],
-        "is gone: give --schedule=constant",
-    ),
+    ("train", [*TRAIN, "--schedule=steps"], "is gone: give --schedule=constant"),
     ("train", [*TRAIN, "--enable_xla", "--num_columns=2"], "--num_columns=1"),
     ("train", [*TRAIN, "--rates=conv1"], "'conv1' should read EPOCH WHAT RATE"),
     ("train", [*TRAIN, "--init_layers=conv1"], "--init_layers needs --init_from"),
@@ -338,7 +327,9 @@ def test_help_shows_the_flags_of_the_command_alone(
         assert foreign not in done.stdout
     assert ("--momentum" in done.stdout) == (binary == "train")
     _, _, flags = done.stdout.partition("\nFlags:\n")
-    for entry in flags.rpartition("\n\n")[0].split("\n  --")[1:]:
+    entries = flags.rpartition("\n\n")[0].split("\n  --")[1:]
+    assert entries
+    for entry in entries:
         assert "Default:" in entry or "Required." in entry, entry
     assert max(map(len, done.stdout.splitlines())) <= 88
 

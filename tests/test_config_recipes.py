@@ -147,10 +147,7 @@ TABLES = {
         "conv1/kernel": {**dict(list(quarters(95, 2).items())[:4]), 73: 0},
         "fc8/bias": {0: 0.04, 47.5: 0.004},
     },
-    "cuda_convnet2": {
-        "conv1/kernel": quarters(90),
-        "fc8/bias": {0: 0.02, 45: 0.002},
-    },
+    "cuda_convnet2": {"conv1/kernel": quarters(90), "fc8/bias": {0: 0.02, 45: 0.002}},
     "caffe": {
         "conv1/kernel": CAFFE,
         "conv1/bias": {epoch: 2 * rate for epoch, rate in CAFFE.items()},

@@ -281,10 +281,7 @@ def test_the_wheel_holds_what_is_needed_and_runs_elsewhere(tmp_path):
         entry_points.read_string(archive.read(file).decode())
     assert {*MODULES, *CONFIGS, "official/__init__.py"} <= set(names)
     assert any(name.endswith("/LICENSE") for name in names)
-    assert {name.split("/")[0] for name in names} == {
-        "official",
-        file.split("/")[0],
-    }
+    assert {name.split("/")[0] for name in names} == {"official", file.split("/")[0]}
     assert set(entry_points["console_scripts"]) == {f"alexnet-{s}" for s in SCRIPTS}
 
     installed = tmp_path / "installed"

@@ -180,7 +180,9 @@ def call(program: str, *arguments: str, cwd) -> subprocess.CompletedProcess:
 
 
 def check_refusals(program: str, most: int | None, folder) -> None:
-    shown = call(program, "--help", cwd=folder).stdout
+    done = call(program, "--help", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout
     entries = shown.split("\n  --")[1:]
     assert all(entry.count("Default:") <= 1 for entry in entries)
     texts = re.findall(r"\n  --(\w+)=(?:TEXT|A,B,\.\.\.)\n", shown)
@@ -232,10 +234,7 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path):
         f"from official.alexnet import cli; cli.run('x', lambda: open({str(file)!r}))"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert result.returncode == 2
     line = f"x: {file}: No such file or directory; name another place"

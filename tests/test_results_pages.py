@@ -243,3 +243,17 @@ def test_the_readme_has_the_pages_numbers():
     for row in rows:
         for number in re.findall(r"\d+\.\d %", row[1]):
             assert number in TEXT, row
+
+
+def test_the_readme_has_the_speeds():
+    path = RESULTS / "performance" / "train_step.json"
+    speeds: dict[str, float] = {}
+    for row in json.loads(path.read_text("utf-8"))["suites"]["train_step"]["rows"]:
+        if row["dtype"] == "fp32" and row["samples_s"]:
+            best = speeds.get(row["name"], 0)
+            speeds[row["name"]] = max(best, row["images_per_second"])
+    ours, two, torch = (
+        f"{speeds[name]:.1f}" for name in ("ours", "ours, two columns", "PyTorch")
+    )
+    wanted = f"{ours} images/s, two columns {two}; PyTorch {torch}"
+    assert wanted in (ROOT / "README.md").read_text("utf-8")

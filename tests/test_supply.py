@@ -10,6 +10,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from official.alexnet import config_files
 from official.alexnet.config import Config
@@ -175,8 +176,6 @@ def test_there_is_one_download():
 
 
 def test_tfds_does_not_download_unless_asked(tmp_path, monkeypatch):
-    tfds = pytest.importorskip("tensorflow_datasets")
-
     def refuse(*args, **kwargs):
         raise AssertionError("a download")
 
