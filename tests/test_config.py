@@ -156,6 +156,12 @@ def test_a_file_of_settings_wins_over_a_nets_own_files(tmp_path):
     config = config_of(given)
     assert (config.train.momentum, config.train.weight_decay) == (0.5, 0.0005)
     assert config.model.net().name == "layers-small.cfg"
+    # Another net's files, which it names, are not read.
+    text = "model: {variant: nothing.cfg, layer_params: no.cfg}\ntrain: {momentum: 0.7}"
+    (tmp_path / "mine.yaml").write_text(text)
+    config = config_of(given)
+    assert (config.train.momentum, config.train.weight_decay) == (0.7, 0.0005)
+    assert config.model.net().name == "layers-small.cfg"
 
 
 def test_an_empty_name_of_a_file_of_settings_is_none():

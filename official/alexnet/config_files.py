@@ -46,34 +46,48 @@ def parse_yaml(text: str | bytes, source: str) -> dict[str, dict]:
 
 
 def override(config: Config, settings: dict[str, dict], source: str) -> Config:
-    """Replaces settings by those of `source`, by section and name.
+    """Replaces settings by those of `source`, by section and name; as `layered`."""
+    return layered(config, (settings, source))
+
+
+def layered(config: Config, *sources: tuple[dict[str, dict], str]) -> Config:
+    """Replaces settings by those of sources, each with its name; later ones win.
+
+    What the files of the last `variant` and its `layer_params` say comes under all.
 
     Raises:
         UserError: an unknown section or setting, or a value of another type.
     """
-    config, settings = with_net_files(config, settings)
+    variant = params = None
+    for settings, _ in sources:
+        model = settings.get("model", {})
+        if "variant" in model:
+            variant, params = model["variant"], None
+        params = model.get("layer_params", params)
+    if str(variant).endswith(net_files.SUFFIX):
+        net, found = net_files.read(variant, params)
+        named = {"model": {"variant": net}}
+        sources = ((found, variant), *sources, (named, variant))
+    elif params is not None:
+        raise UserError(f"--layer_params={params} needs --variant=FILE.cfg")
+    for settings, source in sources:
+        config = config.replace(**_converted(config, settings, source))
+    return config
+
+
+def _converted(config: Config, settings: dict, source: str) -> dict[str, object]:
     converted = {}
     for section, values in settings.items():
         check_known(section, vars(config), f"{source}: no section")
         known = vars(getattr(config, section))
         for name, value in _modern(config, section, values, source).items():
+            if name == "layer_params":
+                continue  # Is read with its net.
             check_known(name, known, f"{source}: {section} has no")
             where = f"{source}: {section}.{name}"
             what = f"--{name}" if source == "flags" else where
             converted[name] = fields.convert(SETTINGS[name][1], value, what)
-    return config.replace(**converted)
-
-
-def with_net_files(config: Config, settings: dict) -> tuple[Config, dict]:
-    """The files of `variant` and `layer_params` as what they say, under all else."""
-    model = dict(settings.get("model", {}))
-    variant, params = model.get("variant"), model.pop("layer_params", None)
-    if str(variant).endswith(net_files.SUFFIX):
-        model["variant"], found = net_files.read(variant, params)
-        config = override(config, found, variant)
-    elif params is not None:
-        raise UserError(f"--layer_params={params} needs --variant=FILE.cfg")
-    return config, settings | ({"model": model} if model else {})
+    return converted
 
 
 # Settings of versions before `rates`, with the values they had where none was given.

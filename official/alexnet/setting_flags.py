@@ -83,16 +83,10 @@ def config_of(
     config = base or Config()
     if "train_epochs" in given["train"]:  # A recipe's steps would win over it.
         given["train"].setdefault("train_steps", None)
-    # What a net's own files say of its training, a --config_file says with more right.
-    config, given = config_files.with_net_files(config, given)
+    sources = [(given, "flags")]
     if (file := settings.get("config_file")) is not None:
-        sections = config_files.load(str(file))
-        if "variant" in given["model"] and "model" in sections:  # Nor that one's files.
-            others = {"variant", "layer_params"}
-            model = {k: v for k, v in sections["model"].items() if k not in others}
-            sections = sections | {"model": model}
-        config = config_files.override(config, sections, str(file))
-    config = config_files.override(config, given, "flags")
+        sources.insert(0, (config_files.load(str(file)), str(file)))
+    config = config_files.layered(config, *sources)
     if base and {"data_dir", "tfds_name"} & given["data"].keys():
         # That of the run is of the run's own data.
         config = config.replace(label_base=given["data"].get("label_base", "auto"))
