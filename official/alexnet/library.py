@@ -113,7 +113,7 @@ def other_task(
         start()
         from official.alexnet.training.following import follow  # noqa: PLC0415
 
-        return follow(_beside(config), folder, EVALUATOR_SECONDS)
+        return follow(_beside(config), folder, EVALUATOR_SECONDS, is_told=True)
     return None
 
 
@@ -268,7 +268,6 @@ def prepare(
         webdataset,
     )
     from official.alexnet.preparation import prepare as prepare_lib  # noqa: PLC0415
-    from official.alexnet.preparation.shards import WORK_DIR  # noqa: PLC0415
 
     start = time.monotonic()
     given = {name: paths.local(path, f"--{name}") for name, path in parts.items()}
@@ -286,12 +285,12 @@ def prepare(
         folder.reject_foreign(target)
         is_tree = isinstance(source, locations.Tree)
         if is_tree and webdataset.holds_tars(source):
-            listing = webdataset.list_tars(source, target / WORK_DIR)
+            listing = webdataset.list_tars(source, target / prepare_lib.WORK_DIR)
         elif is_tree:
             listing = sources.list_tree(source)
         else:
             print(f"Looking through {source.train_archive} ...", flush=True)
-            listing = sources.list_archives(source, target / WORK_DIR)
+            listing = sources.list_archives(source, target / prepare_lib.WORK_DIR)
         counts = ", ".join(f"{len(e)} {split}" for split, e in listing.splits.items())
         print(f"Found {counts} images of {len(listing.synsets)} classes.", flush=True)
         for split, left_out in listing.left_out.items():

@@ -201,12 +201,11 @@ def test_a_run_may_be_made_longer(trained, tmp_path):
         assert follower._is_last(contents) == is_complete
     # The workers that this process is told of have not written theirs yet.
     told = dataclasses.replace(config.train, train_steps=None, train_epochs=2)
-    follower = following._Follower(dataclasses.replace(config, train=told), folder)
-    assert not follower._is_last(contents)
+    told = dataclasses.replace(config, train=told)
+    assert not following._Follower(told, folder, is_told=True)._is_last(contents)
     # Made shorter: what was read of the run itself does not count.
-    text = dataclasses.replace(config, train=told).to_yaml()
-    (folder / "params.yaml").write_text(text)
-    follower = following._Follower(dataclasses.replace(config, train=told), folder)
+    (folder / "params.yaml").write_text(told.to_yaml())
+    follower = following._Follower(told, folder)
     shorter = dataclasses.replace(config.train, train_steps=None, train_epochs=1)
     text = dataclasses.replace(config, train=shorter).to_yaml()
     (folder / "params.yaml").write_text(text)

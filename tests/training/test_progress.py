@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from official.alexnet import run_files
+from official.alexnet.data import dataset
 from official.alexnet.data.statistics import Statistics
 from official.alexnet.errors import UserError
 from official.alexnet.training import (
@@ -78,6 +79,19 @@ def test_clean_deletes_nothing_where_the_statistics_are_missing(
         assert own.read_bytes() == (folder / "statistics.npz").read_bytes()
         return
     with pytest.raises(UserError, match="no statistics file"):
+        train(config, str(copy), clean=True)
+    assert checkpoint_files.steps(copy) == [1, 2]
+
+
+def test_clean_deletes_nothing_where_a_record_is_bad(run, tmp_path, monkeypatch):
+    config, folder = run
+    copy = shutil.copytree(folder, tmp_path / "run")
+
+    def refuse(*_):
+        raise UserError("record 7 has an image that is empty")
+
+    monkeypatch.setattr(dataset.Split, "first_images", refuse)
+    with pytest.raises(UserError, match="record 7"):
         train(config, str(copy), clean=True)
     assert checkpoint_files.steps(copy) == [1, 2]
 

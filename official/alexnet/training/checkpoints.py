@@ -234,11 +234,10 @@ def find(
             logging.warning("%s is damaged: taking %s instead.", newest, path)
         return path, contents
     advice = "; --clean starts anew" if isinstance(damage, Damaged) else ""
-    if kept := checkpoint_files.steps(model_dir / run_files.BEST_DIR):
-        kept = checkpoint_files.prefix(model_dir / run_files.BEST_DIR, kept[-1])
+    if exists(best := model_dir / run_files.BEST_DIR):
         advice = (
-            f"; {kept} may be whole: copy its files into {model_dir} to resume there "
-            "(--clean starts anew, and deletes it, too)"
+            f"; {latest(best)} may be whole: copy its files into {model_dir} to resume "
+            "there (--clean starts anew, and deletes it, too)"
         )
     raise UserError(f"no checkpoint in {model_dir} can be read: {damage}{advice}")
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import operator
 import pathlib
 import time
 
@@ -26,7 +25,9 @@ from official.alexnet.training.rates import Schedule
 _POLL_SECONDS = 1.0
 
 
-def follow(config: Config, model_dir: str, timeout: float) -> dict:
+def follow(
+    config: Config, model_dir: str, timeout: float, *, is_told: bool = False
+) -> dict:
     """Evaluates each checkpoint of a run until the last, which may be yet to come.
 
     The results go to `evaluation/` in the run's folder: a line each in its
@@ -37,6 +38,7 @@ def follow(config: Config, model_dir: str, timeout: float) -> dict:
         config: settings of the run; one process.
         model_dir: of the run; it need not be there yet.
         timeout: seconds without a new checkpoint after which the run is given up.
+        is_told: the settings are the workers', who may not have written them yet.
 
     Returns:
         The last results, the best, the steps evaluated, and whether the run is
@@ -48,7 +50,7 @@ def follow(config: Config, model_dir: str, timeout: float) -> dict:
     """
     config_lib.check(config)
     folder = paths.of_checkpoints(model_dir, "--model_dir")
-    follower, since = _Follower(config, folder), time.monotonic()
+    follower, since = _Follower(config, folder, is_told), time.monotonic()
     while not follower.is_complete and time.monotonic() - since < timeout:
         if (step := follower.next_step()) is None:
             time.sleep(_POLL_SECONDS)
@@ -74,14 +76,8 @@ def follow(config: Config, model_dir: str, timeout: float) -> dict:
 class _Follower:
     """What is known of a run so far; net and input are made once, and kept."""
 
-    def __init__(self, config: Config, folder: pathlib.Path):
-        self._config, self._folder = config, folder
-        # Only what the run does not say itself, which may change.
-        self._told = config.train
-        if (folder / run_files.PARAMS_FILE).is_file():
-            said = run_files.read_config(str(folder)).train
-            length = operator.attrgetter("train_epochs", "train_steps")
-            self._told = None if length(said) == length(config.train) else config.train
+    def __init__(self, config: Config, folder: pathlib.Path, is_told: bool = False):
+        self._config, self._folder, self._is_told = config, folder, is_told
         self._own = folder / run_files.EVALUATION_DIR
         self._metrics = self._own / run_files.METRICS_FILE
         self.rows = recorder.kept_rows(self._metrics, {"evaluation": math.inf})
@@ -177,10 +173,10 @@ class _Follower:
     def _is_last(self, contents: checkpoints.Contents) -> bool:
         progress = Progress()
         progress.deserialize(contents.progress)
-        # As the run is now, which may be resumed with other settings; and as this
-        # process was told, where the workers have not written theirs yet.
-        now = run_files.read_config(str(self._folder)).train
-        for train in (now, self._told or now):
+        # As the run is now: it may be resumed with other settings.
+        lengths = [run_files.read_config(str(self._folder)).train]
+        lengths += [self._config.train] if self._is_told else []
+        for train in lengths:
             if progress.epoch_steps is None and not train.train_steps:
                 return False  # An old checkpoint, which does not say.
             schedule = Schedule.of(train, progress.epoch_steps or 1.0, progress.offset)

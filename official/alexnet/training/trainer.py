@@ -186,6 +186,7 @@ class Trainer:
         # Not before: what may be refused has been read and compared.
         if placement.is_chief:
             if clean:
+                _ = self._first_images  # A bad record is met before anything is lost.
                 run_files.delete(model_dir)
             checkpoint_files.remove_unfinished(model_dir)
         placement.watch.agree({})  # Nobody looks for a checkpoint before that.
