@@ -114,6 +114,8 @@ def test_kernels_of_other_nets(net, variant, layer, blocks):
 
 def test_folders_tell_the_class(photos, net):
     assert labels_of(images_of(photos, net)) == [-1, -1, 0, 0, 2, 2]
+    # Numbers of classes without names are no names of folders.
+    assert set(labels_of(photographs.of_files(paths_of(photos), None))) == {-1}
     # Two classes of one name.
     names = ["holiday", "n00000000 a", "n00000000 b"]
     images = photographs.of_files(paths_of(photos), names)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from official.alexnet import run_files
 from official.alexnet.data import (
     classes,
     framing,
@@ -81,11 +82,11 @@ def find(net: Trained, names: Sequence[str], flag: str, split: str) -> Images:
         UserError: a name stands for no image, or there are no such records.
     """
     if names:
-        return of_files(find_images(names, flag), net.labels)
+        return of_files(find_images(names, flag), run_files.class_names(net.folder))
     return of_records(net.split(split).records)
 
 
-def of_files(paths: Sequence[pathlib.Path], labels: Sequence[str]) -> Images:
+def of_files(paths: Sequence[pathlib.Path], labels: Sequence[str] | None) -> Images:
     """Image files; a folder that has the name of just one class tells it."""
     number_of = class_places(labels)
 

@@ -98,7 +98,7 @@ def image_fault(encoded: bytes) -> str | None:
     try:
         _decode(tf.constant(encoded))
     # TensorFlow's message may quote bytes of the record, which are no text.
-    except (tf.errors.OpError, UnicodeDecodeError):
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
         return f"has an image that {pictures.fault(encoded).numpy().decode()}"
     return None
 
