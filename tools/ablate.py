@@ -18,7 +18,6 @@ Needs matplotlib, pandas and SciPy: pip install 'official-alexnet[plots]'.
 
 import contextlib
 import pathlib
-import shlex
 import signal
 import time
 
@@ -42,15 +41,12 @@ def define_flags() -> None:
     flags.DEFINE_list("only", [], "Rows to run, and the baseline. Default: all.")
     text = "Directory of TFRecords. Default: the plan's."
     flags.DEFINE_string("data_dir", None, text)
-    flags.DEFINE_bool("list", False, "Run nothing: print the rows.")
 
 
 def main() -> dict:
     plan = plans.load(cli.path("plan"))
     chosen = plans.choose(plan, FLAGS.only)
     output_dir = pathlib.Path(cli.path("output_dir", of_checkpoints=True))
-    if FLAGS.list:
-        return _list(chosen)
     data_dir = cli.path("data_dir")
     todo = runs.runs_of(chosen, _seeds(), output_dir, data_dir)
     # SIGTERM ends the tool as Ctrl-C does: the child first.
@@ -110,17 +106,6 @@ def _execute(todo: list[runs.Run], plan, output_dir, data_dir) -> tuple[int, dic
             flush=True,
         )
     return write(), failures
-
-
-def _list(plan: plans.Plan) -> dict:
-    """Prints each row with its settings and what the paper says."""
-    for row in plan.rows:
-        settings = " ".join(
-            shlex.quote(f"{key}={value}") for key, value in row.changed.items()
-        )
-        claim = f" | {row.claim.section}: {row.claim.says}" if row.claim else ""
-        print(f"{row.name:<20} {settings}{claim}")
-    return {"plan": plan.name, "rows": len(plan.rows)}
 
 
 def _seeds() -> list[int]:

@@ -36,7 +36,7 @@ from benchmarking.settings import DTYPES, PEERS, Settings
 from benchmarking.timing import interleave
 
 from official.alexnet import cli
-from official.alexnet.errors import UserError
+from official.alexnet.errors import UserError, check_known
 from official.alexnet.library import num_cores
 
 # Imported when they are needed: they start TensorFlow.
@@ -130,8 +130,7 @@ def _check_names(flag: str, given: list[str], known: tuple[str, ...]) -> None:
     if not given and flag != "peers":
         raise UserError(f"--{flag} is empty: name some of {', '.join(known)}")
     for name in given:
-        if name not in known:
-            raise UserError(f"--{flag}: {name!r} is none of {', '.join(known)}")
+        check_known(name, known, f"--{flag}: there is no")
 
 
 def main() -> dict:

@@ -49,6 +49,7 @@ SETTINGS = (
     *("variant", "width", "input_size", "activation", "normalization", "dropout"),
     *("pool_size", "pool_stride", "remove"),
 )
+_OTHERS = (".onnx", ".tflite", ".h5", ".npz")  # Nobody calls a run's directory so.
 _FLAGS = {
     "input": "File, checkpoint or directory of a run to read.",
     "output": "What to write; a new name.",
@@ -95,14 +96,9 @@ def main() -> dict:
         raise UserError("give --input and --output, or --inspect")
     source = pathlib.Path(cli.path("input"))
     target = pathlib.Path(cli.path("output"))
-    if target.suffix not in formats.SUFFIXES and (
-        target.suffix.lower() in (*formats.SUFFIXES, ".onnx", ".tflite", ".h5", ".npz")
-    ):
-        known = [s for form in formats.FORMATS if form.write for s in form.suffixes]
-        raise UserError(
-            f"--output={target}: this writes {', '.join([*known, formats.KERAS])}, or "
-            "the directory of a run"
-        )
+    known, suffix = formats.SUFFIXES, target.suffix
+    if suffix not in known and suffix.lower() in (*known, *_OTHERS):
+        raise UserError(f"--output={target}: {suffix} is not written here; see --help")
     if target.exists() and (target.is_file() or any(target.iterdir())):
         raise UserError(f"--output={target} exists: give a new name")
     beside = target.with_suffix(".prototxt")

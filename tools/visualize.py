@@ -33,7 +33,7 @@ from official.alexnet.errors import UserError, check_known
 
 FLAGS = flags.FLAGS
 PICTURES = ("kernels", "predictions", "neighbors", "curves")
-# What only some of them read.
+# Flags that only some of them read.
 READ_BY = {
     **dict.fromkeys(("images", "num_images"), ("predictions", "neighbors")),
     **dict.fromkeys(("search_images", "num_neighbors"), ("neighbors",)),
@@ -130,27 +130,23 @@ def main() -> dict:
 
 def _what() -> list[str]:
     """The pictures to draw; each has what it needs, and each flag is read."""
-    what = _chosen()
+    if not FLAGS.model_dir and not FLAGS.runs:
+        raise UserError("name a net with --model_dir, or --runs")
+    what = FLAGS.what
+    if what is None:
+        own = pathlib.Path(cli.path("model_dir") or "") / run_files.METRICS_FILE
+        has_curves = FLAGS.runs or own.is_file()  # An export has none.
+        what = ["kernels"] * bool(FLAGS.model_dir) + ["curves"] * bool(has_curves)
+    if not what:
+        raise UserError(f"--what is empty: name some of {', '.join(PICTURES)}")
     for flag, readers in READ_BY.items():
         if FLAGS[flag].present and not {*readers} & {*what}:
             raise UserError(f"--{flag} is for --what={' or '.join(readers)}")
-    return what
-
-
-def _chosen() -> list[str]:
-    if not FLAGS.model_dir and not FLAGS.runs:
-        raise UserError("name a net with --model_dir, or --runs")
-    if FLAGS.what is None:
-        own = pathlib.Path(cli.path("model_dir") or "") / run_files.METRICS_FILE
-        has_curves = FLAGS.runs or own.is_file()  # An export has none.
-        return ["kernels"] * bool(FLAGS.model_dir) + ["curves"] * bool(has_curves)
-    if not FLAGS.what:
-        raise UserError(f"--what is empty: name some of {', '.join(PICTURES)}")
-    for name in FLAGS.what:
+    for name in what:
         check_known(name, PICTURES, "--what: no picture is called")
         if name != "curves" and not FLAGS.model_dir:
             raise UserError(f"--what={name} needs --model_dir")
-    return list(dict.fromkeys(FLAGS.what))
+    return list(dict.fromkeys(what))
 
 
 def _runs() -> dict[str, str]:

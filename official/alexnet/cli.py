@@ -33,15 +33,13 @@ _GONE = {
     "run_eagerly": "call tf.config.run_functions_eagerly(True) to debug",
     "max_bad_records": "training stops at a bad record; tools/validate_records.py "
     "--decode lists all of them",
+    "list": "the plan is a YAML file: its rows are there",
     "labels": "the names of a run's classes are the lines of its labels.txt",
     "schedule=steps": "give --schedule=constant --rates='30 all 0.001'",
 }
 _OUT_OF_REACH = (
-    PermissionError,
-    FileExistsError,
-    NotADirectoryError,
-    IsADirectoryError,
-    FileNotFoundError,
+    *(PermissionError, FileExistsError, FileNotFoundError),
+    *(NotADirectoryError, IsADirectoryError),
 )
 # Flags whose files Python opens, under any name.
 _ANY_BYTES = {"images", "search_images"}

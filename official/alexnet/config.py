@@ -125,9 +125,7 @@ class DataConfig:
         "by 255 times (0.229, 0.224, 0.225), channel by channel.",
         ("none", "unit_variance", "torchvision"),
     )
-    shuffle_buffer: int = free(
-        8192, "Records held in memory to shuffle; a prepared one has 40 kB.", above=0
-    )
+    shuffle_buffer: int = free(8192, "Records, of some 40 kB, to draw from.", above=0)
     label_base: str = free(
         "auto",
         "Which stored label is class 0. `auto`: as a prepared set's manifest, TFDS, a "
@@ -208,9 +206,7 @@ class TrainConfig:
     profile_steps: tuple[int, ...] = free(
         (), "first,last: steps to profile for TensorBoard."
     )
-    seed: int = run(
-        0, "Of weights, dropout, order, crops and noise.", least=0, most=2**32 - 1
-    )
+    seed: int = run(0, "Of all that is drawn at random.", least=0, most=2**32 - 1)
 
     def check(self) -> None:
         """The loop and its learning rates are known at every step."""

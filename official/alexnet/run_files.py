@@ -31,8 +31,7 @@ EVALUATION_DIR = "evaluation"
 # What a run writes. `best/` first: without it, what is left can be resumed.
 _FOLDERS = (BEST_DIR, EVALUATION_DIR, "validation", "train/plugins", "train")
 _WRITTEN = [f"{BEST_DIR}/ckpt-*", f"{BEST_DIR}/info.json", "train/plugins/profile"]
-_WRITTEN += [f"{folder}/*tfevents*" for folder in _FOLDERS]
-_WRITTEN += [f"{folder}/.*.tmp" for folder in _FOLDERS]
+_WRITTEN += [f"{x}/{name}" for x in _FOLDERS for name in ("*tfevents*", ".*.tmp")]
 _WRITTEN += [f"{EVALUATION_DIR}/{METRICS_FILE}", "checkpoint", "ckpt-*", ".ckpt-*"]
 _WRITTEN += [PARAMS_FILE, LABELS_FILE, METRICS_FILE, STATISTICS_FILE]
 
@@ -179,7 +178,7 @@ def check_new(model_dir: pathlib.Path, data_dir: str | None, clean: bool) -> Non
     """
     if clean and data_dir and pathlib.Path(data_dir).resolve() == model_dir.resolve():
         raise UserError(f"--clean: --model_dir={model_dir} is --data_dir: name another")
-    if not clean and [*(model_dir / BEST_DIR).glob("ckpt-*.index")]:
+    if not clean and any((model_dir / BEST_DIR).glob("ckpt-*.index")):
         raise UserError(
             f"{model_dir} has no checkpoint but in {BEST_DIR}/, which a new run would "
             f"replace: copy those files into {model_dir} to resume there, give "

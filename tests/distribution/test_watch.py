@@ -134,24 +134,17 @@ def test_what_differs_is_named_everywhere():
             assert_one_line(line, f"{names[0]} has --seed 4, {names[1]} 3")
 
 
-def test_why_one_worker_stops_is_told_to_the_others():
+@pytest.mark.parametrize("where", ["error", "barrier"])
+def test_why_one_worker_stops_is_told_to_the_others(where):
+    """It meets an error of its own, or cannot wait for the others at the end."""
     hosts = free_hosts(2)
-    pair = [command(hosts, 0, seconds=600), command(hosts, 1, error="the disk is gone")]
+    why = {where: "the disk is gone"}
+    pair = [command(hosts, 0, seconds=600), command(hosts, 1, **why)]
     with started(pair) as (chief, worker):
         assert ended(worker, 60) == (2, "the disk is gone")
         status, line = ended(chief, 20)
         assert status == LOST
         assert_one_line(line, f"worker 1 ({hosts[1]}) has stopped: the disk is gone")
-
-
-def test_a_worker_that_cannot_wait_for_the_others_says_why():
-    hosts = free_hosts(2)
-    pair = [command(hosts, 0, seconds=600), command(hosts, 1, barrier="no sums")]
-    with started(pair) as (chief, worker):
-        assert ended(worker, 60) == (2, "no sums")
-        status, line = ended(chief, 20)
-        assert status == LOST
-        assert_one_line(line, f"worker 1 ({hosts[1]}) has stopped: no sums")
 
 
 def test_an_error_of_all_workers_is_each_ones_own():

@@ -218,14 +218,6 @@ def test_only_one_process_at_a_time(tmp_path):
     assert len(error.splitlines()) == 1
 
 
-def test_list_prints_the_rows():
-    process = ablate("--plan=paper", "--list")
-    output, _ = process.communicate()
-    assert process.returncode == 0
-    assert len(output.splitlines()) == 15
-    assert json.loads(output.splitlines()[-1]) == {"plan": "paper", "rows": 14}
-
-
 @pytest.mark.slow
 def test_all_runs_failing_is_told(tmp_path):
     plan = tmp_path / "tiny.yaml"

@@ -155,13 +155,16 @@ def run_program(*arguments):
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
-        ("--suites=lrn,speed", "--suites: 'speed' is none of train_step, inference,"),
-        ("--peers=jax", "--peers: 'jax' is none of keras, torch,"),
-        ("--dtype=fp8", "--dtype: 'fp8' is none of fp32, bf16"),
+        (
+            "--suites=lrn,speed",
+            "--suites: there is no 'speed'; known: train_step, inference,",
+        ),
+        ("--peers=jax", "--peers: there is no 'jax'; known: keras, torch,"),
+        ("--dtype=fp8", "--dtype: there is no 'fp8'; "),
         ("--threads=4096", "--threads=4096: there are "),
         ("--json=/no/such/place.json", "--json=/no/such/place.json: there is no such"),
         ("--against=/", "--against=/: there is no official.alexnet in it"),
-        ("--against=/ --suites=lrn", "is none of train_step, inference"),
+        ("--against=/ --suites=lrn", "there is no 'lrn'; known: train_step, inference"),
         ("--rounds=0", "--rounds=0: 0 is not a positive integer"),
     ],
 )

@@ -31,7 +31,7 @@ def test_a_missing_peer_is_said_in_one_line(monkeypatch):
         timing.importlib.util, "find_spec", lambda name: name == "onnx" or None
     )
     assert timing.absence("onnxruntime") == (
-        "skipped: onnxruntime is not installed (pip install 'official-alexnet[bench]')"
+        "skipped: without onnxruntime (pip install 'official-alexnet[bench]')"
     )
     assert timing.absence("keras") is None
 

@@ -107,13 +107,8 @@ def absence(peer: str) -> str | None:
     """Why a peer cannot be measured; None if it can."""
     find = importlib.util.find_spec
     missing = [package for package in PEERS[peer][1] if find(package) is None]
-    if not missing:
-        return None
-    verb = "is" if len(missing) == 1 else "are"
-    return (
-        f"skipped: {' and '.join(missing)} {verb} not installed "
-        "(pip install 'official-alexnet[bench]')"
-    )
+    how = "(pip install 'official-alexnet[bench]')"
+    return f"skipped: without {' and '.join(missing)} {how}" if missing else None
 
 
 def enter(

@@ -163,11 +163,10 @@ class Watch(contextlib.AbstractContextManager):
                     return
                 said, answer = {}, None
             silent = {lines[index]: index for index in lines if index not in said}
-            ends = select.poll()
-            for line in silent:
-                ends.register(line, select.POLLIN)
-            ready = dict(ends.poll())
-            for line in [line for line in silent if line.fileno() in ready]:
+            ends, at = select.poll(), {line.fileno(): line for line in silent}
+            for end in at:
+                ends.register(end, select.POLLIN)
+            for line in [at[end] for end, _ in ends.poll()]:
                 name = self._cluster.name(silent[line])
                 message = said[silent[line]] = _receive(line, name)
                 if reason := message.get("leave"):

@@ -5,7 +5,7 @@ import numbers
 from collections.abc import Collection
 from dataclasses import replace
 
-from official.alexnet.errors import UserError
+from official.alexnet.errors import UserError, check_known
 from official.alexnet.modeling import net_files, structure
 from official.alexnet.modeling.variants import (
     Conv,
@@ -102,11 +102,6 @@ def change(
     return net
 
 
-def _check_choice(name: str, value: str, known: Collection[str]) -> None:
-    if value not in known:
-        raise UserError(f"--{name}={value}: the net takes {', '.join(known)}")
-
-
 def _scaled(net: Variant, width: float) -> Variant:
     """The net with `width` times the kernels and hidden units.
 
@@ -127,7 +122,7 @@ def _with_init(net: Variant, init: str) -> Variant:
 
     That is for `init` `source`; the paper says 0.01 for every layer.
     """
-    _check_choice("init", init, INITS)
+    check_known(init, INITS, "--init: there is no")
     if init == "published":
         return net
     if net.convolutions[0].stddev is None:
@@ -141,7 +136,7 @@ def _with_init(net: Variant, init: str) -> Variant:
 
 def _with_activation(net: Variant, activation: str) -> Variant:
     """The net with another nonlinearity in every layer."""
-    _check_choice("activation", activation, ACTIVATIONS)
+    check_known(activation, ACTIVATIONS, "--activation: there is no")
 
     def changed(layer: Conv | Dense) -> Conv | Dense:
         operations = (activation if o in ACTIVATIONS else o for o in layer.then)
@@ -157,7 +152,7 @@ def _with_normalization(net: Variant, normalization: str) -> Variant:
     layers, where the paper has it. `batch_norm` takes the place of all other norms,
     and stands between each convolution and what follows it (Ioffe and Szegedy 2015).
     """
-    _check_choice("normalization", normalization, NORMALIZATIONS)
+    check_known(normalization, NORMALIZATIONS, "--normalization: there is no")
     if normalization == "lrn" and any("lrn" in conv.then for conv in net.convolutions):
         return net
     rows = []

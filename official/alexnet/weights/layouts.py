@@ -170,9 +170,8 @@ def for_dropout_of(
 
 def torch_names(arrays: Mapping[str, np.ndarray], net: Variant) -> dict:
     """The arrays by torchvision's names, if the net is torchvision's."""
-    same = [conv.then for conv in net.convolutions] == [
-        c.then for c in OWT.convolutions
-    ]
+    operations = [conv.then for conv in OWT.convolutions]
+    same = [conv.then for conv in net.convolutions] == operations
     layers = [layer.name for layer in (*_own(net), *net.dense)]
     if not same or [*layers, "fc8"] != [*TORCHVISION]:
         return dict(arrays)
