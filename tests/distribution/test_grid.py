@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from worker_processes import free_hosts, started
 
+from official.alexnet import AlexNet
 from official.alexnet.config import Config, RuntimeConfig
 from official.alexnet.distribution.grid import DeviceGrid, devices_of
 from official.alexnet.distribution.strategy import place
@@ -216,6 +217,17 @@ def test_grid_notices_a_variable_elsewhere():
     grid.check(0, [variable])
     with pytest.raises(UserError, match="column 1"):
         grid.check(1, [variable])
+
+
+@pytest.mark.filterwarnings("ignore:Model doesn't support")
+@pytest.mark.parametrize("num_columns", [1, 2])
+def test_compile_leaves_a_net_on_two_devices_without_xla(num_columns):
+    """XLA compiles both columns for one device, and Keras chooses it on GPUs."""
+    cpus = [f"/job:localhost/replica:0/task:0/device:CPU:{i}" for i in range(2)]
+    grid = DeviceGrid(tuple((cpu,) for cpu in cpus[:num_columns]))
+    model = AlexNet(num_classes=2, width=1 / 16, num_columns=num_columns, grid=grid)
+    model.compile(jit_compile=True)
+    assert model.jit_compile == (num_columns == 1)
 
 
 @pytest.mark.parametrize(

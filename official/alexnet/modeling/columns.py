@@ -53,6 +53,8 @@ class ColumnLayer(keras.layers.Layer):
         given = {name: kwargs.pop(name) for name in self._settings() if name in kwargs}
         # Each casts what it reads beside its own device, so that less goes there.
         super().__init__(autocast=False, **kwargs)
+        # XLA would compile all columns for one device: `compile` is not to choose it.
+        self.supports_jit = grid is None or len(grid.devices) == 1
         self.grid = grid
         for name, value in given.items():
             setattr(self, name, tuple(value) if isinstance(value, list) else value)
